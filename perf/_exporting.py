@@ -1,0 +1,97 @@
+"""What both public tracers do with their export function."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from perf._model.spans import Batch, RawRecord, TimelineInfo
+from perf._record import clock
+from perf._record.collector import Records
+from perf._record.log import say_once
+from perf._record.tracer import Tracer
+
+DEFAULT_TRACE_DIR: Final = "/tmp/perf_traces"
+"""Where traces go if nobody says where to."""
+TRACE_DIR_VARIABLE: Final = "RLPERF_DIR"
+"""Environment variable: a folder to which every tracer writes its trace."""
+
+
+def attach(tracer: Tracer, export_fn: Any, make_writer: Callable[[str], Any]) -> None:
+    """Attaches the writer of an export function, and that of the environment.
+
+    A function, or the owner of a bound method, that has `attach(tracer)` is told of
+    everything the tracer records, not only of what is exported.
+    """
+    attached = False
+    for candidate in (export_fn, getattr(export_fn, "__self__", None)):
+        method = getattr(candidate, "attach", None)
+        if callable(method):
+            attached = bool(method(tracer))
+            break
+    folder = os.environ.get(TRACE_DIR_VARIABLE)
+    if folder and not attached:
+        attach_writer(tracer, make_writer(folder))
+
+
+def make_folder_path(folder: str | os.PathLike[str] | None) -> str:
+    """The folder itself, or the default one for None and the empty string."""
+    return os.fspath(folder or DEFAULT_TRACE_DIR)
+
+
+def attach_writer(tracer: Tracer, writer: Any) -> None:
+    """Has a writer take everything that the tracer records from now on."""
+    writer.attach(tracer.collector.subscribe(writer))
+
+
+def called(export_fn: Callable[[Any], Any], argument: Any) -> dict[str, Any]:
+    """What an export function returns; if it fails, no metrics and one log line."""
+    try:
+        metrics = export_fn(argument)
+    except Exception as error:
+        say_once(
+            f"export-failed-{type(error).__name__}",
+            f"the export function failed, this step has no metrics: {error!r}",
+            exc=error,
+        )
+        return {}
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping):
+        say_once(
+            "export-type",
+            f"the export function returned {type(metrics).__name__}: expected a "
+            "mapping of names to (value, aggregation function)",
+        )
+        return {}
+    return dict(metrics)
+
+
+def as_metrics(values: Mapping[str, float]) -> dict[str, Any]:
+    """Values as `MetricsT`.
+
+    All are averaged if several are logged under one name: with v1 and v2 both on, a
+    framework buffers two values of each.
+    """
+    return {name: (value, np.mean) for name, value in values.items()}
+
+
+class HandedOver:
+    """A source of what a user hands to a writer, instead of a tracer."""
+
+    def __init__(self) -> None:
+        self._records: Records = []
+
+    def put(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+        """Queues records of one timeline."""
+        self._records.append((info, records))
+
+    def drain(self) -> Batch:
+        """Takes what was queued; called by the writer."""
+        taken, self._records = self._records, []
+        # Nobody says that spans made by hand nest.
+        tangled = frozenset(info.id for info, _ in taken)
+        return Batch(taken, [], tangled, clock.snapshot())

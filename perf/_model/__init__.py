@@ -1,0 +1,1 @@
+"""What a trace is: values only. No clock, lock, thread, file or jax in here."""

@@ -1,0 +1,19 @@
+"""Well-known names of spans, under both public spellings."""
+
+from __future__ import annotations
+
+from typing import Final
+
+GLOBAL_STEP: Final = "global_step"
+"""One update of the policy that the rollouts see: group in v1, span or window in v2."""
+MINI_BATCH_STEP: Final = "mini_batch_step"
+MICRO_BATCH_STEPS: Final = "micro_batch_steps"
+ACTOR_TRAINING: Final = "actor_training"
+"""Gradients and evaluation of the actor for one micro-batch."""
+CRITIC_TRAINING: Final = "critic_training"
+"""Likewise of PPO's critic."""
+
+ROLLOUT: Final = frozenset({"rollout"})
+REFERENCE_INFERENCE: Final = frozenset({"refer_inference", "reference_inference"})
+TRAIN_STEP: Final = frozenset({"peft_train_step", "peft_train"})
+WEIGHT_SYNC: Final = frozenset({"weight_sync"})

@@ -1,0 +1,86 @@
+"""Which roles of the training share devices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+from perf._model.ids import device_ids
+
+ROLLOUT: Final = "rollout"
+"""Generates completions."""
+ACTOR: Final = "actor"
+"""The policy in training."""
+REFERENCE: Final = "refer"
+"""The frozen policy whose log-probabilities the penalty is measured against."""
+CRITIC: Final = "critic"
+"""PPO's value model, where there is one."""
+REWARD: Final = "reward"
+"""A reward model, where there is one."""
+
+_SPELLINGS: Final = {"reference": REFERENCE}
+_REQUIRED: Final = (ROLLOUT, ACTOR, REFERENCE)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Roles:
+    """The devices of each role.
+
+    Attributes:
+        devices: role to ids of its device timelines, in the order given.
+    """
+
+    devices: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, role_to_devices: Mapping[Any, Any], *, required: bool = True) -> Roles:
+        """From a mapping of roles to devices or meshes.
+
+        Args:
+            role_to_devices: keys are names or enum members with such a value
+                ("reference" is taken for "refer"); values are devices in any form.
+            required: whether rollout, actor and reference have to be there.
+
+        Raises:
+            ValueError: a required role is missing, or a value holds no devices; the
+                message says which roles there are.
+        """
+        devices = {}
+        for key, value in role_to_devices.items():
+            name = str(getattr(key, "value", key))
+            devices[_SPELLINGS.get(name, name)] = tuple(device_ids(value))
+        missing = [role for role in _REQUIRED if role not in devices]
+        if required and missing:
+            raise ValueError(
+                f"roles {missing} have no devices: expected 'rollout', 'actor' and "
+                f"'refer' (or 'reference'), found {sorted(devices)}"
+            )
+        return cls(devices)
+
+    def first(self, role: str) -> str | None:
+        """The device that stands for a role; None if it has none."""
+        return next(iter(self.devices.get(role, ())), None)
+
+    def share(self, a: str, b: str) -> bool:
+        """Whether two roles have the same devices, in whatever order."""
+        return set(self.devices.get(a, ())) == set(self.devices.get(b, ()))
+
+    @property
+    def rollout_apart(self) -> bool:
+        """Whether rollouts run on other devices than training."""
+        return not self.share(ROLLOUT, ACTOR)
+
+    @property
+    def trainer_apart(self) -> bool:
+        """Whether actor and reference share devices that the rollouts do not."""
+        return self.share(ACTOR, REFERENCE) and self.rollout_apart
+
+    @property
+    def all_apart(self) -> bool:
+        """Whether all three have devices of their own."""
+        return (
+            self.rollout_apart
+            and not self.share(ROLLOUT, REFERENCE)
+            and not self.share(ACTOR, REFERENCE)
+        )

@@ -1,0 +1,41 @@
+"""What a tracer tells about itself."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TracerStats:
+    """Counts since the tracer was made; see `Tracer.stats`."""
+
+    recorded: int = 0
+    """Spans, instants and counter samples taken from the threads so far."""
+    dropped: int = 0
+    """Of these, lost to a full buffer: the sinks never saw them."""
+    retained: int = 0
+    """Kept in memory for queries now; older ones are forgotten, not dropped."""
+    open: int = 0
+    """Spans open now."""
+    pending: int = 0
+    """Device spans whose work has not ended yet."""
+    unwaited: int = 0
+    """Device spans not waited for because too many were pending."""
+    failed: int = 0
+    """Device spans whose work failed; each has the tag `error`."""
+    names: int = 0
+    """Distinct names seen; beyond the limit a span is called "(other)"."""
+    steps: int = 0
+    """Steps closed by `export()`."""
+    written_slices: int = 0
+    """Slices in the trace files of the attached writers."""
+    written_bytes: int = 0
+    """Bytes in these files."""
+    write_errors: int = 0
+    """Writes that failed; the last reason is in `last_error`."""
+    last_error: str = ""
+    trace_paths: tuple[str, ...] = ()
+    """The trace files written so far."""
+    own_time_s: float = 0.0
+    """The tracer's own time: measured for steps, exports, device work and writing;
+    for the spans themselves their number times what one costs on this machine."""

@@ -1,0 +1,222 @@
+"""The tree of groups over stored records, built where somebody looks.
+
+Groups of the thread that made the tracer show on every timeline; those of other
+threads on their own. A run keeps tens of thousands of records: a node is made when it
+is asked for, and asking for the last step does not touch the steps before it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from perf._model.spans import (
+    DEVICE,
+    GROUP,
+    NO_PARENT,
+    OPEN,
+    SPAN,
+    RawRecord,
+    TimelineInfo,
+    TimelineKind,
+)
+from perf._model.tree import Node, Span, SpanGroup
+
+_NS_PER_S = 1_000_000_000
+_Children = dict[int, list[RawRecord]]
+
+
+class GroupIndex:
+    """The records of a store by the span around them. Its owner locks writers."""
+
+    def __init__(self) -> None:
+        self._main = ""
+        self._by_parent: dict[str, _Children] = {}
+        self._forgotten: Counter[tuple[int, str]] = Counter()
+        """Groups no longer kept, by parent and name: positions in queries count from
+        the run's first. Entries of a parent go when the parent itself goes."""
+
+    def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+        """Takes in what the store takes in."""
+        if info.kind is TimelineKind.QUEUE:
+            return
+        if info.is_main:
+            self._main = info.id
+        children = self._by_parent.setdefault(info.id, {})
+        for record in records:
+            if record[5] <= DEVICE:
+                children.setdefault(record[4], []).append(record)
+
+    def forget(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+        """Lets go what the store lets go, in the order of closing."""
+        children = self._by_parent.get(info.id)
+        if children is None:
+            return
+        gone = set()
+        for record in records:
+            siblings = children.get(record[4])
+            if record[5] > DEVICE or siblings is None:
+                continue
+            siblings.remove(record)  # the first of its list: found at once
+            if not siblings:
+                del children[record[4]]
+            if record[5] == GROUP:
+                self._forgotten[record[4], record[0]] += 1
+                gone.add(record[3])
+        for key in [key for key in self._forgotten if key[0] in gone]:
+            del self._forgotten[key]
+        if not children:
+            del self._by_parent[info.id]
+
+    def tree(
+        self, timeline_id: str, born_ns: int, opened: Mapping[str, list[RawRecord]]
+    ) -> SpanGroup:
+        """The root over all that is kept of a timeline.
+
+        Args:
+            timeline_id: whose; one without records gives the main thread's groups.
+            born_ns: begin of the root.
+            opened: records of the spans open now, by timeline id.
+        """
+        view = _View(self, timeline_id, opened)
+        root = StoredGroup(view, ("root", born_ns, OPEN, NO_PARENT, 0, GROUP, None, None))
+        root.outer = root
+        return root
+
+    def children(self, timeline_id: str, parent_id: int) -> list[RawRecord]:
+        """Closed records of a timeline directly under a span, in order of closing."""
+        return list(self._by_parent.get(timeline_id, {}).get(parent_id, ()))
+
+    def forgotten(self, parent_id: int, name: str) -> int:
+        """How many groups of that name under a parent are no longer kept."""
+        return self._forgotten[parent_id, name]
+
+    @property
+    def main(self) -> str:
+        """The timeline whose groups show on all."""
+        return self._main
+
+
+class _View:
+    """One timeline as it is now: closed records and open ones."""
+
+    def __init__(
+        self, index: GroupIndex, timeline_id: str, opened: Mapping[str, list[RawRecord]]
+    ) -> None:
+        self.index = index
+        self._timeline_id = timeline_id
+        self._open: dict[str, _Children] = {}
+        for name in {timeline_id, index.main}:
+            by_parent = self._open[name] = defaultdict(list)
+            for record in opened.get(name, ()):
+                by_parent[record[4]].append(record)
+
+    def records_in(self, group: RawRecord) -> list[RawRecord]:
+        """What belongs into a group on this timeline, by begin."""
+        own = self._under(self._timeline_id, group[3])
+        if self._timeline_id != self.index.main:
+            groups = [
+                record
+                for record in self._under(self.index.main, group[3])
+                if record[5] == GROUP
+            ]
+            # What another thread did at its top level belongs into the innermost
+            # group that was open on the main thread when it began.
+            if group[3] == NO_PARENT:
+                own = [r for r in own if r[5] == DEVICE or not _any_around(groups, r)]
+            else:
+                own += [
+                    record
+                    for record in self._under(self._timeline_id, NO_PARENT)
+                    if record[5] != DEVICE
+                    and _is_around(group, record)
+                    and not _any_around(groups, record)
+                ]
+            own += groups
+        own.sort(key=lambda record: record[1])
+        return own
+
+    def _under(self, timeline_id: str, parent_id: int) -> list[RawRecord]:
+        found = self.index.children(timeline_id, parent_id)
+        found += self._open.get(timeline_id, {}).get(parent_id, ())
+        # v1's tree has no spans inside spans: they stand beside each other.
+        for record in found.copy():
+            if record[5] == SPAN:
+                found += self._under(timeline_id, record[3])
+        return found
+
+
+class StoredGroup(SpanGroup):
+    """A group whose inside is looked up in the records when it is asked for."""
+
+    def __init__(
+        self, view: _View, record: RawRecord, outer: SpanGroup | None = None
+    ) -> None:
+        self.name, begin_ns, end_ns = record[:3]
+        self.begin = begin_ns / _NS_PER_S
+        self.end = float("inf") if end_ns == OPEN else end_ns / _NS_PER_S
+        self.outer = self if outer is None else outer
+        self._view = view
+        self._record = record
+        self._records: list[RawRecord] | None = None
+        self._groups: dict[int, StoredGroup] = {}
+        self._inner: list[Node] | None = None
+
+    @property
+    def inner(self) -> list[Node]:  # type: ignore[override]  # made when asked for
+        """The spans and groups inside, by begin."""
+        if self._inner is None:
+            self._inner = [self._node(record) for record in self._inside()]
+        return self._inner
+
+    def find_first_inner_group(self, name: str) -> SpanGroup | None:
+        """The first group of that name directly inside that is still kept."""
+        found = self._of_name(name)
+        return self._group(found[0]) if found else None
+
+    def find_last_inner_group(self, name: str) -> SpanGroup | None:
+        """The last group of that name directly inside."""
+        found = self._of_name(name)
+        return self._group(found[-1]) if found else None
+
+    def find_nth_inner_group(self, name: str, index: int) -> SpanGroup | None:
+        """The group of that name at a position, counted from the run's first."""
+        position = index - self._view.index.forgotten(self._record[3], name)
+        found = self._of_name(name)
+        return self._group(found[position]) if 0 <= position < len(found) else None
+
+    def find_all_inner_groups(self, name: str) -> list[SpanGroup]:
+        """All groups of that name directly inside that are still kept."""
+        return [self._group(record) for record in self._of_name(name)]
+
+    def _of_name(self, name: str) -> list[RawRecord]:
+        return [r for r in self._inside() if r[5] == GROUP and r[0] == name]
+
+    def _inside(self) -> list[RawRecord]:
+        if self._records is None:
+            self._records = self._view.records_in(self._record)
+        return self._records
+
+    def _node(self, record: RawRecord) -> Node:
+        if record[5] == GROUP:
+            return self._group(record)
+        span = Span(record[0], record[1] / _NS_PER_S)
+        if record[2] != OPEN:
+            span.end = record[2] / _NS_PER_S
+        return span
+
+    def _group(self, record: RawRecord) -> SpanGroup:
+        group = self._groups.get(record[3])
+        if group is None:
+            group = self._groups[record[3]] = StoredGroup(self._view, record, self)
+        return group
+
+
+def _is_around(group: RawRecord, record: RawRecord) -> bool:
+    return bool(
+        group[1] <= record[1] and (group[2] == OPEN or record[1] < group[2])
+    )
+
+
+def _any_around(groups: list[RawRecord], record: RawRecord) -> bool:
+    return any(_is_around(group, record) for group in groups)

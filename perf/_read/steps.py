@@ -1,0 +1,128 @@
+"""The spans of one step that its metrics are computed from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from perf._model.names import GLOBAL_STEP
+from perf._model.spans import DEVICE, OPEN, RawRecord, TimelineInfo, TimelineKind
+from perf._model.tree import Span, SpanGroup
+
+_INF = float("inf")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Interval:
+    """When something ran, in seconds; `end` is inf while it runs."""
+
+    name: str
+    begin: float
+    end: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepSpans:
+    """What ran in one step of the trainer.
+
+    Attributes:
+        begin: of the step's window, seconds: the global step's group or span, or the
+            first span of the trainer.
+        end: of the window: the export.
+        global_step: the group or span of that name, if there is one.
+        main: spans and groups of the trainer's thread, by begin.
+        hosts: spans and groups of the other threads.
+        devices: what ran on each device, by timeline id.
+    """
+
+    begin: float
+    end: float
+    global_step: Interval | None
+    main: list[Interval]
+    hosts: list[Interval]
+    devices: Mapping[str, list[Interval]]
+
+
+def from_records(
+    records: Iterable[tuple[TimelineInfo, list[RawRecord]]],
+    opened: Iterable[tuple[TimelineInfo, list[RawRecord]]],
+    end_ns: int,
+) -> StepSpans:
+    """From what closed in a step and what is open at its end.
+
+    Args:
+        records: closed between the export before and this one.
+        opened: open now; on a queue timeline device work in flight.
+        end_ns: the export.
+    """
+    main: list[Interval] = []
+    hosts: list[Interval] = []
+    devices: dict[str, list[Interval]] = {}
+    for info, some in [*records, *opened]:
+        if info.kind is TimelineKind.DEVICE:
+            into = devices.setdefault(info.id, [])
+        elif info.kind is TimelineKind.QUEUE:
+            # The waits themselves are no work; what is in flight is, since its launch.
+            some = [record for record in some if record[5] == DEVICE]
+            into = devices.setdefault(info.id.removesuffix("_queue"), [])
+        else:
+            into = main if info.is_main else hosts
+        into += [_interval(record) for record in some if record[5] <= DEVICE]
+    return assembled(main, hosts, devices, end_ns / 1e9)
+
+
+def from_trees(
+    main: SpanGroup | None, hosts: Iterable[SpanGroup], devices: Mapping[str, SpanGroup]
+) -> StepSpans:
+    """From v1's trees: the last global step and everything inside it.
+
+    Args:
+        main: root of the trainer's thread.
+        hosts: roots of the other threads.
+        devices: roots by device.
+    """
+
+    def inside(root: SpanGroup | None) -> list[Interval]:
+        step = None if root is None else root.find_last_inner_group(GLOBAL_STEP)
+        return [] if step is None else list(_walk(step))
+
+    of_main = inside(main)
+    on_devices = {name: inside(root) for name, root in devices.items()}
+    ends = [
+        i.end for some in (of_main, *on_devices.values()) for i in some if i.end < _INF
+    ]
+    of_hosts = [i for root in hosts for i in inside(root)]
+    return assembled(of_main, of_hosts, on_devices, max(ends, default=0.0))
+
+
+def _walk(node: Span | SpanGroup) -> Iterator[Interval]:
+    yield Interval(node.name, node.begin, node.end)
+    if isinstance(node, SpanGroup):
+        for child in node.inner:
+            yield from _walk(child)
+
+
+def _interval(record: RawRecord) -> Interval:
+    begin_ns, end_ns = record[1], record[2]
+    return Interval(record[0], begin_ns / 1e9, _INF if end_ns == OPEN else end_ns / 1e9)
+
+
+def assembled(
+    main: list[Interval],
+    hosts: list[Interval],
+    devices: dict[str, list[Interval]],
+    end: float,
+) -> StepSpans:
+    for some in (main, hosts, *devices.values()):
+        some.sort(key=_begin)
+    step = next((i for i in reversed(main) if i.name == GLOBAL_STEP), None)
+    first = min((i.begin for i in main), default=end)
+    begin = first if step is None else step.begin
+    return StepSpans(begin, end, step, main, hosts, devices)
+
+
+def _begin(interval: Interval) -> Any:
+    return interval.begin, interval.end
+
+

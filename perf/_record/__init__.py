@@ -1,0 +1,1 @@
+"""Makes spans: the clock, the engine under every tracer, the wait for devices."""

@@ -1,0 +1,264 @@
+"""Gathers what the threads and devices of a tracer have recorded.
+
+Threads append to lists of their own and never wait. Whoever asks (an export, a sink's
+timer, a thread whose list is long) moves the records on to the store for queries and to
+the feeds of the sinks, under a lock that no recording thread ever waits for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from perf._model.ids import queue_id
+from perf._model.spans import DEVICE, Batch, RawRecord, TimelineInfo, TimelineKind
+from perf._record import clock
+from perf._record.devices import Devices, DeviceWork
+from perf._record.feed import Feed, Sink
+from perf._record.names import OTHER, Names
+from perf._record.span import RELIEF_AT, ThreadLog
+from perf._record.store import Step, Store
+from perf._record.waiting import Waiting
+
+MAX_ON_THREAD: Final = 65_536
+"""Records that a thread keeps while the collector is busy elsewhere."""
+MAX_TRACKS: Final = 1_000
+"""Tracks named in `record(track=…)`; further ones share one."""
+
+Records = list[tuple[TimelineInfo, list[RawRecord]]]
+
+
+class Collector:
+    """The threads' lists, the store and the feeds of one tracer.
+
+    Args:
+        host_prefix: begins the ids of host timelines.
+        now: the tracer's clock, in nanoseconds.
+        devices: the tracer's device timelines.
+        waiting: what knows the device work in flight, for `owner`.
+        owner: the tracer.
+        store: what is kept for queries.
+    """
+
+    def __init__(
+        self,
+        host_prefix: str,
+        now: Callable[[], int],
+        devices: Devices,
+        waiting: Waiting,
+        owner: Any,
+        store: Store,
+    ) -> None:
+        self._host_prefix = host_prefix
+        self._now = now
+        self._devices = devices
+        self._waiting = waiting
+        self._owner = weakref.ref(owner)
+        self._lock = threading.Lock()
+        self.store = store
+        """Held: _lock."""
+        self.names = Names()
+        """Held: _lock."""
+        self.feeds: list[Feed] = []
+        """Replaced under _lock, never changed: read without it."""
+        self.recorded = 0
+        self.dropped = 0
+        self.own_ns = 0
+        """Processor time spent here."""
+        self._logs: list[ThreadLog] = []
+        self._tracks: dict[str, ThreadLog] = {}
+        self._idents: dict[int, int] = {}
+        """Threads seen with each ident: the system gives a dead thread's anew."""
+
+    # -- threads and tracks ----------------------------------------------------------
+
+    def new_log(self, life: Any, is_main: bool = False) -> ThreadLog:
+        """The list of the calling thread.
+
+        Args:
+            life: something that dies with the thread.
+            is_main: whether the thread made the tracer.
+        """
+        ident = threading.get_ident()
+        with self._lock:
+            seen = self._idents[ident] = self._idents.get(ident, 0) + 1
+            info = TimelineInfo(
+                f"{self._host_prefix}{ident}" + (f"-{seen}" if seen > 1 else ""),
+                TimelineKind.HOST,
+                threading.current_thread().name,
+                is_main,
+                threading.get_native_id(),
+            )
+            log = ThreadLog(info, self._now, weakref.ref(life))
+            self._logs.append(log)
+        return log
+
+    def add_to_track(self, name: str, record: RawRecord) -> None:
+        """Records on a named track; any thread may."""
+        track = self._tracks.get(name) or self._new_track(name)
+        track.records.append(record)
+        if len(track.records) >= RELIEF_AT:
+            self.relieve(track)
+
+    def relieve(self, log: ThreadLog) -> None:
+        """A list is long: its thread has it collected, unless that is going on."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._collect_log(log)
+            finally:
+                self._lock.release()
+        elif len(log.records) > MAX_ON_THREAD:
+            try:
+                log.records.pop()
+                log.dropped += 1
+            except IndexError:  # collected between the two lines
+                pass
+
+    def relieve_devices(self) -> None:
+        """Likewise for the device timelines."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._collect_devices()
+            finally:
+                self._lock.release()
+
+    # -- collecting ------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def collected(self) -> Iterator[None]:
+        """Everything closed before is in the store; the lock is held inside."""
+        begin_ns = time.thread_time_ns()
+        with self._lock:
+            self._collect()
+            yield
+            self.own_ns += time.thread_time_ns() - begin_ns
+
+    def close_step(self) -> Step:
+        """Ends a step of the trainer and wakes the sinks."""
+        with self.collected():
+            step = self.store.close_step(self._now())
+        for feed in self.feeds:
+            feed.sink.wake()
+        return step
+
+    def subscribe(self, sink: Sink) -> Feed:
+        """A feed of what is recorded from now on."""
+        feed = Feed(sink, self._drain)
+        with self._lock:
+            self.feeds = [*self.feeds, feed]
+        return feed
+
+    def drop_feeds(self) -> None:
+        """No sink gets anything any more."""
+        with self._lock:
+            self.dropped += sum(feed.dropped for feed in self.feeds)
+            self.feeds = []
+
+    def open_records(self) -> Records:
+        """Spans open on threads, and device work in flight on the queue timelines."""
+        opened = [
+            (log.info, [span.as_open_record() for span in spans])
+            for log in list(self._logs)
+            if (spans := log.open_spans())
+        ]
+        for work in self._waiting.pending(self._owner()):
+            assert isinstance(work, DeviceWork)
+            record = work.as_open_record()
+            opened += [(line.queue_info, [record]) for line in work.lines]
+        return opened
+
+    def dropped_in_all(self) -> int:
+        """Records that no sink or query will ever see."""
+        return (
+            self.dropped
+            + sum(log.dropped for log in self._all_logs())
+            + sum(feed.dropped for feed in self.feeds)
+        )
+
+    def forget(self, own: ThreadLog | None) -> None:
+        """After a fork: what was recorded so far belongs to the parent.
+
+        Args:
+            own: the list of the one thread that lives on, if it has any.
+        """
+        self._lock = threading.Lock()
+        self._logs = [] if own is None else [own]
+        self._tracks = {}
+        self.store = self.store.emptied(self._now())
+        for feed in self.feeds:
+            feed.forget()
+        if own is not None:
+            own.records.clear()
+            own.info = own.info._replace(native_thread_id=threading.get_native_id())
+
+    def _new_track(self, name: str) -> ThreadLog:
+        with self._lock:
+            if len(self._tracks) >= MAX_TRACKS:
+                name = OTHER
+            info = TimelineInfo(name, TimelineKind.NAMED, name)
+            track = ThreadLog(info, self._now, weakref.ref(self))
+            track.tangled = True
+            return self._tracks.setdefault(name, track)
+
+    def _all_logs(self) -> list[ThreadLog]:
+        return [*self._logs, *self._tracks.values()]
+
+    def _collect(self) -> None:
+        """Held: _lock."""
+        for log in self._all_logs():
+            self._collect_log(log)
+            if log.alive() is None and not log.records and not log.open_spans():
+                self._logs.remove(log)
+                self.dropped += log.dropped
+        self._collect_devices()
+
+    def _collect_log(self, log: ThreadLog) -> None:
+        records = log.records
+        count = len(records)
+        if count:
+            # Two steps, each whole: what the owner appends between them stays.
+            taken = records[:count]
+            del records[:count]
+            self._keep(log.info, taken)
+
+    def _collect_devices(self) -> None:
+        with self._devices.lock:
+            taken = [
+                pair for line in self._devices.lines.values() for pair in line.take()
+            ]
+        for info, records in taken:
+            self._keep(info, records)
+
+    def _keep(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+        records = self.names.checked(records)
+        self.recorded += len(records)
+        self.store.add(info, records)
+        for feed in self.feeds:
+            feed.put(info, records)
+
+    def _drain(self, feed: Feed) -> Batch:
+        begin_ns = time.thread_time_ns()
+        with self._lock:
+            # Before the records are taken: a span that closes meanwhile is in both
+            # and left out of the open ones; the other order would lose it.
+            opened = [
+                (info, self.names.checked(records))
+                for info, records in self.open_records()
+            ]
+            self._collect()
+            taken = feed.take()
+            tangled = frozenset(log.info.id for log in self._all_logs() if log.tangled)
+        ended = {(info.id, record[3]) for info, records in taken for record in records}
+        ended |= {
+            (queue_id(info.id), record[3])
+            for info, records in taken
+            for record in records
+            if record[5] == DEVICE
+        }
+        batch = Batch(taken, feed.newly_open(opened, ended), tangled, clock.snapshot())
+        self.own_ns += time.thread_time_ns() - begin_ns
+        return batch

@@ -1,0 +1,97 @@
+"""What one sink has still to take from a tracer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from perf._model.spans import Batch, RawRecord, TimelineInfo
+
+MAX_WAITING: Final = 262_144
+"""Records that may wait for a sink that does not take them; further ones are dropped
+and counted. Eight threads in a burst of 16,000 each fill half of it."""
+
+
+class Sink(Protocol):
+    """What a tracer expects of what is attached to it."""
+
+    def wake(self) -> None:
+        """A step was closed, or much is waiting. Must return at once."""
+
+    def flush(self, deadline_s: float | None = None) -> bool:
+        """Writes all that was recorded so far; whether it did so in time."""
+        ...
+
+    def close(self) -> None:
+        """Flushes and lets go."""
+
+    @property
+    def stats(self) -> Any:
+        """`written_slices`, `written_bytes`, `errors`, `last_error`, `path` and
+        `own_time_s` of its files.
+        """
+        ...
+
+
+class Feed:
+    """A bounded queue of records for one sink. Its tracer locks."""
+
+    def __init__(self, sink: Sink, collect: Callable[[Feed], Batch]) -> None:
+        self.sink = sink
+        self.waiting: list[tuple[TimelineInfo, list[RawRecord]]] = []
+        self.waiting_count = 0
+        self.dropped = 0
+        self._handed_over: set[tuple[str, int]] = set()
+        """Timeline and id of the open spans that the sink knows of."""
+        self._collect = collect
+
+    def put(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+        """Queues records, dropping those beyond the bound."""
+        room = MAX_WAITING - self.waiting_count
+        if len(records) > room:
+            self.dropped += len(records) - room
+            records = records[:room]
+        if records:
+            self.waiting.append((info, records))
+            self.waiting_count += len(records)
+        if self.waiting_count > MAX_WAITING // 2:
+            self.sink.wake()
+
+    def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
+        """Empties the queue."""
+        taken, self.waiting, self.waiting_count = self.waiting, [], 0
+        return taken
+
+    def newly_open(
+        self,
+        opened: list[tuple[TimelineInfo, list[RawRecord]]],
+        ended: set[tuple[str, int]],
+    ) -> list[tuple[TimelineInfo, list[RawRecord]]]:
+        """Those open spans that the sink does not know of yet.
+
+        Args:
+            opened: all spans that were open a moment ago.
+            ended: timeline and id of the spans that ended since the last call.
+        """
+        self._handed_over -= ended
+        unknown = []
+        for info, records in opened:
+            new = [
+                record
+                for record in records
+                if (info.id, record[3]) not in ended
+                and (info.id, record[3]) not in self._handed_over
+            ]
+            if new:
+                unknown.append((info, new))
+                self._handed_over.update((info.id, record[3]) for record in new)
+        return unknown
+
+    def forget(self) -> None:
+        """After a fork: what waits belongs to the parent's sink."""
+        self.take()
+        self._handed_over.clear()
+
+    def drain(self) -> Batch:
+        """Takes everything recorded since the last call. Called by the sink."""
+        return self._collect(self)

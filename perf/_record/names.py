@@ -1,0 +1,57 @@
+"""Keeps the names of spans few, short and printable, whatever the user passes."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from perf._model.spans import RawRecord
+from perf._record.log import say_once
+
+MAX_NAMES: Final = 10_000
+MAX_LENGTH: Final = 512
+"""Characters of a name; a longer one is cut and says so."""
+OTHER: Final = "(other)"
+
+
+class Names:
+    """The distinct names of a tracer's run. Not thread-safe: its owner locks."""
+
+    def __init__(self) -> None:
+        self._known: set[Any] = set()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def checked(self, records: list[RawRecord]) -> list[RawRecord]:
+        """The same records with proper names; the same list if all are known."""
+        try:
+            if self._known.issuperset([record[0] for record in records]):
+                return records
+        except TypeError:  # an unhashable name
+            pass
+        return [(self._name(record[0]), *record[1:]) for record in records]
+
+    def _name(self, name: Any) -> str:
+        if type(name) is not str:
+            name = _as_text(name)
+        if len(name) > MAX_LENGTH:
+            name = f"{name[:MAX_LENGTH]}… ({len(name)} characters)"
+        if name not in self._known:
+            if len(self._known) >= MAX_NAMES:
+                say_once(
+                    "too-many-names",
+                    f"more than {MAX_NAMES} distinct span names, {name!r} among them: "
+                    f"further ones are called {OTHER!r}. Put what varies into tags.",
+                )
+                return OTHER
+            self._known.add(name)
+        return str(name)
+
+
+def _as_text(name: Any) -> str:
+    try:
+        if isinstance(name, (bytes, bytearray)):
+            return bytes(name).decode(errors="backslashreplace")
+        return str(name)
+    except Exception:
+        return f"<{type(name).__name__}>"

@@ -1,0 +1,135 @@
+"""What stays in memory for queries: the last steps, and no more than so many spans."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from perf._model.spans import OPEN, RawRecord, TimelineInfo
+
+KEEP_STEPS: Final = 100
+"""Default number of closed steps kept for queries."""
+KEEP_SPANS: Final = 50_000
+"""Default number of records kept for queries (about 250 bytes each)."""
+
+
+@dataclasses.dataclass(slots=True)
+class Step:
+    """The records that closed between two exports.
+
+    A step's own window is shorter: it begins with the first span of the trainer after
+    the export before it; what lies between is `outside steps`.
+    """
+
+    index: int
+    """Exports since the tracer was made."""
+    begin_ns: int
+    """The export before it, or the tracer's birth."""
+    end_ns: int = OPEN
+    records: dict[str, list[RawRecord]] = dataclasses.field(default_factory=dict)
+    """By timeline id, in the order of closing."""
+    count: int = 0
+
+    def add(self, timeline_id: str, records: list[RawRecord]) -> None:
+        """Takes over records; the list stays the caller's."""
+        mine = self.records.get(timeline_id)
+        if mine is None:
+            self.records[timeline_id] = list(records)
+        else:
+            mine += records
+        self.count += len(records)
+
+    def longest(self) -> str:
+        """The timeline with most records."""
+        return max(self.records, key=lambda timeline_id: len(self.records[timeline_id]))
+
+
+class Index(Protocol):
+    """Whatever keeps an order of its own over the records of a store."""
+
+    def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+        """These records are in the store now."""
+
+    def forget(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+        """These records are no longer kept; on a timeline in the order of `add`."""
+
+
+class Store:
+    """Closed steps and the present one, bounded. Not thread-safe: its owner locks.
+
+    Args:
+        born_ns: when the tracer was made.
+        keep_steps: closed steps kept.
+        keep_spans: records kept in all steps together.
+        index: told what comes and goes.
+    """
+
+    def __init__(
+        self, born_ns: int, keep_steps: int, keep_spans: int, index: Index | None = None
+    ) -> None:
+        self.keep_steps = keep_steps
+        self.keep_spans = keep_spans
+        self.closed: deque[Step] = deque()
+        self.current = Step(0, born_ns)
+        self.timelines: dict[str, TimelineInfo] = {}
+        """Every timeline that has records here."""
+        self._index = index
+        self.count = 0
+
+    def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+        """Adds closed records of one timeline to the present step."""
+        self.timelines[info.id] = info
+        self.current.add(info.id, records)
+        self.count += len(records)
+        if self._index is not None:
+            self._index.add(info, records)
+        while self.count > self.keep_spans:
+            if self.closed:
+                self._forget_step()
+            else:
+                self._forget_half(self.current)
+
+    def close_step(self, end_ns: int) -> Step:
+        """Ends the present step and begins the next one."""
+        step = self.current
+        step.end_ns = end_ns
+        self.closed.append(step)
+        self.current = Step(step.index + 1, end_ns)
+        if len(self.closed) > self.keep_steps:
+            self._forget_step()
+        return step
+
+    def emptied(self, born_ns: int) -> Store:
+        """A store of the same bounds with nothing in it."""
+        while self.closed:
+            self._forget_step()
+        for timeline_id, records in self.current.records.items():
+            self._forget(timeline_id, records)
+        return Store(born_ns, self.keep_steps, self.keep_spans, self._index)
+
+    def _forget_step(self) -> None:
+        step = self.closed.popleft()
+        self.count -= step.count
+        for timeline_id, records in step.records.items():
+            self._forget(timeline_id, records)
+            if not any(timeline_id in kept.records for kept in self._kept_steps()):
+                del self.timelines[timeline_id]
+
+    def _forget_half(self, step: Step) -> None:
+        timeline_id = step.longest()
+        records = step.records[timeline_id]
+        half = (len(records) + 1) // 2
+        self._forget(timeline_id, records[:half])
+        del records[:half]
+        step.count -= half
+        self.count -= half
+
+    def _forget(self, timeline_id: str, records: list[RawRecord]) -> None:
+        if self._index is not None:
+            self._index.forget(self.timelines[timeline_id], records)
+
+    def _kept_steps(self) -> Iterator[Step]:
+        yield self.current
+        yield from reversed(self.closed)

@@ -1,0 +1,425 @@
+"""The engine under both public tracers: what a user calls on a tracer."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, Self
+
+from perf._model.spans import (
+    COUNTER,
+    GROUP,
+    INSTANT,
+    NO_PARENT,
+    OPEN,
+    SPAN,
+    RawRecord,
+)
+from perf._model.stats import TracerStats
+from perf._record import clock as clocks
+from perf._record.collector import Collector
+from perf._record.cost import span_cost_s
+from perf._record.devices import Devices, DeviceWork
+from perf._record.log import say_once
+from perf._record.noop import NOOP_SPAN, NoopSpan
+from perf._record.span import RELIEF_AT, ROOT, DeviceSpan, Span, ThreadLog, new_id
+from perf._record.store import KEEP_SPANS, KEEP_STEPS, Index, Store
+from perf._record.waiting import Waiting
+
+_new = object.__new__
+_tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
+
+
+class Tracer:
+    """Records spans; what both public tracers are made of.
+
+    Args:
+        devices: devices whose timelines exist from the start, in any form.
+        host_prefix: begins the ids of host timelines.
+        waiting: waits for device work.
+        now: the clock, in nanoseconds.
+        first_device_only: a span on several devices is recorded on the first alone.
+        concurrent: names of device spans that may overlap on a device, or "all".
+        keep_steps, keep_spans: what stays in memory for queries.
+        index: told what comes into this memory and what leaves it.
+
+    Raises:
+        ValueError: something in `devices` is no device.
+    """
+
+    def __init__(
+        self,
+        devices: Any = None,
+        *,
+        host_prefix: str,
+        waiting: Waiting,
+        now: Callable[[], int] = clocks.now,
+        first_device_only: bool = False,
+        concurrent: str | frozenset[str] = frozenset(),
+        keep_steps: int = KEEP_STEPS,
+        keep_spans: int = KEEP_SPANS,
+        index: Index | None = None,
+    ) -> None:
+        self._waiting = waiting
+        self._now = now
+        self._concurrent = concurrent
+        self._on = True
+        self._local = threading.local()
+        self._task_span: ContextVar[Span | None] = ContextVar("perf_span", default=None)
+        """The innermost open span of an asyncio task; unused outside a running loop.
+        The tracer's own: two tracers record the same tasks."""
+        self.born_ns = now()
+        self.devices = Devices(first_device_only)
+        self.devices.add(devices)
+        self.collector = Collector(
+            host_prefix,
+            now,
+            self.devices,
+            waiting,
+            self,
+            Store(self.born_ns, keep_steps, keep_spans, index),
+        )
+        self._unwaited = 0
+        self._failed = 0
+        self._main_log = self._new_log(is_main=True)
+        _tracers.add(self)
+
+    # -- recording -----------------------------------------------------------------
+
+    def span(
+        self,
+        name: str,
+        devices: Any = None,
+        tags: Mapping[str, Any] | None = None,
+        after: Any = None,
+    ) -> Span | NoopSpan:
+        """A span around a block (`with`, `async with`) or a function (decorator).
+
+        Args:
+            name: what happens in it, e.g. "rollout". Few distinct ones: put what
+                varies into tags.
+            devices: where the work that it launches runs, in any form that JAX users
+                call devices; the span is recorded there too, until the arrays given
+                to its `device_end` are ready.
+            tags: kept with the span, copied.
+            after: spans, or ids of spans, whose results this one consumes.
+        """
+        if not self._on:
+            return NOOP_SPAN
+        if devices is not None or after is not None:
+            return self._rich_span(name, SPAN, devices, tags, after)
+        span = _new(Span)
+        span._tracer = self
+        span.name = name
+        span.id = new_id()
+        span.tags = tags if tags is None else _copied(tags)
+        return span
+
+    def _group(self, name: str) -> Span | NoopSpan:
+        return self._rich_span(name, GROUP, None, None, None) if self._on else NOOP_SPAN
+
+    def _rich_span(
+        self, name: str, kind: int, devices: Any, tags: Any, after: Any
+    ) -> DeviceSpan:
+        span = _new(DeviceSpan)
+        span._tracer = self
+        span.name = name
+        span.id = new_id()
+        span.tags = tags if tags is None else _copied(tags)
+        span._kind = kind
+        span._devices = devices
+        span._after = after if after is None else _ids(after)
+        span._waits = None
+        return span
+
+    def instant(self, name: str, tags: Mapping[str, Any] | None = None) -> None:
+        """Records a moment on the calling thread's timeline."""
+        if not self._on:
+            return
+        now_ns = self._now()
+        tags = None if tags is None else _copied(tags)
+        around = self.current_span().id
+        self._append((name, now_ns, now_ns, new_id(), around, INSTANT, tags, None))
+
+    def counter(self, name: str, value: float, unit: str = "") -> None:
+        """Records the value of a counter now.
+
+        Args:
+            name: the counter's; one track for each.
+            value: a number; anything else is refused with a log line.
+            unit: shown beside the value, e.g. "tokens".
+        """
+        if not self._on:
+            return
+        try:
+            value = value if type(value) is int else float(value)
+        except Exception:
+            say_once("counter-value", f"counter {name!r}: {value!r} is no number")
+            return
+        self._append(
+            (name, self._now(), value, new_id(), NO_PARENT, COUNTER, unit or None, None)
+        )
+
+    def record(
+        self,
+        name: str,
+        begin_s: float,
+        end_s: float,
+        *,
+        track: str | None = None,
+        clock: str = "monotonic",
+        tags: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Records a span that somebody else timed, e.g. an inference server.
+
+        Args:
+            name: what happened.
+            begin_s, end_s: when, in seconds.
+            track: a track of that name; by default the calling thread's timeline.
+            clock: of these times: "monotonic" (`time.perf_counter`) or "wall"
+                (`time.time`).
+            tags: kept with the span, copied.
+
+        Returns:
+            The span's id, for `after`; 0 if it was refused with a log line.
+        """
+        if not self._on:
+            return NO_PARENT
+        try:
+            begin_ns, end_ns = self._on_our_clock(clock, begin_s, end_s)
+        except (TypeError, ValueError, OverflowError) as error:
+            say_once("record", f"record({name!r}) refused: {error}")
+            return NO_PARENT
+        span_id = new_id()
+        parent_id = NO_PARENT if track is not None else self.current_span().id
+        copied = None if tags is None else _copied(tags)
+        record = (name, begin_ns, end_ns, span_id, parent_id, SPAN, copied, None)
+        if track is None:
+            self._own_log().tangled = True
+            self._append(record)
+        else:
+            self.collector.add_to_track(str(track), record)
+        return span_id
+
+    def current_span(self) -> Span | NoopSpan:
+        """The innermost span open in the calling thread or asyncio task.
+
+        Returns:
+            That span; where none is open, one that accepts everything, records
+            nothing and is false.
+        """
+        span = self._task_span.get()
+        if span is not None and span._tracer is self and span.end_ns == OPEN:
+            return span
+        span = self._own_log().current
+        return NOOP_SPAN if span is ROOT else span
+
+    @property
+    def enabled(self) -> bool:
+        """Whether spans are recorded; may be set at any time.
+
+        Spans open while it is switched off are still recorded when they close.
+        """
+        return self._on
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        self._on = bool(value)
+
+    # -- life ----------------------------------------------------------------------
+
+    def flush(self, deadline_s: float | None = None) -> bool:
+        """Has the attached writers write all that was recorded so far.
+
+        Args:
+            deadline_s: seconds to wait at most; None waits until it is done.
+
+        Returns:
+            Whether all of it was written in time.
+        """
+        end = None if deadline_s is None else time.monotonic() + deadline_s
+        done = True
+        for feed in self.collector.feeds:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            done = feed.sink.flush(left) and done
+        return done
+
+    def close(self) -> None:
+        """Stops recording, waits for pending device work and closes the writers.
+
+        Spans still open are in the files as unfinished.
+        """
+        self._on = False
+        self._waiting.settle(self)
+        for feed in self.collector.feeds:
+            feed.sink.close()
+        self.collector.drop_feeds()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def stats(self) -> TracerStats:
+        """What was recorded, written, dropped and is pending; the tracer's own time."""
+        collector = self.collector
+        with collector.collected():
+            retained, names = collector.store.count, len(collector.names)
+            steps = collector.store.current.index
+            recorded = collector.recorded
+        files = [feed.sink.stats for feed in collector.feeds]
+        return TracerStats(
+            recorded=recorded,
+            dropped=collector.dropped_in_all(),
+            retained=retained,
+            open=sum(len(records) for _, records in collector.open_records()),
+            pending=len(self._waiting.pending(self)),
+            unwaited=self._unwaited,
+            failed=self._failed,
+            names=names,
+            steps=steps,
+            written_slices=sum(file.written_slices for file in files),
+            written_bytes=sum(file.written_bytes for file in files),
+            write_errors=sum(file.errors for file in files),
+            last_error=next((f.last_error for f in files if f.last_error), ""),
+            trace_paths=tuple(str(file.path) for file in files if file.path),
+            own_time_s=collector.own_ns / clocks.NS_PER_S
+            + sum(file.own_time_s for file in files)
+            + recorded * span_cost_s(),
+        )
+
+    @property
+    def all_devices(self) -> list[str]:
+        """Ids of the devices seen so far."""
+        return list(self.devices.lines)
+
+    # -- device work ---------------------------------------------------------------
+
+    def _launch(self, span: DeviceSpan) -> None:
+        """A span with devices was closed on the host: its work goes on."""
+        try:
+            lines = self.devices.resolve(span._devices)
+        except Exception as error:
+            say_once("devices", f"span {span.name!r}: {error}")
+            return
+        if not lines:
+            return
+        concurrent = self._concurrent == "all" or span.name in self._concurrent
+        work = DeviceWork(
+            self, span, self._group_of(span), lines, concurrent, self._work_done
+        )
+        if work.waits is None:
+            self._finish_work(work, span.end_ns, None)
+        elif not self._waiting.submit(lines, work):
+            work.waits = None
+            self._unwaited += 1
+            self._finish_work(work, span.end_ns, "not waited for: too much is pending")
+
+    def _group_of(self, span: Span) -> int:
+        # Groups opened on the thread that made the tracer show on every timeline.
+        log = span._log
+        around = span.parent if log is self._main_log else self._main_log.current
+        return around.nearest(GROUP).id
+
+    def _work_done(self, work: DeviceWork, error: BaseException | None) -> None:
+        """Called on a waiting thread."""
+        end_ns = self._now()
+        reason = None
+        if error is not None:
+            reason = f"{type(error).__name__}: {error}"
+            self._failed += 1
+        self._finish_work(work, end_ns, reason)
+
+    def _finish_work(self, work: DeviceWork, end_ns: int, error: str | None) -> None:
+        tags = work.tags
+        if error is not None:
+            tags = {**(tags or {}), "error": error}
+        with self.devices.lock:
+            # First: work that is seen as ended is no longer shown as open.
+            work.ended = True
+            for line in work.lines:
+                line.finish(work, end_ns, tags)
+            long = len(line.records) >= RELIEF_AT
+        if long:
+            self.collector.relieve_devices()
+
+    # -- threads -------------------------------------------------------------------
+
+    def _own_log(self) -> ThreadLog:
+        try:
+            log: ThreadLog = self._local.log
+        except AttributeError:
+            log = self._new_log()
+        return log
+
+    def _new_log(self, is_main: bool = False) -> ThreadLog:
+        # Held by the thread's locals alone; a Thread object may outlive its thread.
+        self._local.life = _Life()
+        log = self._local.log = self.collector.new_log(self._local.life, is_main)
+        return log
+
+    def _append(self, record: RawRecord) -> None:
+        log = self._own_log()
+        log.records.append(record)
+        if len(log.records) >= RELIEF_AT:
+            self.collector.relieve(log)
+
+    def _on_our_clock(self, clock_name: str, *times_s: float) -> tuple[int, int]:
+        begin_ns, end_ns = (clocks.nanoseconds(time_s) for time_s in times_s)
+        if clock_name == "wall":
+            now = clocks.snapshot()
+            offset_ns = now.monotonic_ns - now.wall_ns
+            begin_ns, end_ns = begin_ns + offset_ns, end_ns + offset_ns
+        elif clock_name != "monotonic":
+            raise ValueError(f"clock {clock_name!r}: expected 'monotonic' or 'wall'")
+        if end_ns < begin_ns:
+            raise ValueError(f"it ends at {times_s[1]} s before it begins")
+        return begin_ns, end_ns
+
+    def _forget(self) -> None:
+        """After a fork: what was recorded so far belongs to the parent."""
+        self.devices.forget()
+        own = getattr(self._local, "log", None)
+        self.collector.forget(own)
+        if own is not None and self._main_log is not own:
+            self._main_log = own
+
+
+class _Life:
+    """Something that dies with its thread."""
+
+    __slots__ = ("__weakref__",)
+
+
+def _ids(after: Any) -> tuple[int, ...] | None:
+    """Ids of one or several spans or ids of spans."""
+    if isinstance(after, (Span, NoopSpan, int)):
+        after = (after,)
+    try:
+        ids = [item if isinstance(item, int) else item.id for item in after]
+    except (TypeError, AttributeError):
+        say_once("after", f"after={after!r}: expected spans or ids of spans")
+        return None
+    return tuple(span_id for span_id in ids if span_id > 0) or None
+
+
+def _copied(tags: Any) -> dict[str, Any] | None:
+    """The caller may change or reuse the mapping."""
+    try:
+        return {**tags}
+    except Exception:
+        say_once("tags", f"tags={tags!r}: expected a mapping of names to values")
+        return None
+
+
+def _forget_all() -> None:
+    for tracer in list(_tracers):
+        tracer._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

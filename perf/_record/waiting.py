@@ -1,0 +1,216 @@
+"""Waits for device work, off the threads that launch it.
+
+Each set of devices has a thread, up to a cap; beyond it sets share one. A thread
+blocks on one waitlist after the other, in the order of launch, which is the order in
+which a device works. It never asks whether an array is ready: that crashes on a
+deleted one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from queue import SimpleQueue
+from typing import Any, Final, Protocol
+
+from perf._record.log import say_once
+
+MAX_THREADS: Final = 16
+MAX_PENDING: Final = 4096
+"""Launches waiting per thread. Each keeps arrays alive, so there has to be an end."""
+_SLOW_EXIT_S: Final = 10.0
+
+
+class Work(Protocol):
+    """Device work to wait for; `devices.DeviceWork` is the one there is."""
+
+    tracer: Any
+    """Whose work it is."""
+    waits: Any
+    """A pytree of arrays; None once they were taken."""
+    ended: bool
+    """Whether its end was recorded."""
+
+    def finish(self, error: BaseException | None) -> None:
+        """Called once, when all arrays were waited for. Must not raise."""
+
+
+class Waiting(Protocol):
+    """Where a tracer hands its device work."""
+
+    def submit(self, key: Hashable, work: Work) -> bool:
+        """Queues work of the device set `key`; False if too much is pending."""
+        ...
+
+    def pending(self, tracer: Any) -> list[Work]:
+        """The tracer's unfinished work, in the order of launch on each device set."""
+        ...
+
+    def settle(self, tracer: Any) -> None:
+        """Returns when all work of the tracer launched before the call is done."""
+
+
+class _Worker:
+    """A thread with the work it waits for."""
+
+    def __init__(self, service: WaitingService, number: int) -> None:
+        self._service = service
+        self.works: deque[Work] = deque()
+        """In the order of launch; the first is being waited for."""
+        self._wakeups: SimpleQueue[bool] = SimpleQueue()
+        """One True for each work, so that the thread sleeps when there is none."""
+        # A daemon, but never at the interpreter's end: join() is called before, since
+        # a daemon found inside a blocking JAX call then aborts the process.
+        self._thread = threading.Thread(
+            target=self._run, name=f"perf-wait-{number}", daemon=True
+        )
+        self._thread.start()
+
+    def put(self, work: Work) -> None:
+        self.works.append(work)
+        self._wakeups.put(True)
+
+    def join(self) -> None:
+        """Ends the thread once its work is done."""
+        self._wakeups.put(False)
+        self._thread.join(_SLOW_EXIT_S)
+        if self._thread.is_alive():
+            names = [getattr(work, "name", "?") for work in list(self.works)[:5]]
+            say_once("slow-exit", f"the exit waits for device work: {names}")
+            self._thread.join()
+
+    def _run(self) -> None:
+        while self._wakeups.get():
+            work = self.works[0]
+            error = self._service.wait_for(work)
+            work.finish(error)
+            # Only now: until then the work counts as pending, so nobody misses it.
+            self.works.popleft()
+            del work
+
+
+class WaitingService:
+    """A bounded pool of waiting threads.
+
+    Args:
+        leaves: takes a pytree apart into its arrays.
+        block: returns when one array is ready, raises if its work failed.
+    """
+
+    def __init__(
+        self, leaves: Callable[[Any], Iterable[Any]], block: Callable[[Any], Any]
+    ) -> None:
+        self._leaves = leaves
+        self._block = block
+        self._lock = threading.Lock()
+        self._workers: list[_Worker] = []
+        self._worker_of: dict[Hashable, _Worker] = {}
+
+    def submit(self, key: Hashable, work: Work) -> bool:
+        """See `Waiting`."""
+        worker = self._worker_of.get(key) or self._assign(key)
+        if len(worker.works) >= MAX_PENDING:
+            return False
+        worker.put(work)
+        return True
+
+    def pending(self, tracer: Any) -> list[Work]:
+        """See `Waiting`."""
+        return [
+            work
+            for worker in self._workers
+            for work in worker.works.copy()
+            if work.tracer is tracer and not work.ended
+        ]
+
+    def settle(self, tracer: Any) -> None:
+        """See `Waiting`."""
+        markers = []
+        for worker in list(self._workers):
+            if any(work.tracer is tracer for work in worker.works.copy()):
+                markers.append(marker := _Marker())
+                worker.put(marker)
+        for marker in markers:
+            marker.reached.wait()
+
+    def wait_for(self, work: Work) -> BaseException | None:
+        """Blocks until the work's arrays are ready; returns why it failed, if so."""
+        error: BaseException | None = None
+        try:
+            leaves = list(self._leaves(work.waits))
+        except Exception as failure:
+            leaves, error = [], failure
+        work.waits = None
+        leaves.reverse()
+        while leaves:
+            try:
+                # Popped in the call: no name keeps the array alive afterwards.
+                self._block(leaves.pop())
+            except Exception as failure:
+                error = error or failure
+        return error
+
+    def _assign(self, key: Hashable) -> _Worker:
+        with self._lock:
+            if key in self._worker_of:
+                return self._worker_of[key]
+            if len(self._workers) == MAX_THREADS:
+                return self._workers[hash(key) % MAX_THREADS]
+            worker = self._worker_of[key] = _Worker(self, len(self._workers))
+            self._workers.append(worker)
+            # Registered anew, so that it runs before the exit hooks of the writers
+            # that exist by now: they are to write what ends here.
+            atexit.unregister(self.close)
+            atexit.register(self.close)
+            return worker
+
+    def close(self) -> None:
+        """Ends all threads when their work is done; new work starts new ones."""
+        with self._lock:
+            workers, self._workers, self._worker_of = self._workers, [], {}
+        for worker in workers:
+            worker.join()
+
+    def forget(self) -> None:
+        """After a fork: the threads and the work belong to the parent."""
+        self._lock = threading.Lock()
+        self._workers, self._worker_of = [], {}
+
+
+class Waited:
+    """Work that calls a function when it has ended.
+
+    Args:
+        owner: whose work it is.
+        waits: a pytree of arrays.
+        done: called with why the work failed, or None.
+    """
+
+    def __init__(
+        self, owner: Any, waits: Any, done: Callable[[BaseException | None], None]
+    ) -> None:
+        self.tracer = owner
+        self.waits = waits
+        self.ended = False
+        self._done = done
+
+    def finish(self, error: BaseException | None) -> None:
+        """See `Work`."""
+        self.ended = True
+        self._done(error)
+
+
+class _Marker:
+    """Work that is done at once: tells that everything before it is done."""
+
+    tracer = None
+    waits = ()
+    ended = False
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+
+    def finish(self, error: BaseException | None) -> None:
+        self.reached.set()

@@ -1,0 +1,1 @@
+"""Puts a trace somewhere. Imports the model only; nothing heavy at import."""

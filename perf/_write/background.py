@@ -1,0 +1,161 @@
+"""One thread per process that has all writers write."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from typing import Final, Protocol
+
+PERIOD_S: Final = 1.0
+"""At most so long is a span in memory alone."""
+_STOP_S: Final = 30.0
+"""How long the interpreter's exit waits for a write that hangs."""
+
+
+class Writer(Protocol):
+    """What the worker serves."""
+
+    def write_now(self) -> None:
+        """Writes what there is. Never raises; called by one thread at a time or not."""
+
+    def after_fork(self) -> None:
+        """Called in the child: what was written is the parent's."""
+
+
+class Worker:
+    """The thread, and what it serves. All methods may be called by any thread."""
+
+    def __init__(self, writers: tuple[Writer, ...] = ()) -> None:
+        self._state = threading.Condition()
+        self._writers = writers
+        """Replaced under _state, never changed."""
+        self._thread: threading.Thread | None = None
+        self._asked = 0
+        self._done = 0
+        self._stopping = False
+
+    def add(self, writer: Writer) -> None:
+        """Serves a writer from now on."""
+        with self._state:
+            self._writers = (*self._writers, writer)
+            self._start()
+
+    def remove(self, writer: Writer) -> None:
+        """Serves it no longer."""
+        with self._state:
+            self._writers = tuple(w for w in self._writers if w is not writer)
+
+    def wake(self) -> None:
+        """Asks for a round of writing, without waiting for it."""
+        with self._state:
+            self._ask()
+
+    def round(self, deadline_s: float | None) -> bool:
+        """Has a round of writing made and waits for it.
+
+        Args:
+            deadline_s: seconds to wait at most; None waits until it is done.
+
+        Returns:
+            Whether it is done.
+        """
+        with self._state:
+            asked = self._ask()
+            done = self._state.wait_for(
+                lambda: self._done >= asked or self._thread is None, deadline_s
+            )
+            if self._thread is not None:
+                return done
+        self.write_now()  # the interpreter is exiting
+        return True
+
+    def _ask(self) -> int:
+        self._asked += 1
+        self._start()
+        self._state.notify_all()
+        return self._asked
+
+    def write_now(self) -> None:
+        """Has all writers write, in the calling thread."""
+        for writer in self._writers:
+            writer.write_now()
+
+    def stop(self) -> None:
+        """Ends the thread and writes what is left."""
+        with self._state:
+            self._stopping = True
+            self._state.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join(_STOP_S)
+        self.write_now()
+
+    def after_fork(self) -> tuple[Writer, ...]:
+        """What the child has to serve."""
+        return self._writers
+
+    def _start(self) -> None:
+        if self._thread is not None or self._stopping:
+            return
+        # A daemon: the interpreter joins other threads before it runs exit hooks, so
+        # this one would keep it from ever exiting, or would have to stop when the main
+        # thread does, with threads of the user's still recording. Daemons are frozen
+        # only after the exit hooks, and ours has joined it by then.
+        self._thread = threading.Thread(
+            target=self._run, name="perf-writer", daemon=True
+        )
+        try:
+            self._thread.start()
+        except RuntimeError:  # at the interpreter's exit; `stop` writes what is left
+            self._thread = None
+
+    def _run(self) -> None:
+        next_s = time.monotonic() + PERIOD_S
+        while True:
+            with self._state:
+                self._state.wait_for(
+                    lambda: self._stopping or self._asked > self._done,
+                    max(0.0, next_s - time.monotonic()),
+                )
+                if self._stopping:
+                    self._thread = None
+                    self._state.notify_all()
+                    return
+                asked = self._asked
+            self.write_now()
+            next_s = time.monotonic() + PERIOD_S
+            with self._state:
+                self._done = asked
+                self._state.notify_all()
+
+
+_worker = Worker()
+_hooked = False
+
+
+def worker() -> Worker:
+    """The process's worker."""
+    global _hooked
+    if not _hooked:
+        _hooked = True
+        atexit.register(lambda: _worker.stop())
+        # Exit hooks never run in children of multiprocessing (before Python 3.13), but
+        # what threading calls when the main thread ends does. Private, so it may go.
+        register = getattr(threading, "_register_atexit", None)
+        if register is not None:
+            register(lambda: _worker.write_now())
+    return _worker
+
+
+def _after_fork() -> None:
+    # Threads and the state of locks are the parent's. No thread is started here: most
+    # children never record, or become another program at once.
+    global _worker
+    _worker = Worker(_worker.after_fork())
+    for writer in _worker.after_fork():
+        writer.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,278 @@
+"""The packets of a trace file: the only module that fills them.
+
+One packet sequence per file. Its timestamps count from one packet to the next, its
+names are interned, and the track of a run of events is said once, before them: a BEGIN
+and an END take 26 bytes where a packet with everything in it takes 50.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from perf._model.spans import ClockSnapshot
+from perf._model.tracks import Process, Thread, Track
+from perf._write.interning import Strings
+from perf._write.values import Annotations
+from perf._write.wire import (
+    blob,
+    double,
+    number,
+    readable,
+    timed_packets,
+)
+
+MAX_NAME: Final = 1_024
+"""Characters of the name of a slice or track; a longer one is cut and says so."""
+MAX_EVENT_NAMES: Final = 20_000
+MAX_KEYS: Final = 4_096
+MAX_TEXTS: Final = 8_192
+"""Entries of the tables of interned names, keys and text values: what is not in them
+is written out. The tables are what the writer keeps in memory as a run goes on."""
+
+# Fields of TracePacket.
+_PACKET: Final = 1  # of Trace
+_CLOCK_SNAPSHOT, _SEQUENCE_ID, _TRACK_EVENT, _INTERNED_DATA = 6, 10, 11, 12
+_SEQUENCE_FLAGS, _DEFAULTS, _TRACK_DESCRIPTOR = 13, 59, 60
+_STATE_CLEARED_AND_NEEDED: Final = 3
+
+# Fields of ClockSnapshot and ClockSnapshot.Clock.
+_CLOCKS, _PRIMARY_CLOCK = 1, 2
+_CLOCK_ID, _CLOCK_TIME, _CLOCK_INCREMENTAL, _CLOCK_UNIT_NS = 1, 2, 3, 4
+_REALTIME, _MONOTONIC, _BOOTTIME = 1, 3, 6
+_DEFAULT_CLOCK: Final = 58  # of TracePacketDefaults
+
+# Fields of TrackEvent.
+_EVENT_TYPE, _EVENT_NAME_IID, _EVENT_TRACK, _EVENT_NAME = 9, 10, 11, 23
+_COUNTER_INT, _COUNTER_DOUBLE, _LEGACY_EVENT = 30, 44, 6
+_BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
+_LEGACY_PHASE, _LEGACY_ID, _LEGACY_BIND_ENCLOSING = 2, 6, 12
+
+# Fields of InternedData.
+_EVENT_NAMES, _ANNOTATION_NAMES, _ANNOTATION_TEXTS = 2, 3, 29
+
+# Fields of TrackDescriptor and what it holds.
+_UUID, _TRACK_NAME, _PROCESS, _THREAD, _PARENT, _TRACK_COUNTER = 1, 2, 3, 4, 5, 8
+_CHILD_ORDER, _RANK, _DESCRIPTION, _MERGING = 11, 12, 14, 15
+_EXPLICIT_ORDER: Final = 3
+_NO_MERGING: Final = 2
+_PID, _PROCESS_CMDLINE, _PROCESS_NAME = 1, 2, 6
+_TID, _THREAD_NAME = 2, 5
+_UNIT_NAME: Final = 6
+
+
+class PacketSequence:
+    """The packets of one file, and what the file holds so far.
+
+    Args:
+        seed: unique to this file in all the world; ids are made from it.
+    """
+
+    def __init__(self, seed: bytes) -> None:
+        self._seed = seed
+        digest = int.from_bytes(self._hash(b"sequence"))
+        # Files put together must not share the pair of sequence id and clock id. Two
+        # bytes of each packet go to the former (21 bits would take three); six more
+        # bits that cost nothing are in the latter, which may be anything from 64.
+        self._sequence_id = digest % ((1 << 14) - 1) + 1
+        self._clock_id = 64 + (digest >> 32) % 64
+        self._head = number(_SEQUENCE_ID, self._sequence_id)
+        self._last_ns = 0
+        self._track = 0
+        self._names = Strings(_EVENT_NAMES, MAX_EVENT_NAMES, MAX_NAME)
+        self._keys = Strings(_ANNOTATION_NAMES, MAX_KEYS, 256)
+        self._texts = Strings(_ANNOTATION_TEXTS, MAX_TEXTS, 64)
+        self.annotations = Annotations(self._keys, self._texts)
+        self.bare_begins: dict[Any, bytes] = _BareBegins(self)
+        """The BEGIN of a slice that has nothing but a name, by name."""
+        self.bare_end = self._event(number(_EVENT_TYPE, _END))
+
+    def _hash(self, *parts: bytes) -> bytes:
+        state = hashlib.blake2b(self._seed, digest_size=8)
+        for part in parts:
+            state.update(len(part).to_bytes(4) + part)
+        return state.digest()
+
+    def id_of(self, *parts: str) -> int:
+        """A number of 64 bits for these texts, not 0, unlike any of other files."""
+        data = [part.encode(errors="backslashreplace") for part in parts]
+        return int.from_bytes(self._hash(*data)) or 1
+
+    # -- events: everything of a packet but its timestamp -----------------------------
+
+    def _event(self, fields: bytes) -> bytes:
+        return self._head + blob(_TRACK_EVENT, fields)
+
+    def _named(self, event_type: int, name: str) -> bytes:
+        iid = self._names.iid(name)
+        if iid:
+            shown = number(_EVENT_NAME_IID, iid)
+        else:
+            shown = blob(_EVENT_NAME, readable(name, MAX_NAME))
+        return number(_EVENT_TYPE, event_type) + shown
+
+    def begin(self, name: str, annotations: bytes, *, repeats: bool = True) -> bytes:
+        """The BEGIN of a slice.
+
+        Args:
+            name: its name.
+            annotations: as `Annotations` gives them.
+            repeats: whether to take the name into the file's table.
+        """
+        if repeats:
+            return self._event(self._named(_BEGIN, name) + annotations)
+        shown = blob(_EVENT_NAME, readable(name, MAX_NAME))
+        return self._event(number(_EVENT_TYPE, _BEGIN) + shown + annotations)
+
+    def end(self, annotations: bytes) -> bytes:
+        """The END of the innermost slice open on the track; never with a name."""
+        return self._event(number(_EVENT_TYPE, _END) + annotations)
+
+    def instant(self, name: str, annotations: bytes) -> bytes:
+        """A moment."""
+        return self._event(self._named(_INSTANT, name) + annotations)
+
+    def counter(self, value: float) -> bytes:
+        """A sample of the counter whose track this is."""
+        if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
+            sample = number(_COUNTER_INT, value)
+        else:
+            try:
+                sample = double(_COUNTER_DOUBLE, float(value))
+            except OverflowError:
+                sample = double(_COUNTER_DOUBLE, math.copysign(math.inf, value))
+        return self._event(number(_EVENT_TYPE, _COUNTER) + sample)
+
+    def flow_point(self, flow: int, *, is_start: bool, track_uuid: int = 0) -> bytes:
+        """One end of an arrow, at the slice that is innermost on the track just then.
+
+        `TrackEvent.flow_ids` sit on a slice's own packets, and when a slice is written
+        nobody knows what will come after it. These events of the older form bind by
+        track and time, so the start can follow at any later point of the file.
+
+        Args:
+            flow: the arrow's number.
+            is_start: whether the arrow goes out from here.
+            track_uuid: where, if not on the track of the events around it.
+        """
+        legacy = number(_LEGACY_PHASE, ord("s" if is_start else "f"))
+        legacy += number(_LEGACY_ID, flow)
+        if not is_start:
+            legacy += number(_LEGACY_BIND_ENCLOSING, 1)
+        track = number(_EVENT_TRACK, track_uuid) if track_uuid else b""
+        return self._event(track + blob(_LEGACY_EVENT, legacy))
+
+    # -- whole packets ----------------------------------------------------------------
+
+    def _packet(self, fields: bytes) -> bytes:
+        return blob(_PACKET, self._head + fields)
+
+    def events(
+        self, track_uuid: int, times_ns: Sequence[int], bodies: Sequence[bytes]
+    ) -> bytes:
+        """The packets of events, in this order, after whatever they refer to.
+
+        Args:
+            track_uuid: the track of all that name none.
+            times_ns: n times on the tracer's clock, best in ascending order.
+            bodies: n events as the methods above return them.
+        """
+        if not bodies:
+            return b""
+        before = self._names.take_new() + self._keys.take_new() + self._texts.take_new()
+        setup = blob(_INTERNED_DATA, before) if before else b""
+        if track_uuid != self._track:
+            self._track = track_uuid
+            setup += blob(
+                _DEFAULTS,
+                number(_DEFAULT_CLOCK, self._clock_id)
+                + blob(_TRACK_EVENT, number(_EVENT_TRACK, track_uuid)),
+            )
+        packets = timed_packets(times_ns, bodies, self._last_ns)
+        self._last_ns = times_ns[-1]
+        return (self._packet(setup) if setup else b"") + packets
+
+    def snapshot(self, clocks: ClockSnapshot, *, is_first: bool = False) -> bytes:
+        """Relates the clocks to each other; times count from here again.
+
+        Args:
+            clocks: not earlier than those given before.
+            is_first: whether the file begins with it.
+        """
+        fields = number(_PRIMARY_CLOCK, _MONOTONIC)
+        for clock_id, time_ns in (
+            (_REALTIME, clocks.wall_ns),
+            (_MONOTONIC, clocks.monotonic_ns),
+            (_BOOTTIME, clocks.boot_ns),
+        ):
+            data = number(_CLOCK_ID, clock_id) + number(_CLOCK_TIME, time_ns)
+            fields += blob(_CLOCKS, data)
+        fields += blob(
+            _CLOCKS,
+            number(_CLOCK_ID, self._clock_id)
+            + number(_CLOCK_TIME, clocks.monotonic_ns)
+            + number(_CLOCK_INCREMENTAL, 1)
+            + number(_CLOCK_UNIT_NS, 1),
+        )
+        self._last_ns = clocks.monotonic_ns
+        packet = blob(_CLOCK_SNAPSHOT, fields)
+        if is_first:
+            packet += number(_SEQUENCE_FLAGS, _STATE_CLEARED_AND_NEEDED)
+        return self._packet(packet)
+
+    def descriptor(self, track: Track, uuid: int, parent_uuid: int) -> bytes:
+        """Introduces a track; its parent must have been introduced.
+
+        Args:
+            track: what it is.
+            uuid: its number.
+            parent_uuid: its parent's; 0 if it has none.
+        """
+        fields = number(_UUID, uuid)
+        if parent_uuid:
+            fields += number(_PARENT, parent_uuid)
+        if track.process is not None:
+            fields += blob(_PROCESS, _process(track.process))
+        elif track.thread is not None:
+            fields += blob(_THREAD, _thread(track.thread))
+        else:
+            fields += blob(_TRACK_NAME, readable(track.name, MAX_NAME))
+            # Else tracks of one name are merged into one, and lanes pile up.
+            fields += number(_MERGING, _NO_MERGING)
+        if track.unit is not None:
+            unit = blob(_UNIT_NAME, readable(track.unit, MAX_NAME))
+            fields += blob(_TRACK_COUNTER, unit if track.unit else b"")
+        if track.description:
+            fields += blob(_DESCRIPTION, readable(track.description, MAX_NAME))
+        fields += number(_CHILD_ORDER, _EXPLICIT_ORDER) + number(_RANK, track.rank)
+        return self._packet(blob(_TRACK_DESCRIPTOR, fields))
+
+
+class _BareBegins(dict[Any, bytes]):
+    def __init__(self, sequence: PacketSequence) -> None:
+        self._begin = sequence.begin
+
+    def __missing__(self, name: Any) -> bytes:
+        if type(name) is not str:  # 1 and True are one key, but not one name.
+            return self._begin(str(name), b"")
+        body = self._begin(name, b"")
+        if len(self) < MAX_EVENT_NAMES:
+            self[name] = body
+        return body
+
+
+def _process(process: Process) -> bytes:
+    fields = number(_PID, process.pid)
+    for argument in process.cmdline:
+        fields += blob(_PROCESS_CMDLINE, readable(argument, MAX_NAME))
+    return fields + blob(_PROCESS_NAME, readable(process.name, MAX_NAME))
+
+
+def _thread(thread: Thread) -> bytes:
+    return (
+        number(_PID, thread.pid)
+        + number(_TID, thread.tid)
+        + blob(_THREAD_NAME, readable(thread.name, MAX_NAME))
+    )

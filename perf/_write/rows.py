@@ -1,0 +1,372 @@
+"""Draws the spans of one timeline on a track and, where they overlap, on its lanes."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any, Final
+
+from perf._model.spans import INSTANT, OPEN, RawRecord
+from perf._model.tracks import Track
+from perf._write.flows import Flows, Places
+from perf._write.lanes import Lanes, Node, in_order
+from perf._write.packets import PacketSequence
+
+_LAST: Final[RawRecord] = ("", 0, 0, -1, 0, INSTANT, None, None)
+"""Ends a list of records: opened before all others, so they all close before it."""
+
+_CUT_NOTE: Final = "outlived the span around it; drawn whole on another lane"
+
+
+@dataclasses.dataclass(slots=True)
+class Pen:
+    """What the rows of a file draw with."""
+
+    sequence: PacketSequence
+    flows: Flows
+    name: Callable[[RawRecord], str | None] | None
+    """The name of a slice where it is not the span's own; None: always its own."""
+    track_uuid: Callable[[Track], int]
+    """Introduces a track to the file unless that is done."""
+    parent_of: Callable[[int], int]
+    """The parent of a span of this batch or an open one; 0 where it has none."""
+    out: list[bytes]
+    """The file's next bytes."""
+    slices: int = 0
+    """Written so far."""
+    batch: int = 0
+    """Number of the present one."""
+    now_ns: int = 0
+    """What is open ends no earlier."""
+
+
+class _Part(enum.Enum):
+    """Which of its two events a slice gets now."""
+
+    BOTH = enum.auto()
+    BEGIN = enum.auto()
+    END = enum.auto()
+    CUT = enum.auto()
+    """An end before its time."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Begun:
+    """A span that was written while it was open."""
+
+    record: RawRecord
+    fields: dict[Any, bytes]
+    """Its tags as written."""
+    node: Node | None
+
+
+_Event = tuple[int, RawRecord, _Part, bool]
+"""When, of what, and whether this is the begin."""
+
+
+class Row:
+    """The slices of one timeline in one place.
+
+    Args:
+        pen: what to draw with.
+        track: the first lane.
+        nests: whether its spans nest unless the caller says otherwise; else they are
+            taken to lie apart until they are seen not to.
+        places: where arrows look for its slices; None: no arrow touches them.
+    """
+
+    def __init__(
+        self, pen: Pen, track: Track, *, nests: bool, places: Places | None
+    ) -> None:
+        self._pen = pen
+        self._track = track
+        self._nests = nests
+        self._places = places
+        self._uuids = [pen.track_uuid(track)]
+        self._until_ns: int | None = None
+        """The last moment written to the first lane."""
+        self._lanes: Lanes | None = None
+        self._chain: list[int] = []
+        """Spans that were open, one in the other, when lanes became necessary."""
+        self.begun: dict[int, _Begun] = {}
+        """By id, those that have not ended, in the order of writing."""
+
+    def draw(
+        self, records: list[RawRecord], opened: list[RawRecord], *, tangled: bool
+    ) -> None:
+        """Writes what ended and what opened since the last batch.
+
+        Args:
+            records: spans and instants in the order of closing.
+            opened: spans that are open, outermost first.
+            tangled: whether they need not nest.
+        """
+        if self._lanes is None and not tangled:
+            if self._nests:
+                self._draw_nested(records, opened)
+                return
+            if not opened and not self.begun and self._lie_apart(records):
+                self._draw_apart(records)
+                return
+        if self._lanes is None:
+            self._lanes = self._make_lanes()
+        self._draw_in_lanes(self._lanes, records, opened)
+
+    # -- spans that nest ---------------------------------------------------------------
+
+    def _draw_nested(self, records: list[RawRecord], opened: list[RawRecord]) -> None:
+        # Children close before their parents and have later ids: these two orders make
+        # the tree, whatever the times say. Walked from its end, the list gives the
+        # events from the last to the first. Every span of a run passes through here:
+        # what other methods do by calls is written out.
+        pen, places, begun = self._pen, self._places, self.begun
+        assert places is not None
+        uuid = self._uuids[0]
+        ids, begins_ns, tracks, mask = (
+            places.ids, places.begins_ns, places.tracks, places.mask,
+        )  # fmt: skip
+        starts, start = pen.flows.starts, pen.flows.start
+        bare_begins, bare_end = pen.sequence.bare_begins, pen.sequence.bare_end
+        own_names = pen.name is None
+        times: list[int] = []
+        bodies: list[bytes] = []
+        add_time, add_body = times.append, bodies.append
+        stack: list[tuple[int, int, bytes]] = []
+        push, pop = stack.append, stack.pop
+        top, top_begin_ns, top_body = -2, 0, b""  # below all that is pushed
+        next_ns = None
+        for record in opened:
+            push((top, top_begin_ns, top_body))
+            top, top_begin_ns, top_body = record[3], record[1], self._open(record)
+            places.put(top, top_begin_ns, uuid)
+        not_begun = 0
+        for record in chain(reversed(records), (_LAST,)):
+            name, begin_ns, end_ns, span_id, _, kind, tags, after = record
+            while span_id < top:
+                if top_begin_ns == next_ns or top in starts or top in begun:
+                    add_time(top_begin_ns)
+                    add_body(start(places, top))
+                add_time(top_begin_ns)
+                add_body(top_body)
+                next_ns = top_begin_ns
+                top, top_begin_ns, top_body = pop()
+            if kind == INSTANT:
+                not_begun += 1
+                if record is not _LAST:
+                    add_time(begin_ns)
+                    add_body(self._instant(record))
+                    next_ns = begin_ns
+                continue
+            add_time(end_ns)
+            next_ns = end_ns
+            if span_id in begun:
+                not_begun += 1
+                add_body(self._close(record))
+            else:
+                add_body(bare_end)
+                at = span_id & mask
+                ids[at] = span_id
+                begins_ns[at] = begin_ns
+                tracks[at] = uuid
+                push((top, top_begin_ns, top_body))
+                top, top_begin_ns = span_id, begin_ns
+                if tags is None and own_names:
+                    top_body = bare_begins[name]
+                else:
+                    top_body = self._begin(record)
+            if after:
+                for body in pen.flows.ends(record):
+                    add_time(end_ns)
+                    add_body(body)
+        times.reverse()
+        bodies.reverse()
+        pen.slices += len(opened) + len(records) + 1 - not_begun
+        self._put_down(0, times, bodies)
+
+    # -- spans that lie apart ----------------------------------------------------------
+
+    def _lie_apart(self, records: list[RawRecord]) -> bool:
+        until_ns = self._until_ns
+        for record in records:
+            if until_ns is not None and record[1] < until_ns:
+                return False
+            until_ns = record[2]
+        return True
+
+    def _draw_apart(self, records: list[RawRecord]) -> None:
+        events: list[_Event] = []
+        for record in records:
+            events.append((record[1], record, _Part.BOTH, True))
+            events.append((record[2], record, _Part.BOTH, False))
+        self._put_events(0, events)
+
+    # -- spans that overlap ------------------------------------------------------------
+
+    def _make_lanes(self) -> Lanes:
+        for span_id, begun in self.begun.items():
+            begun.node = Node(span_id, begun.record[1], None, self._pen.batch)
+        self._chain = list(self.begun)
+        return Lanes(self._until_ns, [b.node for b in self.begun.values() if b.node])
+
+    def _draw_in_lanes(
+        self, lanes: Lanes, records: list[RawRecord], opened: list[RawRecord]
+    ) -> None:
+        batch = self._pen.batch
+        parts: dict[Node, tuple[RawRecord, _Part]] = {}
+        new = list(opened)
+        for record in records:
+            begun = self.begun.get(record[3])
+            if begun is None or begun.node is None:
+                new.append(record)
+            else:
+                begun.node.end_ns = max(record[2], begun.record[1])
+                begun.node.end_batch = batch
+                parts[begun.node] = record, _Part.END
+        if self._chain:
+            new += self._cut(parts)
+        # Parents before children: they began earlier, or have the smaller id.
+        new.sort(key=lambda record: (record[1], record[3]))
+        for record in new:
+            is_open = record[2] == OPEN
+            node = Node(record[3], record[1], None if is_open else record[2], batch)
+            lanes.place(node, record[4], self._pen.parent_of, self._pen.now_ns)
+            parts[node] = record, _Part.BEGIN if is_open else _Part.BOTH
+        by_lane: dict[int, list[Node]] = {}
+        for node in parts:
+            by_lane.setdefault(node.lane, []).append(node)
+        for lane, nodes in by_lane.items():
+            events: list[_Event] = []
+            for node, begins in in_order(nodes):
+                time_ns = node.begin_ns if begins else node.end_ns
+                if time_ns is not None:
+                    events.append((time_ns, *parts[node], begins))
+                if begins and node.end_ns is None:
+                    self.begun[node.id] = _Begun(parts[node][0], {}, node)
+            self._put_events(lane, events)
+
+    def _cut(self, parts: dict[Node, tuple[RawRecord, _Part]]) -> list[RawRecord]:
+        """Ends slices with the slice around them, where their spans outlive it.
+
+        Spans that were taken to nest, and were written open, have turned out not to: no
+        track can show them as they are. The inner one gets an end with a note, and is
+        drawn once more, whole.
+
+        Returns:
+            The records to draw once more.
+        """
+        again = []
+        self._chain = [span_id for span_id in self._chain if span_id in self.begun]
+        for span_id in self._chain:
+            begun = self.begun[span_id]
+            node = begun.node
+            assert node is not None
+            end_ns = node.parent.end_ns if node.parent else None
+            if end_ns is None or (node.end_ns is not None and node.end_ns <= end_ns):
+                continue
+            again.append(parts[node][0] if node in parts else begun.record)
+            parts[node] = begun.record, _Part.CUT
+            node.end_ns, node.end_batch = end_ns, self._pen.batch
+            del self.begun[span_id]
+        return again
+
+    # -- events ------------------------------------------------------------------------
+
+    def _put_events(self, lane: int, events: list[_Event]) -> None:
+        times: list[int] = []
+        bodies: list[bytes] = []
+        following = [*(event[0] for event in events[1:]), None]
+        for (time_ns, record, part, begins), next_ns in zip(
+            events, following, strict=True
+        ):
+            if begins:
+                new = self._begin_events(record, part, lane, time_ns == next_ns)
+            else:
+                new = self._end_events(record, part)
+            bodies += new
+            times += [time_ns] * len(new)
+        self._put_down(lane, times, bodies)
+
+    def _begin_events(
+        self, record: RawRecord, part: _Part, lane: int, shares_time: bool
+    ) -> list[bytes]:
+        if part is _Part.END or part is _Part.CUT:
+            return []
+        if record[5] == INSTANT:
+            return [self._instant(record)]
+        self._pen.slices += 1
+        is_open = part is _Part.BEGIN
+        bodies = [self._open(record) if is_open else self._begin(record)]
+        places, span_id = self._places, record[3]
+        if places is not None and span_id not in places:
+            places.put(span_id, record[1], self._uuid(lane))
+            if is_open or shares_time or span_id in self._pen.flows.starts:
+                bodies.append(self._pen.flows.start(places, span_id))
+        return bodies
+
+    def _end_events(self, record: RawRecord, part: _Part) -> list[bytes]:
+        if part is _Part.CUT:
+            note = self._pen.sequence.annotations.encode({"cut": _CUT_NOTE})
+            return [self._pen.sequence.end(note)]
+        if part is _Part.BEGIN or record[5] == INSTANT:
+            return []
+        draws_arrows = record[7] and self._places is not None
+        ends = list(self._pen.flows.ends(record)) if draws_arrows else []
+        if part is _Part.END:
+            return [*ends, self._close(record)]
+        return [*ends, self._pen.sequence.bare_end]
+
+    def _begin(self, record: RawRecord) -> bytes:
+        return self._named(record, self._fields(record).values())
+
+    def _open(self, record: RawRecord) -> bytes:
+        fields = self._fields(record)
+        known = self.begun.get(record[3])
+        self.begun[record[3]] = _Begun(record, fields, known.node if known else None)
+        return self._named(record, fields.values())
+
+    def _close(self, record: RawRecord) -> bytes:
+        """The END of a slice, with the tags that its BEGIN did not have."""
+        written = self.begun.pop(record[3]).fields
+        new = [
+            field
+            for tag, field in self._fields(record).items()
+            if written.get(tag) != field
+        ]
+        sequence = self._pen.sequence
+        return sequence.end(b"".join(new)) if new else sequence.bare_end
+
+    def _instant(self, record: RawRecord) -> bytes:
+        tags = b"".join(self._fields(record).values())
+        return self._pen.sequence.instant(record[0], tags)
+
+    def _fields(self, record: RawRecord) -> dict[Any, bytes]:
+        tags = record[6]
+        return self._pen.sequence.annotations.fields(tags) if tags else {}
+
+    def _named(self, record: RawRecord, fields: Iterable[bytes]) -> bytes:
+        tags = b"".join(fields)
+        name = self._pen.name and self._pen.name(record)
+        if name:
+            return self._pen.sequence.begin(name, tags, repeats=False)
+        return self._pen.sequence.begin(record[0], tags)
+
+    def _put_down(self, lane: int, times: list[int], bodies: list[bytes]) -> None:
+        if not bodies:
+            return
+        if lane == 0:
+            self._until_ns = max(times[-1], self._until_ns or times[-1])
+        uuid = self._uuid(lane)
+        self._pen.out.append(self._pen.sequence.events(uuid, times, bodies))
+
+    def _uuid(self, lane: int) -> int:
+        while lane >= len(self._uuids):
+            number = len(self._uuids)
+            track = dataclasses.replace(
+                self._track,
+                rank=self._track.rank + min(number, 999),
+                key=f"{self._track.key}/{number}",
+            )
+            self._uuids.append(self._pen.track_uuid(track))
+        return self._uuids[lane]

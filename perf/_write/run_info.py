@@ -1,0 +1,87 @@
+"""What a file says about the run that it shows."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+SCHEMA_VERSION: Final = 1
+"""Of what our files hold beyond Perfetto's format; readers take the two before, too."""
+
+_PACKAGES: Final = (("jax", "jax"), ("jaxlib", "jaxlib"), ("perf", "rlperf"))
+"""What a file calls them, and the names under which they are installed."""
+
+
+def run_info() -> dict[str, Any]:
+    """The metadata of the present process, by name.
+
+    Returns:
+        Texts and numbers; what cannot be found out is left out.
+    """
+    info: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "command": " ".join(command()),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python_version": platform.python_version(),
+    }
+    for name, package in _PACKAGES:
+        try:
+            # Asked without importing: jax takes a second, and a device.
+            info[f"{name}_version"] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    try:
+        commit = git_commit(Path.cwd())
+    except (OSError, ValueError):
+        commit = None
+    if commit:
+        info["git_commit"] = commit
+    return info
+
+
+def command() -> list[str]:
+    """The command line of this process."""
+    return list(getattr(sys, "orig_argv", sys.argv))
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit that is checked out in a folder, read without running git.
+
+    Returns:
+        The full hash; None outside of a repository and before its first commit.
+
+    Raises:
+        OSError, ValueError: the repository's files cannot be read.
+    """
+    for place in (folder, *folder.parents):
+        git = place / ".git"
+        if git.is_file():  # a worktree or submodule
+            text = git.read_text().strip()
+            git = (place / text.removeprefix("gitdir:").strip()).resolve()
+        if git.is_dir():
+            return _head_commit(git)
+    return None
+
+
+def _head_commit(git: Path) -> str | None:
+    head = (git / "HEAD").read_text().strip()
+    if not head.startswith("ref:"):
+        return head
+    ref = head.removeprefix("ref:").strip()
+    shared = git
+    if (git / "commondir").is_file():  # branches of a worktree are its repository's
+        shared = (git / (git / "commondir").read_text().strip()).resolve()
+    for folder in (git, shared):
+        if (folder / ref).is_file():
+            return (folder / ref).read_text().strip()
+    packed = shared / "packed-refs"
+    lines = packed.read_text().splitlines() if packed.is_file() else []
+    return next((line.split()[0] for line in lines if line.endswith(f" {ref}")), None)

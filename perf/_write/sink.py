@@ -1,0 +1,155 @@
+"""The file that a trace goes to: its name, its growth, its troubles."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import re
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+MAX_WAITING_BYTES: Final = 64 << 20
+"""What waits in memory while the file cannot be written to; no more is encoded then."""
+
+_log = logging.getLogger("perf")
+_said: set[str] = set()
+
+
+def say_once(cause: str, message: str, *args: object) -> None:
+    """Logs a warning, once for each cause and process."""
+    if cause not in _said:
+        _said.add(cause)
+        _log.warning(message + " (said once)", *args)
+
+
+def check_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder as a path.
+
+    Raises:
+        ValueError: it is a URL.
+    """
+    text = os.fspath(folder)
+    # Two letters at least: one would be a drive of Windows. One slash is enough: that
+    # is what pathlib makes of two.
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise ValueError(
+            f"trace folder {text!r}: remote folders are not supported yet; "
+            "give a local one and copy its files afterwards"
+        )
+    return Path(text)
+
+
+class TraceFile:
+    """A file that is made when its first bytes come and then only grows.
+
+    What is in it can be read at any time, after a failed write too: that ends where
+    the last good one ended.
+
+    Args:
+        folder: made when needed.
+        prefix: begins the name.
+        process_index: of a run of several processes; its files say whose they are.
+    """
+
+    def __init__(self, folder: Path, prefix: str, process_index: int | None) -> None:
+        self.path: Path | None = None
+        self.written_bytes = 0
+        self.errors = 0
+        self.last_error = ""
+        self._folder = folder
+        self._prefix = prefix
+        self._process_index = process_index
+        self._file: io.FileIO | None = None
+        self._waiting: deque[bytes] = deque()
+        self.waiting_bytes = 0
+
+    def append(self, data: bytes) -> bool:
+        """Adds whole packets to the file, after those that still wait.
+
+        Returns:
+            Whether nothing waits any more. What does is tried again with the next call.
+        """
+        if data:
+            self._waiting.append(data)
+            self.waiting_bytes += len(data)
+        try:
+            while self._waiting:
+                if self._file is None:
+                    self._file = self._create()
+                self._write(self._file, self._waiting[0])
+                self.waiting_bytes -= len(self._waiting.popleft())
+        except OSError as error:
+            self.errors += 1
+            self.last_error = f"{type(error).__name__}: {error}"
+            say_once(
+                f"write-{error.errno}",
+                "trace not written to %s: %s. Recording goes on, and writing is tried "
+                "again.",
+                self.path or self._folder,
+                self.last_error,
+            )
+        return not self._waiting
+
+    def _write(self, file: io.FileIO, data: bytes) -> None:
+        # Over what an earlier attempt may have left behind.
+        file.seek(self.written_bytes)
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[file.write(view) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(self.written_bytes)
+            raise
+        self.written_bytes += len(data)
+
+    def _create(self) -> io.FileIO:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for name in self._names():
+            path = self._folder / name
+            try:
+                file = io.FileIO(path, "xb")
+            except FileExistsError:
+                continue
+            self.path = path
+            self.written_bytes = 0
+            return file
+        raise AssertionError("names do not end")
+
+    def _names(self) -> Iterator[str]:
+        stem = f"{self._prefix}_{int(time.time())}"
+        host = re.sub(r"[^\w.-]", "-", socket.gethostname())
+        whose = f"{host}_{self._process_index or 0}_{os.getpid()}"
+        if self._process_index is None:
+            yield f"{stem}.pb"
+        yield f"{stem}_{whose}.pb"
+        number = 1
+        while True:
+            number += 1
+            yield f"{stem}_{whose}_{number}.pb"
+
+    def is_gone(self) -> bool:
+        """Whether somebody removed or replaced the file: what is written is lost."""
+        if self._file is None or self.path is None:
+            return False
+        try:
+            return not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Lets the file go; what waits is lost."""
+        self._waiting.clear()
+        self.waiting_bytes = 0
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()

@@ -1,0 +1,244 @@
+"""Turns batches of records into the bytes of one trace file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any, Final
+
+from perf._model.ids import queue_id
+from perf._model.spans import (
+    COUNTER,
+    GROUP,
+    QUEUED,
+    SPAN,
+    Batch,
+    ClockSnapshot,
+    RawRecord,
+    TimelineInfo,
+    TimelineKind,
+)
+from perf._model.tracks import Process, Thread, Track
+from perf._write.flows import Flows
+from perf._write.layout import Layout
+from perf._write.packets import PacketSequence
+from perf._write.rows import Pen, Row
+
+CLOCKS_EVERY_NS: Final = 30_000_000_000
+"""How often a file relates the clocks to each other: they drift."""
+
+_RUN_EVENT: Final = "run"
+"""Name of the instant whose annotations are the run's metadata."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a timeline is drawn."""
+
+    info: TimelineInfo
+    row: Row
+    of: tuple[int, str] | None
+    """Kind and name of what is drawn there; None: everything."""
+
+
+class TraceStream:
+    """The bytes of one file, batch by batch. Work per batch is that of the batch alone.
+
+    Args:
+        layout: which track shows what.
+        process: the process that records.
+        run: metadata of the run.
+        seed: unique to this file; drawn by default.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        process: Process,
+        run: Mapping[str, Any],
+        seed: bytes | None = None,
+    ) -> None:
+        self._sequence = PacketSequence(seed or os.urandom(16))
+        self._process = process
+        self._run = run
+        root = Track(process.name, process=process, key=str(process.pid))
+        self._plan = layout.plan(root)
+        self._root = root
+        self._uuids: dict[tuple[str, ...], int] = {}
+        self._rows: dict[str, list[_Place]] = {}
+        """By timeline; its home comes first."""
+        self._copies: dict[tuple[str, ...], Row] = {}
+        """By track: several timelines may meet there."""
+        self._next_clocks_ns: int | None = None
+        self._batch: Batch | None = None
+        self._parents: dict[int, int] | None = None
+        flows = Flows(self._sequence)
+        self._pen = Pen(
+            self._sequence, flows, self._plan.name, self._uuid, self._parent_of, []
+        )
+
+    @property
+    def slices(self) -> int:
+        """Slices written so far."""
+        return self._pen.slices
+
+    def encode(self, batch: Batch) -> bytes:
+        """The next bytes of the file."""
+        pen = self._pen
+        pen.batch += 1
+        pen.now_ns = batch.clocks.monotonic_ns
+        self._batch, self._parents = batch, None
+        self._put_clocks(batch.clocks)
+        for track_uuid, time_ns, start in pen.flows.begin_batch(batch):
+            pen.out.append(self._sequence.events(track_uuid, [time_ns], [start]))
+        samples: list[RawRecord] = []
+        for info, ended, opened in self._by_timeline(batch):
+            here = [record for record in ended if record[5] == COUNTER]
+            if here:
+                samples += here
+                ended = [record for record in ended if record[5] != COUNTER]
+            if ended or opened:
+                self._draw(info, ended, opened, info.id in batch.tangled)
+        self._put_counters(samples)
+        data = b"".join(pen.out)
+        pen.out.clear()
+        self._batch = self._parents = None
+        return data
+
+    # -- timelines ---------------------------------------------------------------------
+
+    def _by_timeline(
+        self, batch: Batch
+    ) -> list[tuple[TimelineInfo, list[RawRecord], list[RawRecord]]]:
+        """Each timeline with what ended and what opened on it."""
+        infos: dict[str, TimelineInfo] = {}
+        ended: dict[str, list[RawRecord]] = {}
+        opened: dict[str, list[RawRecord]] = {}
+        for part, found in ((batch.records, ended), (batch.open, opened)):
+            for info, records in part:
+                infos[info.id] = info
+                before = found.get(info.id)
+                found[info.id] = [*before, *records] if before else records
+        for info in list(infos.values()):
+            waits = self._rows.get(queue_id(info.id))
+            if info.kind is TimelineKind.DEVICE and waits and waits[0].row.begun:
+                queue = waits[0]
+                done = ended.get(queue.info.id, [])
+                over = _ends_of_waits(queue.row, ended.get(info.id, []), done)
+                if over:
+                    infos[queue.info.id] = queue.info
+                    ended[queue.info.id] = [*done, *over]
+        return [
+            (info, ended.get(info.id, []), opened.get(info.id, []))
+            for info in infos.values()
+        ]
+
+    def _draw(
+        self,
+        info: TimelineInfo,
+        ended: list[RawRecord],
+        opened: list[RawRecord],
+        tangled: bool,
+    ) -> None:
+        for place in self._rows.get(info.id) or self._new_rows(info, ended + opened):
+            if place.of is None:
+                place.row.draw(ended, opened, tangled=tangled)
+                continue
+            kind, name = place.of
+            some = [r for r in ended if r[0] == name and r[5] == kind]
+            some_open = [r for r in opened if r[0] == name and r[5] == kind]
+            if some or some_open:
+                place.row.draw(some, some_open, tangled=tangled)
+
+    def _new_rows(self, info: TimelineInfo, records: list[RawRecord]) -> list[_Place]:
+        if info.native_thread_id:
+            thread = Thread(self._process.pid, info.native_thread_id, info.name)
+            self._uuid(Track(info.name, self._root, key=info.id, thread=thread))
+        flows = self._pen.flows
+        places = flows.device if info.kind is TimelineKind.DEVICE else flows.host
+        home = Row(
+            self._pen,
+            self._plan.home(info, records),
+            nests=info.kind is TimelineKind.HOST,
+            places=None if info.kind is TimelineKind.QUEUE else places,
+        )
+        found = self._rows[info.id] = [_Place(info, home, None)]
+        for copy in self._plan.copies(info):
+            if copy.track.keys not in self._copies:
+                self._copies[copy.track.keys] = Row(
+                    self._pen, copy.track, nests=False, places=None
+                )
+            row = self._copies[copy.track.keys]
+            found.append(_Place(info, row, (copy.kind, copy.name)))
+        return found
+
+    def _parent_of(self, span_id: int) -> int:
+        if self._parents is None:
+            self._parents = self._known_parents()
+        return self._parents.get(span_id, 0)
+
+    def _known_parents(self) -> dict[int, int]:
+        parents = {
+            span_id: begun.record[4]
+            for places in self._rows.values()
+            for span_id, begun in places[0].row.begun.items()
+        }
+        assert self._batch is not None
+        for _, records in chain(self._batch.records, self._batch.open):
+            # A device slice hangs on its group: the host knows all between the two.
+            parents.update({r[3]: r[4] for r in records if r[5] in (SPAN, GROUP)})
+        return parents
+
+    # -- everything else ---------------------------------------------------------------
+
+    def _uuid(self, track: Track) -> int:
+        keys = track.keys
+        uuid = self._uuids.get(keys)
+        if uuid is None:
+            above = self._uuid(track.parent) if track.parent else 0
+            uuid = self._uuids[keys] = self._sequence.id_of(*keys)
+            self._pen.out.append(self._sequence.descriptor(track, uuid, above))
+        return uuid
+
+    def _put_clocks(self, clocks: ClockSnapshot) -> None:
+        now_ns = clocks.monotonic_ns
+        if self._next_clocks_ns is None:
+            self._pen.out.append(self._sequence.snapshot(clocks, is_first=True))
+            about = self._sequence.annotations.encode(self._run)
+            event = self._sequence.instant(_RUN_EVENT, about)
+            uuid = self._uuid(self._plan.run)
+            self._pen.out.append(self._sequence.events(uuid, [now_ns], [event]))
+        elif now_ns >= self._next_clocks_ns:
+            self._pen.out.append(self._sequence.snapshot(clocks))
+        else:
+            return
+        self._next_clocks_ns = now_ns + CLOCKS_EVERY_NS
+
+    def _put_counters(self, samples: list[RawRecord]) -> None:
+        by_track: dict[tuple[str, str], list[RawRecord]] = {}
+        for record in samples:
+            by_track.setdefault((record[0], record[6] or ""), []).append(record)
+        for (name, unit), some in by_track.items():
+            some.sort(key=lambda record: record[1])  # they come from several threads
+            uuid = self._uuid(Track(name, self._plan.counters, key=unit, unit=unit))
+            times = [record[1] for record in some]
+            values = [self._sequence.counter(record[2]) for record in some]
+            self._pen.out.append(self._sequence.events(uuid, times, values))
+
+
+def _ends_of_waits(
+    queue: Row, ran: list[RawRecord], done: list[RawRecord]
+) -> list[RawRecord]:
+    """Ends of the waits shown for device work that has ended.
+
+    Work in flight is shown as waiting. When it has ended, the record of its wait closes
+    that slice; without one, it waited until its device began with it.
+    """
+    closed = {record[3] for record in done}
+    return [
+        (record[0], record[1], record[1], record[3], record[4], QUEUED, None, None)
+        for record in ran
+        if record[3] in queue.begun and record[3] not in closed
+    ]

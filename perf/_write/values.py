@@ -1,0 +1,200 @@
+"""Tags of any kind as Perfetto's debug annotations. Never fails, loses no tag."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from perf._write.interning import Strings
+from perf._write.wire import blob, double, number, readable
+
+MAX_TEXT: Final = 4_096
+"""Characters of a value; a longer one is cut and says how long it was."""
+MAX_KEY: Final = 256
+"""Characters of a key."""
+MAX_DEPTH: Final = 6
+"""Levels of dicts and lists in each other; what lies deeper is shown as `…`."""
+MAX_ITEMS: Final = 256
+"""Entries of one tag, on all levels together; the rest is counted."""
+MAX_REPEATED: Final = 64
+"""Characters of a text value that is worth remembering in case it comes again."""
+
+# Fields of DebugAnnotation.
+_NAME_IID, _BOOL, _UINT, _INT, _DOUBLE, _STRING = 1, 2, 3, 4, 5, 6
+_NAME, _DICT_ENTRY, _ARRAY_VALUE, _STRING_IID = 10, 11, 12, 17
+_DEBUG_ANNOTATION: Final = 4
+"""Field of TrackEvent."""
+
+_FOLDED: Final = re.compile(r"[.\[\]]")
+"""Perfetto shows these characters of a key as `_`, so that "a.b" would hide "a_b"."""
+
+
+class Annotations:
+    """Encodes tags; remembers the keys and texts that a file already holds."""
+
+    def __init__(self, keys: Strings, texts: Strings) -> None:
+        self._keys = keys
+        self._texts = texts
+        self._known_keys: dict[str, tuple[str, bytes]] = {}
+        """Keys that are interned: how Perfetto shows them, and their field."""
+        self._seen: set[str] = set()
+        """Texts written once: worth an entry in the file's table when they return."""
+        self._by_type: dict[type, Callable[[Any], bytes]] = {
+            str: self._text,
+            int: self._int,
+            bool: self._bool,
+            float: self._float,
+            type(None): self._plain_repr,
+        }
+
+    def encode(self, tags: Mapping[Any, Any]) -> bytes:
+        """The `debug_annotations` fields of a TrackEvent that hold these tags."""
+        return b"".join(self.fields(tags).values())
+
+    def fields(self, tags: Any) -> dict[Any, bytes]:
+        """Each tag's key with its `debug_annotations` field."""
+        try:
+            # One call that no other thread can interrupt: tags of an open span grow.
+            items = list(tags.items())
+        except Exception:
+            items = [("tags", tags)]
+        return {
+            tag: blob(_DEBUG_ANNOTATION, entry)
+            for (tag, _), entry in zip(items, self._entries(items), strict=True)
+        }
+
+    def _entries(
+        self,
+        items: list[tuple[Any, Any]],
+        depth: int = 0,
+        room: list[int] | None = None,
+    ) -> Iterable[bytes]:
+        used: set[str] = set()
+        for tag, value in items:
+            field = self._by_type.get(type(value))
+            yield (
+                self._key(tag, used)
+                + (field(value) if field else self._other(value, depth, room))
+            )
+
+    def _key(self, tag: Any, used: set[str]) -> bytes:
+        shown, field = self._known_keys.get(tag) or self._new_key(tag)
+        if shown in used:
+            count = next(n for n in itertools.count(2) if f"{shown} ({n})" not in used)
+            shown, field = self._new_key(f"{shown} ({count})")
+        used.add(shown)
+        return field
+
+    def _new_key(self, tag: Any) -> tuple[str, bytes]:
+        text = tag if type(tag) is str else _key_text(tag)
+        data = readable(text, MAX_KEY)
+        shown = _FOLDED.sub("_", data.decode())
+        iid = self._keys.iid(text)
+        if not iid:
+            return shown, blob(_NAME, data)
+        known = shown, number(_NAME_IID, iid)
+        if text is tag:
+            self._known_keys[text] = known
+        return known
+
+    # -- single values ---------------------------------------------------------------
+
+    def _text(self, value: str) -> bytes:
+        if len(value) <= MAX_REPEATED:
+            iid = self._texts.get(value)
+            if not iid and value in self._seen:
+                iid = self._texts.iid(value)
+            if iid:
+                return number(_STRING_IID, iid)
+            if len(self._seen) >= self._texts.limit:
+                self._seen.clear()
+            self._seen.add(value)
+        return blob(_STRING, readable(value, MAX_TEXT))
+
+    def _int(self, value: int) -> bytes:
+        if -(1 << 63) <= value < 1 << 63:
+            return number(_INT, value)
+        if 0 <= value < 1 << 64:
+            return number(_UINT, value)
+        # Decimal digits of a huge number take quadratic time, and Python refuses them.
+        return self._text(str(value) if value.bit_length() < 8192 else f"{value:#x}")
+
+    def _bool(self, value: bool) -> bytes:
+        return number(_BOOL, value)
+
+    def _float(self, value: float) -> bytes:
+        # Perfetto's tables have no NaN and would show NULL: a loss that is NaN is news.
+        return self._text("NaN") if math.isnan(value) else double(_DOUBLE, value)
+
+    def _plain_repr(self, value: Any) -> bytes:
+        return self._text(repr(value))
+
+    # -- everything else -------------------------------------------------------------
+
+    def _other(self, value: Any, depth: int, room: list[int] | None) -> bytes:
+        try:
+            return self._structured(value, depth, room or [MAX_ITEMS])
+        except Exception as error:  # Its own methods ran: anything may come of it.
+            return self._text(f"<{type(value).__name__}: {type(error).__name__}>")
+
+    def _structured(self, value: Any, depth: int, room: list[int]) -> bytes:
+        # Enums, numpy scalars and the like, without the methods that they override.
+        if isinstance(value, str):
+            return self._text(str.__str__(value))
+        if isinstance(value, int):
+            return self._int(int.__int__(value))
+        if isinstance(value, float):
+            return self._float(float.__float__(value))
+        if isinstance(value, (bytes, bytearray)):
+            return self._text(_bytes_text(value))
+        if isinstance(value, (Mapping, list, tuple, set, frozenset)):
+            return self._container(value, depth, room)
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and isinstance(value, numpy.generic):
+            plain = value.item()
+            field = self._by_type.get(type(plain))
+            return field(plain) if field else self._text(str(value))
+        if hasattr(value, "shape") and hasattr(value, "dtype"):
+            # Asking an array for more than these two may wait for its device.
+            shape = ",".join(map(str, value.shape))
+            return self._text(f"{type(value).__name__} {value.dtype}[{shape}]")
+        return self._text(repr(value))
+
+    def _container(self, value: Any, depth: int, room: list[int]) -> bytes:
+        if not value:
+            return self._text(str(value))  # Perfetto drops what has no entry.
+        if depth >= MAX_DEPTH or room[0] <= 0:
+            return self._text(f"… ({type(value).__name__} of {len(value)})")
+        fits = min(len(value), room[0])
+        room[0] -= fits
+        if isinstance(value, Mapping):
+            items = list(itertools.islice(value.items(), fits))
+            if fits < len(value):
+                items.append(("…", f"{len(value) - fits} more"))
+            entries = self._entries(items, depth + 1, room)
+            return b"".join([blob(_DICT_ENTRY, entry) for entry in entries])
+        parts = list(itertools.islice(value, fits))
+        if fits < len(value):
+            parts.append(f"… {len(value) - fits} more")
+        fields = []
+        for part in parts:
+            field = self._by_type.get(type(part))
+            data = field(part) if field else self._other(part, depth + 1, room)
+            fields.append(blob(_ARRAY_VALUE, data))
+        return b"".join(fields)
+
+
+def _key_text(tag: Any) -> str:
+    try:
+        return str(tag)
+    except Exception:
+        return f"<{type(tag).__name__}>"
+
+
+def _bytes_text(value: bytes | bytearray) -> str:
+    shown = repr(bytes(value[:MAX_TEXT]))
+    return shown if len(value) <= MAX_TEXT else f"{shown}… ({len(value)} bytes)"

@@ -1,0 +1,1 @@
+"""Other people's objects made ours. Each adapter imports its framework lazily."""

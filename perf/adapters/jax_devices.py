@@ -1,0 +1,39 @@
+"""Waiting for JAX arrays and devices."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final
+
+from perf._record.waiting import WaitingService
+
+
+def _leaves(tree: Any) -> list[Any]:
+    import jax
+
+    leaves: list[Any] = jax.tree_util.tree_leaves(tree)
+    return leaves
+
+
+def _block(array: Any) -> None:
+    import jax
+
+    jax.block_until_ready(array)
+
+
+WAITING: Final = WaitingService(_leaves, _block)
+"""The process's own: all tracers share its threads."""
+os.register_at_fork(after_in_child=WAITING.forget)
+
+
+def synchronize() -> None:
+    """Returns when all local devices have done the work they were given.
+
+    Does nothing if the process has not imported jax.
+    """
+    if "jax" not in sys.modules:
+        return
+    import jax
+
+    jax.block_until_ready([jax.device_put(0.0, device) for device in jax.local_devices()])

@@ -1,0 +1,1 @@
+"""Tracing v2: timelines of spans with tags (drop-in for `tunix.perf.experimental`)."""

@@ -1,0 +1,122 @@
+"""The built-in export of v2 (drop-in for `tunix.perf.experimental.export`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Self
+
+from perf._exporting import DEFAULT_TRACE_DIR, as_metrics
+from perf._model.ids import HOST_PREFIX, QUEUE_SUFFIX
+from perf._model.roles import Roles
+from perf._read.rl_metrics import step_metrics
+from perf._read.steps import Interval, StepSpans, assembled
+from perf._record.tracer import Tracer
+from perf.experimental.timeline import Timeline
+from perf.experimental.trace_writer import PerfettoTraceWriter
+from perf.experimental.tracer import StoredTimelines
+from perf.export import roles_of
+from perf.metrics import MetricsT
+
+__all__ = ["DEFAULT_TRACE_DIR", "PerfMetricsExport", "log_metric_export_fn"]
+
+
+def log_metric_export_fn(timelines: Mapping[str, Timeline]) -> MetricsT:
+    """An export function that logs the timelines and returns no metrics."""
+    for timeline in timelines.values():
+        logging.getLogger("perf").info("%s", timeline)
+    return {}
+
+
+class PerfMetricsExport:
+    """Computes a step's metrics, as v1 does, and writes the trace.
+
+    Pass `export_metrics` as the export function of a tracer.
+
+    Args:
+        enable_trace_writer: whether to write a trace.
+        trace_dir: where to; None for `DEFAULT_TRACE_DIR`.
+        role_to_devices: role to its devices in any form; a role that is not there is
+            measured on whatever device ran it.
+
+    Raises:
+        ValueError: something in `role_to_devices` is no device.
+    """
+
+    def __init__(
+        self,
+        *,
+        enable_trace_writer: bool = True,
+        trace_dir: str | None = None,
+        role_to_devices: Mapping[Any, Any] | None = None,
+    ) -> None:
+        self._roles = Roles.of(role_to_devices or {}, required=False)
+        self._writer: PerfettoTraceWriter | None = None
+        if enable_trace_writer:
+            self._writer = PerfettoTraceWriter(trace_dir, role_to_devices)
+
+    @classmethod
+    def from_cluster_config(
+        cls,
+        cluster_config: Any,
+        enable_trace_writer: bool = True,
+        trace_dir: str | None = None,
+    ) -> Self:
+        """With the meshes of a cluster: anything with `role_to_mesh`.
+
+        Raises:
+            ValueError: there is no `role_to_mesh`.
+        """
+        return cls(
+            enable_trace_writer=enable_trace_writer,
+            trace_dir=trace_dir,
+            role_to_devices=roles_of(cluster_config, required=False).devices,
+        )
+
+    def attach(self, tracer: Tracer) -> bool:
+        """Has the writer take everything the tracer records; whether there is one."""
+        if self._writer is None:
+            return False
+        self._writer.attach(tracer)
+        return True
+
+    def export_metrics(self, timelines: Mapping[str, Timeline]) -> MetricsT:
+        """The metrics of the step that was exported last."""
+        if self._writer is not None and not self._writer.attached:
+            self._writer.write_timelines(timelines)
+        step = None
+        if isinstance(timelines, StoredTimelines):
+            step = timelines.spans()
+        if step is None:
+            step = _last_step(timelines)
+        return as_metrics(step_metrics(step, self._roles))
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Writes what is left and lets go of the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.shutdown()
+
+
+def _last_step(timelines: Mapping[str, Timeline]) -> StepSpans:
+    """The last step of timelines that were built by hand."""
+    main: list[Interval] = []
+    hosts: list[Interval] = []
+    devices: dict[str, list[Interval]] = {}
+    first_host = next((i for i in timelines if i.startswith(HOST_PREFIX)), None)
+    for timeline_id, timeline in timelines.items():
+        if timeline_id.endswith(QUEUE_SUFFIX) or not timeline.committed_steps:
+            continue
+        if timeline_id.startswith(HOST_PREFIX):
+            into = main if timeline_id == first_host else hosts
+        else:
+            into = devices.setdefault(timeline_id, [])
+        step = timeline.committed_steps[-1]
+        into += [Interval(span.name, span.begin, span.end) for span in step.values()]
+    ends = [i.end for some in (main, hosts, *devices.values()) for i in some]
+    return assembled(main, hosts, devices, max(ends, default=0.0))

@@ -1,0 +1,143 @@
+"""Writes v2's traces (drop-in for `tunix.perf.experimental.trace_writer`)."""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from perf._exporting import HandedOver, attach_writer, make_folder_path
+from perf._model.ids import HOST_PREFIX, QUEUE_SUFFIX
+from perf._model.roles import Roles
+from perf._model.spans import (
+    DEVICE,
+    NO_PARENT,
+    QUEUED,
+    SPAN,
+    RawRecord,
+    TimelineInfo,
+    TimelineKind,
+)
+from perf._record.clock import nanoseconds
+from perf._record.tracer import Tracer
+from perf._write.layout import V2Layout
+from perf._write.writer import TraceWriter as _FileWriter
+from perf.experimental.constants import QUEUE
+from perf.experimental.timeline import Span, Timeline
+
+__all__ = ["NoopTraceWriter", "PerfettoTraceWriter", "TraceWriter"]
+
+
+class TraceWriter(abc.ABC):
+    """Writes timelines somewhere."""
+
+    @abc.abstractmethod
+    def write_timelines(self, timelines: Mapping[str, Timeline]) -> None:
+        """Writes what is new in the committed steps of the timelines."""
+
+
+class NoopTraceWriter(TraceWriter):
+    """Writes nothing."""
+
+    def write_timelines(self, timelines: Mapping[str, Timeline]) -> None:
+        """Nothing."""
+
+
+class PerfettoTraceWriter(TraceWriter):
+    """Writes one file per run: `perfetto_trace_v2_<unix seconds>.pb`.
+
+    Attached to a tracer it writes everything recorded; `write_timelines` writes what
+    it is given. A folder that cannot be written is logged once and never an error.
+
+    Args:
+        trace_dir: the folder; None for the default one.
+        role_to_devices: role to its devices in any form, for the tracks of clusters.
+        documented_names: whether slices bear the tags that make them distinct in
+            their names, as `rollout (step=3, …)`; Perfetto then groups by none.
+
+    Raises:
+        ValueError: the folder is a URL (only local folders can be written), or
+            something in `role_to_devices` is no device.
+    """
+
+    def __init__(
+        self,
+        trace_dir: str | os.PathLike[str] | None = None,
+        role_to_devices: Mapping[Any, Any] | None = None,
+        *,
+        documented_names: bool = False,
+    ) -> None:
+        self._folder = make_folder_path(trace_dir)
+        self._role_to_devices = role_to_devices
+        self._documented_names = documented_names
+        roles = Roles.of(role_to_devices or {}, required=False)
+        layout = V2Layout(roles.devices, documented_names)
+        self._writer = _FileWriter(self._folder, layout)
+        self._handed: HandedOver | None = None
+        self._steps_written: dict[str, int] = {}
+
+    def __reduce__(self) -> Any:
+        # A copy is configuration: it writes a file of its own.
+        return _made_anew, (
+            self._folder,
+            self._role_to_devices,
+            self._documented_names,
+        )
+
+    @property
+    def attached(self) -> bool:
+        """Whether it writes what a tracer records."""
+        return self._writer.attached and self._handed is None
+
+    def attach(self, tracer: Tracer) -> None:
+        """Writes everything that a tracer records from now on."""
+        attach_writer(tracer, self._writer)
+
+    def write_timelines(self, timelines: Mapping[str, Timeline]) -> None:
+        """Writes what is new in the committed steps of the timelines."""
+        if self._handed is None:
+            self._handed = HandedOver()
+            self._writer.attach(self._handed)
+        for timeline_id, timeline in timelines.items():
+            steps = timeline.committed_steps
+            done = self._steps_written.get(timeline_id, 0)
+            self._steps_written[timeline_id] = len(steps)
+            info = _info(timeline_id)
+            self._handed.put(
+                info,
+                [_record(span, info) for step in steps[done:] for span in step.values()],
+            )
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Writes what is left and lets go of the file."""
+        self._writer.close()
+
+
+def _made_anew(
+    folder: str, role_to_devices: Mapping[Any, Any] | None, documented_names: bool
+) -> PerfettoTraceWriter:
+    return PerfettoTraceWriter(
+        folder, role_to_devices, documented_names=documented_names
+    )
+
+
+def _info(timeline_id: str) -> TimelineInfo:
+    kind = TimelineKind.DEVICE
+    if timeline_id.startswith(HOST_PREFIX):
+        kind = TimelineKind.HOST
+    elif timeline_id.endswith(QUEUE_SUFFIX):
+        kind = TimelineKind.QUEUE
+    return TimelineInfo(timeline_id, kind, timeline_id)
+
+
+def _record(span: Span, info: TimelineInfo) -> RawRecord:
+    kind = DEVICE if info.kind is TimelineKind.DEVICE else SPAN
+    if info.kind is TimelineKind.QUEUE and span.name == QUEUE:
+        kind = QUEUED
+    begin_ns, end_ns = nanoseconds(span.begin), nanoseconds(span.end)
+    parent_id = span.parent_id or NO_PARENT
+    return (
+        span.name, begin_ns, end_ns, span.id, parent_id, kind, span.tags or None, None,
+    )  # fmt: skip

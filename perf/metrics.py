@@ -1,0 +1,243 @@
+"""Metrics and their configuration (drop-in for `tunix.perf.metrics`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from perf._model.tree import Span, SpanGroup
+from perf._read.query import PerfSpanQuery
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+else:
+    ArrayLike = Any
+
+__all__ = [
+    "MetricsBuffer",
+    "MetricsT",
+    "PerfMetricsConfig",
+    "PerfMetricsOptions",
+    "PerfSpanQuery",
+    "Span",
+    "SpanGroup",
+    "load_config",
+]
+
+MetricsT = dict[str, tuple["ArrayLike | str", Callable[["ArrayLike"], "ArrayLike"] | None]]
+"""Metric name to its value and, for values buffered over several calls, the function
+that aggregates them (None: each is logged)."""
+
+_SECTIONS = ("rl_training_config", "training_config")
+_OPTIONS = "perf_metrics_options"
+
+
+@dataclasses.dataclass(slots=True)
+class MetricsBuffer:
+    """Metrics gathered for one global step."""
+
+    global_steps: int
+    metrics: dict[str, tuple[list[ArrayLike | str], Callable[..., Any] | None]] = (
+        dataclasses.field(default_factory=dict)
+    )
+    mode: str = "train"
+
+
+@dataclasses.dataclass(frozen=True)
+class PerfMetricsOptions:
+    """What to measure and where to write it.
+
+    Attributes:
+        enable_perf_v1: record groups and spans for `PerfSpanQuery`.
+        enable_perf_v2: record timelines with tags.
+        custom_export_fn_path: dotted path of an export function for v1, instead of
+            the built-in one.
+        custom_export_fn_path_v2: likewise for v2.
+        enable_trace_writer: write Perfetto traces.
+        trace_dir: where to; empty for the default folder.
+
+    Raises:
+        ValueError: a path for a version that is off, a writer with both off, or an
+            option of the wrong type.
+    """
+
+    enable_perf_v1: bool = True
+    enable_perf_v2: bool = False
+    custom_export_fn_path: str = ""
+    custom_export_fn_path_v2: str = ""
+    enable_trace_writer: bool = True
+    trace_dir: str = ""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, expected = getattr(self, field.name), type(field.default)
+            if not isinstance(value, expected):
+                raise ValueError(
+                    f"{field.name}={value!r}: expected {expected.__name__}, "
+                    f"found {type(value).__name__}"
+                )
+        for path, version in (
+            ("custom_export_fn_path", "enable_perf_v1"),
+            ("custom_export_fn_path_v2", "enable_perf_v2"),
+        ):
+            if getattr(self, path) and not getattr(self, version):
+                raise ValueError(
+                    f"{path}={getattr(self, path)!r} is never called while {version} "
+                    "is False: switch it on or leave the path out"
+                )
+        if self.enable_trace_writer and not (self.enable_perf_v1 or self.enable_perf_v2):
+            raise ValueError(
+                "enable_trace_writer is True, but enable_perf_v1 and enable_perf_v2 "
+                "are False: there is nothing to write"
+            )
+        if self.trace_dir and not self.enable_trace_writer:
+            logging.getLogger("perf").warning(
+                "trace_dir=%r is not used: enable_trace_writer is False", self.trace_dir
+            )
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, Any]) -> PerfMetricsOptions:
+        """From a parsed YAML section.
+
+        Raises:
+            ValueError: an unknown key (the message names it and those there are), or
+                what the constructor refuses.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(str(key) for key in options if key not in known)
+        if unknown:
+            raise ValueError(
+                f"{_OPTIONS}: unknown keys {unknown}; known are {', '.join(known)}"
+            )
+        return cls(**options)
+
+
+@dataclasses.dataclass
+class PerfMetricsConfig:
+    """The export functions of a run; None leaves a version switched off.
+
+    Attributes:
+        custom_export_fn: from a `PerfSpanQuery` to metrics, once a global step (v1).
+        custom_export_fn_v2: from a mapping of timelines to metrics (v2).
+    """
+
+    custom_export_fn: Callable[[PerfSpanQuery], MetricsT] | None = None
+    custom_export_fn_v2: Callable[[Mapping[str, Any]], MetricsT] | None = None
+
+
+def load_config(
+    source: str | os.PathLike[str] | Mapping[str, Any] | PerfMetricsOptions,
+    cluster_config: Any = None,
+) -> PerfMetricsConfig:
+    """The configuration that YAML options stand for, with its export functions.
+
+    Args:
+        source: a YAML file; or its content: a mapping with `perf_metrics_options`,
+            on its own or under `rl_training_config` (or `training_config`), or those
+            options themselves.
+        cluster_config: gives the built-in functions the devices of each role (its
+            `role_to_mesh`); without it every role is measured on the host.
+
+    Raises:
+        ValueError: an unknown key, a wrong type, a path that does not import or is
+            not callable, or a file that is no YAML mapping; the message names it.
+        OSError: the file cannot be read.
+    """
+    options = source if isinstance(source, PerfMetricsOptions) else _options(source)
+    trace_dir = options.trace_dir or None
+    config = PerfMetricsConfig()
+    if options.enable_perf_v1:
+        if options.custom_export_fn_path:
+            config.custom_export_fn = _imported(
+                "custom_export_fn_path", options.custom_export_fn_path
+            )
+        else:
+            from perf.export import PerfMetricsExport
+
+            config.custom_export_fn = PerfMetricsExport.from_options(
+                options, cluster_config
+            )
+    if options.enable_perf_v2:
+        if options.custom_export_fn_path_v2:
+            config.custom_export_fn_v2 = _imported(
+                "custom_export_fn_path_v2", options.custom_export_fn_path_v2
+            )
+        else:
+            from perf.experimental.export import PerfMetricsExport as ExportV2
+
+            config.custom_export_fn_v2 = ExportV2.from_cluster_config(
+                cluster_config, options.enable_trace_writer, trace_dir
+            ).export_metrics
+    return config
+
+
+def _options(source: str | os.PathLike[str] | Mapping[str, Any]) -> PerfMetricsOptions:
+    content: Any = source
+    if not isinstance(source, Mapping):
+        content = _yaml(source)
+    for section in _SECTIONS:
+        if section in content:
+            content = _mapping(section, content[section])
+            break
+    found = content.get(_OPTIONS, content if _is_bare(content) else {})
+    if isinstance(found, PerfMetricsOptions):
+        return found
+    return PerfMetricsOptions.from_mapping(_mapping(_OPTIONS, found))
+
+
+def _is_bare(content: Mapping[str, Any]) -> bool:
+    """Whether these are the options themselves."""
+    return bool({field.name for field in dataclasses.fields(PerfMetricsOptions)} & set(content))
+
+
+def _yaml(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    import yaml
+
+    with open(path, encoding="utf-8") as file:
+        try:
+            content = yaml.safe_load(file)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{os.fspath(path)} is no YAML: {error}") from error
+    return _mapping(os.fspath(path), content)
+
+
+def _mapping(where: str, content: Any) -> Mapping[str, Any]:
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f"{where}: expected a mapping of keys to values, "
+            f"found {type(content).__name__} {content!r}"
+        )
+    return content
+
+
+def _imported(option: str, path: str) -> Any:
+    module_name, _, name = path.rpartition(".")
+    try:
+        # An attribute of an attribute is found too: `package.module.Class.method`.
+        found: Any = None
+        parts = path.split(".")
+        for end in range(len(parts) - 1, 0, -1):
+            try:
+                found = importlib.import_module(".".join(parts[:end]))
+            except ModuleNotFoundError as error:
+                if error.name and not path.startswith(error.name):
+                    raise
+                continue
+            for part in parts[end:]:
+                found = getattr(found, part)
+            break
+        else:
+            raise ImportError(f"no module named {module_name or name!r}")
+    except Exception as error:
+        raise ValueError(f"{option}={path!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ValueError(
+            f"{option}={path!r} is not callable: it is a {type(found).__name__}"
+        )
+    return found

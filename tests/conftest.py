@@ -1,0 +1,20 @@
+"""What holds for every test: where JAX runs, and how hypothesis draws."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+
+# Read by JAX once, when it first looks for devices. Eight of them, so that rollout,
+# actor and reference can have meshes of their own.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+# It would attach a writer to every tracer that a test makes.
+os.environ.pop("RLPERF_DIR", None)
+
+# No deadline: how long an example takes says something about the machine only. The
+# same examples in every automatic run, so that a red one can be looked at.
+hypothesis.settings.register_profile("desk", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "desk")

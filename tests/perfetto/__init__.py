@@ -1,0 +1,1 @@
+"""The real Perfetto, run by the tests: its trace processor and its UI."""

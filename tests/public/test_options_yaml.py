@@ -1,0 +1,244 @@
+"""`perf.metrics.load_config`: options from YAML or a mapping to a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from perf import trace
+from perf.experimental import tracer as tracer_v2
+from perf.metrics import MetricsT, PerfMetricsConfig, load_config
+
+Options = dict[str, Any]
+
+
+def custom_v1(query: Any) -> MetricsT:
+    """An export function that a path can lead to."""
+    return {"perf/v1": (1.0, None)}
+
+
+def custom_v2(timelines: Any) -> MetricsT:
+    """Another one, for v2."""
+    return {"perf/v2": (2.0, None)}
+
+
+NOT_CALLABLE = 3
+
+
+def cluster() -> Any:
+    """A cluster configuration by shape alone; all roles on one device."""
+
+    def role(value: str) -> Any:
+        return type("Role", (), {"value": value})()
+
+    mesh = SimpleNamespace(devices=np.array(["a0"]))
+    return SimpleNamespace(
+        role_to_mesh={role(name): mesh for name in ("rollout", "actor", "reference")},
+        training_config=SimpleNamespace(perf_metrics_options=None),
+    )
+
+
+def load(options: Options, key: str = "rl_training_config") -> PerfMetricsConfig:
+    """The configuration that a mapping with these options gives."""
+    return load_config({key: {"perf_metrics_options": options}}, cluster())
+
+
+def run_step(config: PerfMetricsConfig) -> dict[str, MetricsT]:
+    """One step with the tracers that a configuration asks for."""
+    results = {}
+    if config.custom_export_fn:
+        with trace.PerfTracer(["a0"], config.custom_export_fn) as v1:
+            with v1.span_group("global_step"), v1.span("rollout", devices=["a0"]):
+                pass
+            v1.synchronize()
+            results["v1"] = v1.export()
+    if config.custom_export_fn_v2:
+        with tracer_v2.PerfTracer(["a0"], config.custom_export_fn_v2) as v2:
+            with v2.span("rollout", devices=["a0"]):
+                pass
+            v2.synchronize()
+            results["v2"] = v2.export()
+    return results
+
+
+YAML = """
+model: tiny  # What is not ours is left alone.
+rl_training_config:
+  mini_batch_size: 8
+  perf_metrics_options:
+    enable_perf_v1: true
+    enable_perf_v2: true
+    enable_trace_writer: true
+    trace_dir: {folder}
+"""
+
+
+@pytest.mark.parametrize("as_text", [True, False], ids=["str", "Path"])
+def test_a_file_configures_the_run(tmp_path: Path, as_text: bool) -> None:
+    """The document's YAML gives metrics and a trace of each version (P5, P10)."""
+    folder = tmp_path / "traces"
+    file = tmp_path / "run.yaml"
+    file.write_text(YAML.format(folder=folder))
+    config = load_config(str(file) if as_text else file, cluster())
+    results = run_step(config)
+    assert {"v1", "v2"} == set(results)
+    assert all("perf/sum/rollout_time" in metrics for metrics in results.values())
+    names = sorted(path.name for path in folder.iterdir())
+    assert 2 == len(names)
+    assert names[0].startswith("perfetto_trace_1")
+    assert names[1].startswith("perfetto_trace_v2_")
+
+
+@pytest.mark.parametrize("key", ["rl_training_config", "training_config"])
+def test_both_names_of_the_section(tmp_path: Path, key: str) -> None:
+    """The document's key and the former one mean the same (P5, H22)."""
+    config = load({"trace_dir": str(tmp_path)}, key)
+    assert config.custom_export_fn is not None
+    assert config.custom_export_fn_v2 is None
+
+
+@pytest.mark.parametrize("v1", [True, False])
+@pytest.mark.parametrize("v2", [True, False])
+def test_only_the_enabled_versions_export(tmp_path: Path, v1: bool, v2: bool) -> None:
+    """Each version is switched on by itself (P7)."""
+    config = load(
+        {
+            "enable_perf_v1": v1,
+            "enable_perf_v2": v2,
+            "enable_trace_writer": v1 or v2,
+            "trace_dir": str(tmp_path) if v1 or v2 else "",
+        }
+    )
+    assert v1 is (config.custom_export_fn is not None)
+    assert v2 is (config.custom_export_fn_v2 is not None)
+
+
+def test_no_trace_when_the_writer_is_off(tmp_path: Path) -> None:
+    """`enable_trace_writer: false` leaves the folder empty (P8)."""
+    config = load(
+        {
+            "enable_perf_v2": True,
+            "enable_trace_writer": False,
+            "trace_dir": str(tmp_path),
+        }
+    )
+    assert {"v1", "v2"} == set(run_step(config))
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_dotted_paths_are_imported(tmp_path: Path) -> None:
+    """A custom function takes the place of the built-in one (P9)."""
+    config = load(
+        {
+            "enable_perf_v2": True,
+            "custom_export_fn_path": f"{__name__}.custom_v1",
+            "custom_export_fn_path_v2": f"{__name__}.custom_v2",
+            "trace_dir": str(tmp_path),
+        }
+    )
+    assert {"v1": custom_v1(None), "v2": custom_v2(None)} == run_step(config)
+
+
+def test_a_mixture_of_built_in_and_custom(tmp_path: Path) -> None:
+    """One version may be custom while the other is not (P9)."""
+    config = load(
+        {
+            "enable_perf_v2": True,
+            "custom_export_fn_path_v2": f"{__name__}.custom_v2",
+            "trace_dir": str(tmp_path),
+        }
+    )
+    results = run_step(config)
+    assert custom_v2(None) == results["v2"]
+    assert "perf/global_step_time" in results["v1"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"rl_training_config": {}}, id="no options"),
+        pytest.param(
+            {"rl_training_config": {"perf_metrics_options": None}}, id="empty options"
+        ),
+    ],
+)
+def test_without_options_the_defaults_hold(source: Options) -> None:
+    """v1 is on by default, v2 is not (P6)."""
+    config = load_config(source, cluster())
+    assert config.custom_export_fn is not None
+    assert config.custom_export_fn_v2 is None
+
+
+def test_custom_functions_need_no_cluster() -> None:
+    """A cluster configuration is asked for by built-in functions only (P9)."""
+    path = f"{__name__}.custom_v1"
+    options = {"custom_export_fn_path": path, "enable_trace_writer": False}
+    config = load_config({"rl_training_config": {"perf_metrics_options": options}})
+    assert custom_v1(None) == run_step(config)["v1"]
+
+
+def test_built_in_functions_need_a_cluster() -> None:
+    """Without one the error says what is missing (P10)."""
+    with pytest.raises(ValueError, match="cluster_config"):
+        load_config({"rl_training_config": {"perf_metrics_options": {}}})
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        pytest.param({"enable_perf_v3": True}, "enable_perf_v3", id="unknown key"),
+        pytest.param({"enable_perf_v1": "no"}, "enable_perf_v1", id="a word"),
+        pytest.param({"enable_perf_v2": 1}, "enable_perf_v2", id="a number"),
+        pytest.param({"trace_dir": 7}, "trace_dir", id="no folder"),
+        pytest.param({"trace_dir": None}, "trace_dir", id="null folder"),
+        pytest.param(
+            {"custom_export_fn_path": "no.such.module"}, "no.such.module", id="module"
+        ),
+        pytest.param(
+            {"custom_export_fn_path": f"{__name__}.missing"}, "missing", id="attribute"
+        ),
+        pytest.param(
+            {"custom_export_fn_path": f"{__name__}.NOT_CALLABLE"},
+            "NOT_CALLABLE",
+            id="not callable",
+        ),
+        pytest.param({"custom_export_fn_path": "plain"}, "plain", id="no dot"),
+        pytest.param(
+            {"custom_export_fn_path_v2": f"{__name__}.custom_v2"},
+            "custom_export_fn_path_v2",
+            id="v2 path, v2 off",
+        ),
+    ],
+)
+def test_wrong_options_are_named(options: Options, named: str) -> None:
+    """What cannot be meant is refused at once, by name (P9; field 17)."""
+    with pytest.raises(ValueError, match=named):
+        load(options)
+
+
+@pytest.mark.parametrize(
+    "options", [pytest.param([], id="a list"), pytest.param("yes", id="a word")]
+)
+def test_options_that_are_no_mapping(options: Any) -> None:
+    """The section has to be keys and values (P5)."""
+    with pytest.raises(ValueError, match="perf_metrics_options"):
+        load(options)
+
+
+def test_a_file_that_is_no_yaml(tmp_path: Path) -> None:
+    """The error names the file (P5)."""
+    file = tmp_path / "broken.yaml"
+    file.write_text("a: [1, 2")
+    with pytest.raises(ValueError, match=r"broken\.yaml"):
+        load_config(file, cluster())
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """The error names the file (P5)."""
+    with pytest.raises((ValueError, OSError), match=r"missing\.yaml"):
+        load_config(tmp_path / "missing.yaml", cluster())

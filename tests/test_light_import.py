@@ -1,0 +1,57 @@
+"""`import perf` is light: it may stand in any program, whether or not it traces."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+REPORT = """
+import json, sys
+before = set(sys.modules)
+{code}
+packages = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+json.dump(sorted(packages - set(sys.stdlib_module_names)), sys.stdout)
+"""
+
+
+def packages_loaded_by(code: str) -> list[str]:
+    """The packages beside the standard library that a fresh interpreter loads."""
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT.format(code=code)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded: list[str] = json.loads(done.stdout)
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("import perf", id="import"),
+        pytest.param(
+            "import perf\nwith perf.get_tracer().span('x'): pass", id="no-op span"
+        ),
+    ],
+)
+def test_perf_loads_numpy_at_most(code: str) -> None:
+    """Neither the import nor a span of the default tracer loads JAX or protobuf.
+
+    Nor any backend, nor anything else from outside the standard library but numpy.
+    """
+    assert {"perf"} <= set(packages_loaded_by(code)) <= {"numpy", "perf"}
+
+
+def test_what_is_loaded_is_seen() -> None:
+    """The check above would notice a package that is loaded."""
+    assert "google" in packages_loaded_by("import google.protobuf.message")

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from perf._model.spans import OPEN
+from perf._model.tracks import Process
+from perf._write.layout import V1Layout, V2Layout
+from perf._write.stream import TraceStream
+from tests.perfetto.trace_processor import TraceProcessor, counters, flows, slices
+from tests.write.recorded import Recorder, operations
+
+PROCESS = Process(42, "train.py", ("python", "train.py"))
+TOP = ("train.py", "Post-Training Run")
+V1_PATHS = {
+    "host-1": (*TOP, "Main"),
+    "host-2": (*TOP, "Main worker"),
+    "host-3": (*TOP, "Main asyncio"),
+    "server": (*TOP, "server"),
+    "tpu0": (*TOP, "Devices", "tpu0"),
+    "tpu0_queue": (*TOP, "Devices", "tpu0_queue"),
+    "tpu1": (*TOP, "Devices", "tpu1"),
+}
+
+
+def check(recorder, data, paths):
+    with TraceProcessor(data) as tp:
+        tp.assert_clean()
+        rows = [row for row in slices(tp) if row.track[-1] != "Run"]
+        samples = counters(tp)
+        arrows = flows(tp)
+    whole = [row for row in rows if "cut" not in row.args]
+    timelines = {path: timeline for timeline, path in paths.items()}
+    expected = Counter(
+        (paths[s.timeline], s.name, s.begin_ns,
+         -1 if s.end_ns == OPEN else s.end_ns - s.begin_ns, tuple(sorted(s.tags.items())))
+        for s in recorder.shown()
+    )
+    found = Counter(
+        (r.track, r.name, r.ts, r.dur, tuple(sorted(r.args.items()))) for r in whole
+    )
+    assert expected == found, (expected-found, found-expected)
+    by_id = {row.id: row for row in rows}
+    for row in whole:
+        if row.parent_id is not None and row.track != paths["tpu0_queue"]:
+            ancestors = []
+            name = recorder.parents.get(row.name)
+            while name:
+                ancestors.append(name)
+                name = recorder.parents[name]
+            assert by_id[row.parent_id].name in ancestors
+    assert sorted(recorder.counters) == sorted((s.track[-1], s.ts, s.value) for s in samples)
+    assert Counter(recorder.arrows) == Counter(
+        ((timelines[by_id[f.slice_out].track], by_id[f.slice_out].name),
+         (timelines[by_id[f.slice_in].track], by_id[f.slice_in].name)) for f in arrows
+    )
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(operations())
+def test_every_slice_comes_back_whole(ops):
+    """Any spans, split into any batches, are read back one by one."""
+    recorder = Recorder()
+    stream = TraceStream(V1Layout(), PROCESS, {"schema_version": 1}, b"seed")
+    data = b"".join(stream.encode(batch) for batch in recorder.run(ops))
+    check(recorder, data, V1_PATHS)
