@@ -11,7 +11,7 @@ import numpy as np
 from perf._model.spans import Batch, RawRecord, TimelineInfo
 from perf._record import clock
 from perf._record.collector import Records
-from perf._record.log import say_once
+from perf._model.log import OnceLog
 from perf._record.tracer import Tracer
 
 DEFAULT_TRACE_DIR: Final = "/tmp/perf_traces"
@@ -44,15 +44,17 @@ def make_folder_path(folder: str | os.PathLike[str] | None) -> str:
 
 def attach_writer(tracer: Tracer, writer: Any) -> None:
     """Has a writer take everything that the tracer records from now on."""
-    writer.attach(tracer.collector.subscribe(writer))
+    writer.attach(tracer._collector.subscribe(writer))
 
 
-def called(export_fn: Callable[[Any], Any], argument: Any) -> dict[str, Any]:
+def called(
+    export_fn: Callable[[Any], Any], argument: Any, log: OnceLog
+) -> dict[str, Any]:
     """What an export function returns; if it fails, no metrics and one log line."""
     try:
         metrics = export_fn(argument)
     except Exception as error:
-        say_once(
+        log.say(
             f"export-failed-{type(error).__name__}",
             f"the export function failed, this step has no metrics: {error!r}",
             exc=error,
@@ -61,7 +63,7 @@ def called(export_fn: Callable[[Any], Any], argument: Any) -> dict[str, Any]:
     if metrics is None:
         return {}
     if not isinstance(metrics, Mapping):
-        say_once(
+        log.say(
             "export-type",
             f"the export function returned {type(metrics).__name__}: expected a "
             "mapping of names to (value, aggregation function)",

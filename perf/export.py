@@ -144,11 +144,12 @@ class PerfMetricsExport:
         """The step in timelines that were built by hand."""
         main_id = query.get_main_thread_id()
         device_ids = {d for some in self._roles.devices.values() for d in some}
+        firsts = {device for _, device in self._firsts(query)}
         roots = {name: query.root(name) for name in query.get_timeline_ids()}
         step = from_trees(
             roots.get(main_id),
             [r for n, r in roots.items() if r and n != main_id and n not in device_ids],
-            {name: root for name, root in roots.items() if root and name in device_ids},
+            {name: root for name, root in roots.items() if root and name in firsts},
         )
         return step if step.global_step is not None else None
 

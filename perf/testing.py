@@ -67,8 +67,10 @@ class ManualWait:
         array.error = error
         self.finish(array)
 
-    def submit(self, key: Hashable, work: Work) -> bool:
+    def submit(self, key: Hashable | None, work: Work) -> bool:
         """Called by the tracer."""
+        if key is None:
+            key = object()  # it may overtake
         self._works.setdefault(key, []).append(work)
         self._advance()
         return True

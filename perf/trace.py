@@ -119,26 +119,26 @@ class PerfTracer(_Tracer):
             What the export function makes of it; nothing without one, or if it
             fails, which is logged.
         """
-        step = self.collector.close_step()
+        step = self._collector.close_step()
         if self._export_fn is None:
             return {}
-        store = self.collector.store
+        store = self._collector.store
 
         def spans() -> StepSpans:
             records = [(store.timelines[key], some) for key, some in step.records.items()]
-            return from_records(records, self.collector.open_records(), step.end_ns)
+            return from_records(records, self._collector.open_records(), step.end_ns)
 
-        return called(self._export_fn, self._query(spans))
+        return called(self._export_fn, self._query(spans), self._log)
 
     def print(self) -> None:
         """Waits for the devices and prints the tree of each timeline."""
         self.synchronize()
-        with self.collector.collected():
+        with self._collector.collected():
             query = self._query(None)
         for timeline_id in query.get_timeline_ids():
             print(f"\n[{timeline_id}]")
             for root in query.timeline(timeline_id).get():
-                print(span_group_tostring(root, clock.seconds(self.born_ns)))
+                print(span_group_tostring(root, clock.seconds(self._born_ns)))
 
     def _query(self, step: Callable[[], StepSpans] | None) -> PerfSpanQuery:
         timelines = _StoredTimelines(self, self._index)
@@ -153,16 +153,16 @@ class _StoredTimelines(Mapping[str, "Timeline"]):
 
     def __init__(self, tracer: PerfTracer, index: GroupIndex) -> None:
         self._index = index
-        self._born_ns = tracer.born_ns
+        self._born_ns = tracer._born_ns
         self._opened: dict[str, list[RawRecord]] = {}
-        for info, records in tracer.collector.open_records():
+        for info, records in tracer._collector.open_records():
             # Work in flight counts as open on the device itself.
             device = info.kind is TimelineKind.QUEUE
             key = info.id.removesuffix("_queue") if device else info.id
             self._opened.setdefault(key, []).extend(records)
         stored = [
             info.id
-            for info in list(tracer.collector.store.timelines.values())
+            for info in list(tracer._collector.store.timelines.values())
             if info.kind is not TimelineKind.QUEUE
         ]
         main = tracer._main_log.info.id

@@ -54,8 +54,9 @@ def device_ids(devices: Any) -> list[str]:
         return []
     if isinstance(devices, str) or hasattr(devices, "platform"):
         return [device_id(devices)]
-    if hasattr(devices, "axis_names"):  # a Mesh; devices is an array of them
-        return device_ids(devices.devices)
+    if hasattr(devices, "devices"):  # a mesh; an array says it by a method
+        inner = devices.devices
+        return device_ids(inner() if callable(inner) else inner)
     if hasattr(devices, "ravel"):  # an array, also one of no dimensions
         devices = devices.ravel().tolist()
     elif isinstance(devices, (set, frozenset)):

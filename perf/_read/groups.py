@@ -105,6 +105,8 @@ class _View:
     ) -> None:
         self.index = index
         self._timeline_id = timeline_id
+        self._shown = {NO_PARENT}
+        """Groups of the main thread that were met on this timeline."""
         self._open: dict[str, _Children] = {}
         for name in {timeline_id, index.main}:
             by_parent = self._open[name] = defaultdict(list)
@@ -122,9 +124,10 @@ class _View:
             ]
             # What another thread did at its top level belongs into the innermost
             # group that was open on the main thread when it began.
+            self._shown.update(record[3] for record in groups)
             if group[3] == NO_PARENT:
                 own = [r for r in own if r[5] == DEVICE or not _any_around(groups, r)]
-            else:
+            elif group[3] in self._shown:
                 own += [
                     record
                     for record in self._under(self._timeline_id, NO_PARENT)

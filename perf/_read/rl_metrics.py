@@ -3,7 +3,7 @@
 All values are seconds. A span counts towards a sum with the part of it that lies in
 the step's window, and towards a mean with its whole length in the step where it began;
 while it is open it counts up to the window's end. An empty list has the sum 0 and no
-mean. Spans that ran on several devices count once, by the role's first device.
+mean. Spans that ran on several devices count once.
 
 Source: what the `tunix.perf` path promises its users; docs/reference/metrics.md.
 """
@@ -78,20 +78,22 @@ def _trainings(
 def _of(
     step: StepSpans, roles: Roles, role: str, wanted: Iterable[str]
 ) -> list[Interval]:
-    """What a role ran: on its first device, or on the host if no device knows.
+    """What a role ran: on its devices, or on the host if no device knows.
 
-    A role whose devices are unknown is measured on the first device that ran it.
+    A role whose devices are unknown is measured on all. A launch over many devices is
+    one: from its first begin to its last end.
     """
-    device = roles.first(role)
-    candidates = sorted(step.devices) if device is None else [device]
-    for candidate in candidates:
-        found = _named(step.devices.get(candidate, []), wanted)
-        if found:
-            return found
-    if any(_named(some, wanted) for some in step.devices.values()):
-        return []
-    on_hosts = _named(step.main, wanted) + _named(step.hosts, wanted)
-    return sorted(on_hosts, key=_begin)
+    devices = roles.devices.get(role) or tuple(step.devices)
+    found: dict[int, Interval] = {}
+    for device in devices:
+        for new in _named(step.devices.get(device, []), wanted):
+            old = found.get(new.id, new)
+            begin, end = min(old.begin, new.begin), max(old.end, new.end)
+            found[new.id] = Interval(new.name, begin, end, new.id)
+    intervals = list(found.values())
+    if not any(_named(some, wanted) for some in step.devices.values()):
+        intervals = _named(step.main, wanted) + _named(step.hosts, wanted)
+    return sorted(intervals, key=_begin)
 
 
 def _named(intervals: list[Interval], wanted: Iterable[str]) -> list[Interval]:
@@ -106,7 +108,7 @@ def _united(intervals: list[Interval]) -> Iterator[Interval]:
             current = interval
         elif interval.begin <= current.end:
             end = max(current.end, interval.end)
-            current = Interval(current.name, current.begin, end)
+            current = Interval(current.name, current.begin, end, current.id)
         else:
             yield current
             current = interval

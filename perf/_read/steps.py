@@ -20,6 +20,8 @@ class Interval:
     name: str
     begin: float
     end: float
+    id: int
+    """The span's; the same on all devices that it ran on."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ def from_trees(
     Args:
         main: root of the trainer's thread.
         hosts: roots of the other threads.
-        devices: roots by device.
+        devices: roots by device; of devices that ran the same spans only one, since
+            nothing in a tree tells that they are the same.
     """
 
     def inside(root: SpanGroup | None) -> list[Interval]:
@@ -97,7 +100,7 @@ def from_trees(
 
 
 def _walk(node: Span | SpanGroup) -> Iterator[Interval]:
-    yield Interval(node.name, node.begin, node.end)
+    yield Interval(node.name, node.begin, node.end, id(node))
     if isinstance(node, SpanGroup):
         for child in node.inner:
             yield from _walk(child)
@@ -105,7 +108,8 @@ def _walk(node: Span | SpanGroup) -> Iterator[Interval]:
 
 def _interval(record: RawRecord) -> Interval:
     begin_ns, end_ns = record[1], record[2]
-    return Interval(record[0], begin_ns / 1e9, _INF if end_ns == OPEN else end_ns / 1e9)
+    end = _INF if end_ns == OPEN else end_ns / 1e9
+    return Interval(record[0], begin_ns / 1e9, end, record[3])
 
 
 def assembled(

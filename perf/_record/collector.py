@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from perf._model.ids import queue_id
+from perf._model.log import OnceLog
 from perf._model.spans import DEVICE, Batch, RawRecord, TimelineInfo, TimelineKind
 from perf._record import clock
 from perf._record.devices import Devices, DeviceWork
@@ -42,6 +43,7 @@ class Collector:
         waiting: what knows the device work in flight, for `owner`.
         owner: the tracer.
         store: what is kept for queries.
+        log: of the tracer.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Collector:
         waiting: Waiting,
         owner: Any,
         store: Store,
+        log: OnceLog,
     ) -> None:
         self._host_prefix = host_prefix
         self._now = now
@@ -61,7 +64,7 @@ class Collector:
         self._lock = threading.Lock()
         self.store = store
         """Held: _lock."""
-        self.names = Names()
+        self.names = Names(log)
         """Held: _lock."""
         self.feeds: list[Feed] = []
         """Replaced under _lock, never changed: read without it."""

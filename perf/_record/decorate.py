@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from perf._record.span import ROOT, Span
@@ -29,14 +29,31 @@ def traced(fn: Any, make_span: Callable[[], Any]) -> Any:
     if inspect.isasyncgenfunction(fn):
 
         @functools.wraps(fn)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return _async_steps(fn(*args, **kwargs), make_span)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            generator = fn(*args, **kwargs)
+            with make_span() as span:
+                scope = _Scope(span) if span else contextlib.nullcontext()
+                step, value = generator.asend, None
+                while True:
+                    try:
+                        with scope:
+                            item = await step(value)
+                    except StopAsyncIteration:
+                        return
+                    try:
+                        step, value = generator.asend, (yield item)
+                    except GeneratorExit:
+                        with scope:
+                            await generator.aclose()
+                        raise
+                    except BaseException as error:
+                        step, value = generator.athrow, error
 
     elif inspect.isgeneratorfunction(fn):
 
         @functools.wraps(fn)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return _steps(fn(*args, **kwargs), make_span)
+            return (yield from _steps(fn(*args, **kwargs), make_span))
 
     elif inspect.iscoroutinefunction(fn):
 
@@ -131,25 +148,3 @@ def _steps(
                 raise
             except BaseException as error:
                 step, value = generator.throw, error
-
-
-async def _async_steps(
-    generator: AsyncGenerator[Any, Any], make_span: Callable[[], Any]
-) -> AsyncGenerator[Any, Any]:
-    with make_span() as span:
-        scope = _Scope(span) if span else contextlib.nullcontext()
-        step, value = generator.asend, None
-        while True:
-            try:
-                with scope:
-                    item = await step(value)
-            except StopAsyncIteration:
-                return
-            try:
-                step, value = generator.asend, (yield item)
-            except GeneratorExit:
-                with scope:
-                    await generator.aclose()
-                raise
-            except BaseException as error:
-                step, value = generator.athrow, error

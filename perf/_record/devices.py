@@ -127,6 +127,8 @@ class Devices:
         """Held while a line is written or taken."""
         self.lines: dict[str, DeviceLine] = {}
         self._first_only = first_only
+        self._sets: dict[tuple[str, ...], tuple[DeviceLine, ...]] = {}
+        """By their ids: the same tuple for the same devices, the key of their waits."""
         self._by_value: dict[Any, tuple[DeviceLine, ...]] = {}
         self._by_identity: dict[int, tuple[Any, tuple[DeviceLine, ...]]] = {}
 
@@ -173,7 +175,7 @@ class Devices:
         self, key: Any, devices: Any, lines: tuple[DeviceLine, ...]
     ) -> None:
         if key is None:
-            if hasattr(devices, "axis_names") or hasattr(devices, "ravel"):
+            if hasattr(devices, "devices") or hasattr(devices, "ravel"):
                 if len(self._by_identity) >= _MAX_REMEMBERED:
                     self._by_identity.clear()
                 self._by_identity[id(devices)] = (devices, lines)
@@ -192,5 +194,4 @@ class Devices:
                 if timeline_id not in self.lines:
                     self.lines[timeline_id] = DeviceLine(timeline_id)
             lines = tuple(self.lines[timeline_id] for timeline_id in unique)
-            # The same tuple for the same devices: it is also the key of their waits.
-            return self._by_value.setdefault(tuple(unique), lines)
+            return self._sets.setdefault(tuple(unique), lines)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from perf._model.log import OnceLog
 from perf._model.spans import RawRecord
-from perf._record.log import say_once
 
 MAX_NAMES: Final = 10_000
 MAX_LENGTH: Final = 512
@@ -16,7 +16,8 @@ OTHER: Final = "(other)"
 class Names:
     """The distinct names of a tracer's run. Not thread-safe: its owner locks."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: OnceLog) -> None:
+        self._log = log
         self._known: set[Any] = set()
 
     def __len__(self) -> int:
@@ -27,18 +28,18 @@ class Names:
         try:
             if self._known.issuperset([record[0] for record in records]):
                 return records
-        except TypeError:  # an unhashable name
+        except Exception:  # a name that cannot be hashed
             pass
         return [(self._name(record[0]), *record[1:]) for record in records]
 
     def _name(self, name: Any) -> str:
         if type(name) is not str:
-            name = _as_text(name)
+            name = as_text(name)
         if len(name) > MAX_LENGTH:
             name = f"{name[:MAX_LENGTH]}… ({len(name)} characters)"
         if name not in self._known:
             if len(self._known) >= MAX_NAMES:
-                say_once(
+                self._log.say(
                     "too-many-names",
                     f"more than {MAX_NAMES} distinct span names, {name!r} among them: "
                     f"further ones are called {OTHER!r}. Put what varies into tags.",
@@ -48,7 +49,8 @@ class Names:
         return str(name)
 
 
-def _as_text(name: Any) -> str:
+def as_text(name: Any) -> str:
+    """A name as text, whatever it is."""
     try:
         if isinstance(name, (bytes, bytearray)):
             return bytes(name).decode(errors="backslashreplace")

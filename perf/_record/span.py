@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from perf._model.spans import GROUP, NO_PARENT, OPEN, SPAN, RawRecord, TimelineInfo
 from perf._record.clock import NS_PER_S
-from perf._record.log import say_once
 
 if TYPE_CHECKING:
     from perf._record.noop import NoopSpan
@@ -113,7 +112,10 @@ class Span:
         return self
 
     def __exit__(self, exc_type: Any, exc: Any, traceback: Any) -> None:
-        log = self._log
+        try:
+            log = self._log
+        except AttributeError:
+            return self._never_opened()
         now = log.now
         end_ns = now()
         parent = self.parent
@@ -132,7 +134,7 @@ class Span:
             )
         )  # fmt: skip
         if len(records) >= RELIEF_AT:
-            self._tracer.collector.relieve(log)
+            self._tracer._collector.relieve(log)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -156,7 +158,10 @@ class Span:
         Tags given after the span was closed are not recorded.
         """
         # A new dict: a flush may be reading the present one.
-        self.tags = {**(self.tags or {}), key: value}
+        try:
+            self.tags = {**(self.tags or {}), key: value}
+        except Exception:  # a key that cannot be hashed
+            self._tracer._log.say("tag-key", "a tag was refused: its key is no name")
         return self
 
     add_tag = tag
@@ -242,9 +247,9 @@ class Span:
     def _leave(self, log: ThreadLog) -> bool:
         """Takes out a span that is not the thread's innermost; False if not open."""
         if self.end_ns != OPEN:
-            say_once(
+            self._tracer._log.say(
                 "closed-twice",
-                f"span {self.name!r} was closed twice: make a span for each `with`",
+                "a span was closed twice: make a span for each `with`",
             )
             return False
         if log.loose.pop(self.id, None) is not None:
@@ -260,6 +265,9 @@ class Span:
         log.loose.update((span.id, span) for span in list(inside))
         log.current = self.parent
         return True
+
+    def _never_opened(self) -> None:
+        self._tracer._log.say("never-opened", "a span was closed that was never opened")
 
     def _mark_error(self, exc_type: Any, exc: Any) -> None:
         try:
@@ -283,7 +291,10 @@ class DeviceSpan(Span):
     _waits: list[Any] | None
 
     def __exit__(self, exc_type: Any, exc: Any, traceback: Any) -> None:
-        log = self._log
+        try:
+            log = self._log
+        except AttributeError:
+            return self._never_opened()
         end_ns = log.now()
         if log.current is self:
             log.current = self.parent
@@ -299,7 +310,7 @@ class DeviceSpan(Span):
             )
         )  # fmt: skip
         if len(log.records) >= RELIEF_AT:
-            self._tracer.collector.relieve(log)
+            self._tracer._collector.relieve(log)
         if self._devices is not None:
             self._tracer._launch(self)
 

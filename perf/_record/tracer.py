@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Self
 
+from perf._model.log import OnceLog
 from perf._model.spans import (
     COUNTER,
     GROUP,
@@ -24,7 +25,7 @@ from perf._record import clock as clocks
 from perf._record.collector import Collector
 from perf._record.cost import span_cost_s
 from perf._record.devices import Devices, DeviceWork
-from perf._record.log import say_once
+from perf._record.names import as_text
 from perf._record.noop import NOOP_SPAN, NoopSpan
 from perf._record.span import RELIEF_AT, ROOT, DeviceSpan, Span, ThreadLog, new_id
 from perf._record.store import KEEP_SPANS, KEEP_STEPS, Index, Store
@@ -64,6 +65,7 @@ class Tracer:
         keep_spans: int = KEEP_SPANS,
         index: Index | None = None,
     ) -> None:
+        self._log = OnceLog()
         self._waiting = waiting
         self._now = now
         self._concurrent = concurrent
@@ -72,16 +74,17 @@ class Tracer:
         self._task_span: ContextVar[Span | None] = ContextVar("perf_span", default=None)
         """The innermost open span of an asyncio task; unused outside a running loop.
         The tracer's own: two tracers record the same tasks."""
-        self.born_ns = now()
-        self.devices = Devices(first_device_only)
-        self.devices.add(devices)
-        self.collector = Collector(
+        self._born_ns = now()
+        self._devices = Devices(first_device_only)
+        self._devices.add(devices)
+        self._collector = Collector(
             host_prefix,
             now,
-            self.devices,
+            self._devices,
             waiting,
             self,
-            Store(self.born_ns, keep_steps, keep_spans, index),
+            Store(self._born_ns, keep_steps, keep_spans, index),
+            self._log,
         )
         self._unwaited = 0
         self._failed = 0
@@ -116,7 +119,7 @@ class Tracer:
         span._tracer = self
         span.name = name
         span.id = new_id()
-        span.tags = tags if tags is None else _copied(tags)
+        span.tags = tags if tags is None else self._copied(tags)
         return span
 
     def _group(self, name: str) -> Span | NoopSpan:
@@ -129,10 +132,10 @@ class Tracer:
         span._tracer = self
         span.name = name
         span.id = new_id()
-        span.tags = tags if tags is None else _copied(tags)
+        span.tags = tags if tags is None else self._copied(tags)
         span._kind = kind
         span._devices = devices
-        span._after = after if after is None else _ids(after)
+        span._after = after if after is None else self._ids(after)
         span._waits = None
         return span
 
@@ -141,7 +144,7 @@ class Tracer:
         if not self._on:
             return
         now_ns = self._now()
-        tags = None if tags is None else _copied(tags)
+        tags = None if tags is None else self._copied(tags)
         around = self.current_span().id
         self._append((name, now_ns, now_ns, new_id(), around, INSTANT, tags, None))
 
@@ -158,7 +161,7 @@ class Tracer:
         try:
             value = value if type(value) is int else float(value)
         except Exception:
-            say_once("counter-value", f"counter {name!r}: {value!r} is no number")
+            self._log.say("counter-value", f"counter {_shown(name)}: no number")
             return
         self._append(
             (name, self._now(), value, new_id(), NO_PARENT, COUNTER, unit or None, None)
@@ -192,17 +195,17 @@ class Tracer:
         try:
             begin_ns, end_ns = self._on_our_clock(clock, begin_s, end_s)
         except (TypeError, ValueError, OverflowError) as error:
-            say_once("record", f"record({name!r}) refused: {error}")
+            self._log.say("record", f"record({_shown(name)}) refused: {error}")
             return NO_PARENT
         span_id = new_id()
         parent_id = NO_PARENT if track is not None else self.current_span().id
-        copied = None if tags is None else _copied(tags)
+        copied = None if tags is None else self._copied(tags)
         record = (name, begin_ns, end_ns, span_id, parent_id, SPAN, copied, None)
         if track is None:
             self._own_log().tangled = True
             self._append(record)
         else:
-            self.collector.add_to_track(str(track), record)
+            self._collector.add_to_track(as_text(track), record)
         return span_id
 
     def current_span(self) -> Span | NoopSpan:
@@ -243,7 +246,7 @@ class Tracer:
         """
         end = None if deadline_s is None else time.monotonic() + deadline_s
         done = True
-        for feed in self.collector.feeds:
+        for feed in self._collector.feeds:
             left = None if end is None else max(0.0, end - time.monotonic())
             done = feed.sink.flush(left) and done
         return done
@@ -255,9 +258,9 @@ class Tracer:
         """
         self._on = False
         self._waiting.settle(self)
-        for feed in self.collector.feeds:
+        for feed in self._collector.feeds:
             feed.sink.close()
-        self.collector.drop_feeds()
+        self._collector.drop_feeds()
 
     def __enter__(self) -> Self:
         return self
@@ -267,7 +270,7 @@ class Tracer:
 
     def stats(self) -> TracerStats:
         """What was recorded, written, dropped and is pending; the tracer's own time."""
-        collector = self.collector
+        collector = self._collector
         with collector.collected():
             retained, names = collector.store.count, len(collector.names)
             steps = collector.store.current.index
@@ -296,29 +299,32 @@ class Tracer:
     @property
     def all_devices(self) -> list[str]:
         """Ids of the devices seen so far."""
-        return list(self.devices.lines)
+        return list(self._devices.lines)
 
     # -- device work ---------------------------------------------------------------
 
     def _launch(self, span: DeviceSpan) -> None:
         """A span with devices was closed on the host: its work goes on."""
         try:
-            lines = self.devices.resolve(span._devices)
+            lines = self._devices.resolve(span._devices)
         except Exception as error:
-            say_once("devices", f"span {span.name!r}: {error}")
+            self._log.say("devices", f"span {_shown(span.name)}: {error}")
             return
         if not lines:
             return
-        concurrent = self._concurrent == "all" or span.name in self._concurrent
+        concurrent = self._concurrent == "all" or self._is_concurrent(span.name)
         work = DeviceWork(
             self, span, self._group_of(span), lines, concurrent, self._work_done
         )
         if work.waits is None:
             self._finish_work(work, span.end_ns, None)
-        elif not self._waiting.submit(lines, work):
+        elif not self._waiting.submit(None if concurrent else lines, work):
             work.waits = None
             self._unwaited += 1
             self._finish_work(work, span.end_ns, "not waited for: too much is pending")
+
+    def _is_concurrent(self, name: Any) -> bool:
+        return isinstance(name, str) and name in self._concurrent
 
     def _group_of(self, span: Span) -> int:
         # Groups opened on the thread that made the tracer show on every timeline.
@@ -339,14 +345,14 @@ class Tracer:
         tags = work.tags
         if error is not None:
             tags = {**(tags or {}), "error": error}
-        with self.devices.lock:
+        with self._devices.lock:
             # First: work that is seen as ended is no longer shown as open.
             work.ended = True
             for line in work.lines:
                 line.finish(work, end_ns, tags)
             long = len(line.records) >= RELIEF_AT
         if long:
-            self.collector.relieve_devices()
+            self._collector.relieve_devices()
 
     # -- threads -------------------------------------------------------------------
 
@@ -360,14 +366,14 @@ class Tracer:
     def _new_log(self, is_main: bool = False) -> ThreadLog:
         # Held by the thread's locals alone; a Thread object may outlive its thread.
         self._local.life = _Life()
-        log = self._local.log = self.collector.new_log(self._local.life, is_main)
+        log = self._local.log = self._collector.new_log(self._local.life, is_main)
         return log
 
     def _append(self, record: RawRecord) -> None:
         log = self._own_log()
         log.records.append(record)
         if len(log.records) >= RELIEF_AT:
-            self.collector.relieve(log)
+            self._collector.relieve(log)
 
     def _on_our_clock(self, clock_name: str, *times_s: float) -> tuple[int, int]:
         begin_ns, end_ns = (clocks.nanoseconds(time_s) for time_s in times_s)
@@ -381,11 +387,34 @@ class Tracer:
             raise ValueError(f"it ends at {times_s[1]} s before it begins")
         return begin_ns, end_ns
 
+    def _copied(self, tags: Any) -> dict[str, Any] | None:
+        """The caller may change or reuse the mapping."""
+        try:
+            return {**tags}
+        except Exception:
+            self._log.say(
+                "tags", f"tags={_shown(tags)}: expected a mapping of names to values"
+            )
+            return None
+
+    def _ids(self, after: Any) -> tuple[int, ...] | None:
+        """Ids of one or several spans or ids of spans."""
+        if isinstance(after, (Span, NoopSpan, int)):
+            after = (after,)
+        try:
+            ids = [item if isinstance(item, int) else item.id for item in after]
+            return tuple(span_id for span_id in ids if span_id > 0) or None
+        except Exception:
+            self._log.say(
+                "after", f"after={_shown(after)}: expected spans or ids of spans"
+            )
+            return None
+
     def _forget(self) -> None:
         """After a fork: what was recorded so far belongs to the parent."""
-        self.devices.forget()
+        self._devices.forget()
         own = getattr(self._local, "log", None)
-        self.collector.forget(own)
+        self._collector.forget(own)
         if own is not None and self._main_log is not own:
             self._main_log = own
 
@@ -396,25 +425,12 @@ class _Life:
     __slots__ = ("__weakref__",)
 
 
-def _ids(after: Any) -> tuple[int, ...] | None:
-    """Ids of one or several spans or ids of spans."""
-    if isinstance(after, (Span, NoopSpan, int)):
-        after = (after,)
+def _shown(value: Any) -> str:
+    """For a log line; the value's own __repr__ may be broken."""
     try:
-        ids = [item if isinstance(item, int) else item.id for item in after]
-    except (TypeError, AttributeError):
-        say_once("after", f"after={after!r}: expected spans or ids of spans")
-        return None
-    return tuple(span_id for span_id in ids if span_id > 0) or None
-
-
-def _copied(tags: Any) -> dict[str, Any] | None:
-    """The caller may change or reuse the mapping."""
-    try:
-        return {**tags}
+        return repr(value)[:200]
     except Exception:
-        say_once("tags", f"tags={tags!r}: expected a mapping of names to values")
-        return None
+        return f"<{type(value).__name__}>"
 
 
 def _forget_all() -> None:

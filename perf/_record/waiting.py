@@ -15,9 +15,10 @@ from collections.abc import Callable, Hashable, Iterable
 from queue import SimpleQueue
 from typing import Any, Final, Protocol
 
-from perf._record.log import say_once
+from perf._model.log import OnceLog
 
 MAX_THREADS: Final = 16
+"""For device sets; as many again for work that may overtake other work."""
 MAX_PENDING: Final = 4096
 """Launches waiting per thread. Each keeps arrays alive, so there has to be an end."""
 _SLOW_EXIT_S: Final = 10.0
@@ -40,8 +41,12 @@ class Work(Protocol):
 class Waiting(Protocol):
     """Where a tracer hands its device work."""
 
-    def submit(self, key: Hashable, work: Work) -> bool:
-        """Queues work of the device set `key`; False if too much is pending."""
+    def submit(self, key: Hashable | None, work: Work) -> bool:
+        """Queues work of the device set `key`; False if too much is pending.
+
+        The work of a set is waited for in the order of launch. Work without a key
+        may overtake other work, as far as there are threads for it.
+        """
         ...
 
     def pending(self, tracer: Any) -> list[Work]:
@@ -78,7 +83,7 @@ class _Worker:
         self._thread.join(_SLOW_EXIT_S)
         if self._thread.is_alive():
             names = [getattr(work, "name", "?") for work in list(self.works)[:5]]
-            say_once("slow-exit", f"the exit waits for device work: {names}")
+            OnceLog().say("slow-exit", f"the exit waits for device work: {names}")
             self._thread.join()
 
     def _run(self) -> None:
@@ -107,10 +112,15 @@ class WaitingService:
         self._lock = threading.Lock()
         self._workers: list[_Worker] = []
         self._worker_of: dict[Hashable, _Worker] = {}
+        self._overtaking: list[_Worker] = []
+        """Those for work without a key."""
 
-    def submit(self, key: Hashable, work: Work) -> bool:
+    def submit(self, key: Hashable | None, work: Work) -> bool:
         """See `Waiting`."""
-        worker = self._worker_of.get(key) or self._assign(key)
+        if key is None:
+            worker = self._least_busy()
+        else:
+            worker = self._worker_of.get(key) or self._assign(key)
         if len(worker.works) >= MAX_PENDING:
             return False
         worker.put(work)
@@ -156,27 +166,44 @@ class WaitingService:
         with self._lock:
             if key in self._worker_of:
                 return self._worker_of[key]
-            if len(self._workers) == MAX_THREADS:
-                return self._workers[hash(key) % MAX_THREADS]
-            worker = self._worker_of[key] = _Worker(self, len(self._workers))
-            self._workers.append(worker)
-            # Registered anew, so that it runs before the exit hooks of the writers
-            # that exist by now: they are to write what ends here.
-            atexit.unregister(self.close)
-            atexit.register(self.close)
+            if len(self._worker_of) == MAX_THREADS:
+                return list(self._worker_of.values())[hash(key) % MAX_THREADS]
+            worker = self._worker_of[key] = self._new_worker()
             return worker
+
+    def _least_busy(self) -> _Worker:
+        with self._lock:
+            free = [worker for worker in self._overtaking if not worker.works]
+            if not free and len(self._overtaking) < MAX_THREADS:
+                self._overtaking.append(self._new_worker())
+                free = self._overtaking[-1:]
+            return free[0] if free else min(self._overtaking, key=_load)
+
+    def _new_worker(self) -> _Worker:
+        worker = _Worker(self, len(self._workers))
+        self._workers = [*self._workers, worker]
+        # Registered anew, so that it runs before the exit hooks of the writers that
+        # exist by now: they are to write what ends here.
+        atexit.unregister(self.close)
+        atexit.register(self.close)
+        return worker
 
     def close(self) -> None:
         """Ends all threads when their work is done; new work starts new ones."""
         with self._lock:
-            workers, self._workers, self._worker_of = self._workers, [], {}
+            workers = self._workers
+            self._workers, self._worker_of, self._overtaking = [], {}, []
         for worker in workers:
             worker.join()
 
     def forget(self) -> None:
         """After a fork: the threads and the work belong to the parent."""
         self._lock = threading.Lock()
-        self._workers, self._worker_of = [], {}
+        self._workers, self._worker_of, self._overtaking = [], {}, []
+
+
+def _load(worker: _Worker) -> int:
+    return len(worker.works)
 
 
 class Waited:

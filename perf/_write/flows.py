@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 from perf._model.spans import DEVICE, GROUP, SPAN, Batch, RawRecord, TimelineKind
@@ -81,7 +82,7 @@ class Flows:
         wanted = {span_id for record in consumers for span_id in record[7]}
         self._host_now = {
             record[3]
-            for _, records in (batch.records if wanted else ())
+            for _, records in (chain(batch.records, batch.open) if wanted else ())
             for record in records
             if record[3] in wanted and record[5] in (SPAN, GROUP)
         }

@@ -169,13 +169,13 @@ def in_order(nodes: Iterable[Node]) -> Iterator[tuple[Node, bool]]:
     children and end after them. The tree of the slices says so where times do not.
 
     Args:
-        nodes: of one lane, in the order in which they were placed.
+        nodes: of one lane, in any order.
 
     Yields:
         A node, and whether this is its begin. Nodes that were written open or stay
         open come with both all the same.
     """
-    members = sorted(nodes, key=lambda node: node.begin_ns)  # stable
+    members = sorted(nodes, key=lambda node: (node.begin_ns, node.id))
     known = set(members)
     stack: list[Node] = []
     for node in members:

@@ -117,6 +117,6 @@ def _last_step(timelines: Mapping[str, Timeline]) -> StepSpans:
         else:
             into = devices.setdefault(timeline_id, [])
         step = timeline.committed_steps[-1]
-        into += [Interval(span.name, span.begin, span.end) for span in step.values()]
+        into += [Interval(s.name, s.begin, s.end, s.id) for s in step.values()]
     ends = [i.end for some in (main, hosts, *devices.values()) for i in some]
     return assembled(main, hosts, devices, max(ends, default=0.0))

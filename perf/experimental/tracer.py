@@ -101,7 +101,7 @@ class PerfTracer(_Tracer):
 
     def process_and_commit_timelines(self) -> None:
         """Closes a step without exporting it."""
-        self.collector.close_step()
+        self._collector.close_step()
 
     def synchronize(self) -> None:
         """Waits until the devices are idle and their spans recorded. Blocks."""
@@ -115,15 +115,15 @@ class PerfTracer(_Tracer):
             What the export function makes of it; nothing without one, or if it
             fails, which is logged.
         """
-        step = self.collector.close_step()
+        step = self._collector.close_step()
         if self._export_fn is None:
             return {}
-        return called(self._export_fn, StoredTimelines(self, step))
+        return called(self._export_fn, StoredTimelines(self, step), self._log)
 
     def print(self) -> None:
         """Waits for the devices and prints each timeline."""
         self.synchronize()
-        with self.collector.collected():
+        with self._collector.collected():
             timelines = StoredTimelines(self, None)
         for timeline_id, timeline in timelines.items():
             print(f"\n[{timeline_id}]\n{timeline}")
@@ -141,17 +141,17 @@ class StoredTimelines(Mapping[str, Timeline]):
     """
 
     def __init__(self, tracer: PerfTracer, step: _Step | None) -> None:
-        store = tracer.collector.store
-        self._born = clock.seconds(tracer.born_ns)
+        store = tracer._collector.store
+        self._born = clock.seconds(tracer._born_ns)
         self._step = step
         self._infos = dict(store.timelines)
-        self._opened = tracer.collector.open_records()
+        self._opened = tracer._collector.open_records()
         self._steps = list(store.closed)
         self._current = store.current
         # Device work in flight has no timeline of its own until it ends: it is on
         # the queue's.
         known = [tracer._main_log.info.id, *self._infos]
-        for line in tracer.devices.lines.values():
+        for line in tracer._devices.lines.values():
             known += [line.info.id, line.queue_info.id]
         self._ids = dict.fromkeys([*known, *(info.id for info, _ in self._opened)])
 

@@ -77,9 +77,10 @@ class Recorder:
     def __init__(self) -> None:
         self.now_ns = BORN_NS
         self.seen: list[Seen] = []
-        self.arrows: list[tuple[tuple[str, str], tuple[str, str]]] = []
+        self.arrows: list[tuple[tuple[str, str], tuple[str, str], bool]] = []
         self.parents: dict[str, str | None] = {}
         self.counters: list[tuple[str, int, float]] = []
+        self.moments: set[str] = set()
         self._next_id = 0
         self._names: dict[int, str] = {0: ""}
         self._home: dict[int, str] = {}
@@ -94,6 +95,7 @@ class Recorder:
         self._host_of: set[int] = set()
         self._finished: set[int] = set()
         self._wishes: list[tuple[int, int, str]] = []
+        self._written: set[int] = set()
 
     # -- operations ----------------------------------------------------------------------
 
@@ -234,6 +236,8 @@ class Recorder:
         if y % 2 and self._overlapping:
             work = self._overlapping.pop(x % len(self._overlapping))
             work.seen.end_ns = self.now_ns
+            self._with_device[work.id] = CONCURRENT.id
+            self._finished.add(work.id)
             self._put(
                 CONCURRENT.id,
                 (
@@ -261,6 +265,7 @@ class Recorder:
         stack = self._stacks[timeline]
         moment = self._new(timeline, stack[-1].id if stack else 0, x)
         moment.seen.end_ns = self.now_ns
+        self.moments.add(moment.name)
         self._put(
             timeline,
             (
@@ -292,24 +297,33 @@ class Recorder:
         for source, target, timeline in self._wishes:
             on_device = timeline == IN_ORDER.id
             both = source in self._with_device and target in self._with_device
-            if both != on_device or source not in self._host_of:
+            if both != on_device or not (both or source in self._host_of):
                 continue
             if source not in known and source not in self._written:
                 continue
             begin = self._home[source]
             if both and source in self._finished:
-                begin = IN_ORDER.id
+                begin = self._with_device[source]
+            start = self._slice(begin, source)
+            end = self._slice(timeline, target)
+            # At one moment Perfetto takes events in the file's order, and the file is
+            # in the order of timelines: then the arrow may be missing.
             self.arrows.append(
-                ((begin, self._names[source]), (timeline, self._names[target]))
+                (
+                    (begin, self._names[source]),
+                    (timeline, self._names[target]),
+                    start.begin_ns < end.end_ns,
+                )
             )
         self._wishes.clear()
         self._written |= known
 
-    _written: set[int] = set()  # noqa: RUF012
+    def _slice(self, timeline: str, span_id: int) -> Seen:
+        wanted = timeline, self._names[span_id]
+        return next(seen for seen in self.seen if (seen.timeline, seen.name) == wanted)
 
     def drain(self) -> Batch:
         """What a tracer would hand over now."""
-        self._written = set(self._written)
         infos = [*THREADS, LOOP, SERVER, IN_ORDER, CONCURRENT, QUEUE]
         opened = []
         for info in infos:

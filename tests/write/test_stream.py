@@ -50,12 +50,16 @@ def check(recorder, data, paths):
             while name:
                 ancestors.append(name)
                 name = recorder.parents[name]
-            assert by_id[row.parent_id].name in ancestors
+            around = by_id[row.parent_id].name
+            assert around in ancestors or around in recorder.moments, (row, by_id[row.parent_id])
     assert sorted(recorder.counters) == sorted((s.track[-1], s.ts, s.value) for s in samples)
-    assert Counter(recorder.arrows) == Counter(
+    found = Counter(
         ((timelines[by_id[f.slice_out].track], by_id[f.slice_out].name),
          (timelines[by_id[f.slice_in].track], by_id[f.slice_in].name)) for f in arrows
     )
+    sure = Counter((s, e) for s, e, is_sure in recorder.arrows if is_sure)
+    possible = Counter((s, e) for s, e, _ in recorder.arrows)
+    assert sure <= found <= possible, (sure-found, found-possible)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
