@@ -26,6 +26,7 @@ __all__ = [
     "Span",
     "SpanGroup",
     "load_config",
+    "load_options",
 ]
 
 MetricsT = dict[str, tuple["ArrayLike | str", Callable[["ArrayLike"], "ArrayLike"] | None]]
@@ -147,7 +148,7 @@ def load_config(
             not callable, or a file that is no YAML mapping; the message names it.
         OSError: the file cannot be read.
     """
-    options = source if isinstance(source, PerfMetricsOptions) else _options(source)
+    options = source if isinstance(source, PerfMetricsOptions) else load_options(source)
     trace_dir = options.trace_dir or None
     config = PerfMetricsConfig()
     if options.enable_perf_v1:
@@ -175,7 +176,10 @@ def load_config(
     return config
 
 
-def _options(source: str | os.PathLike[str] | Mapping[str, Any]) -> PerfMetricsOptions:
+def load_options(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+) -> PerfMetricsOptions:
+    """The options alone; see `load_config`."""
     content: Any = source
     if not isinstance(source, Mapping):
         content = _yaml(source)

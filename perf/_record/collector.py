@@ -66,6 +66,8 @@ class Collector:
         """Held: _lock."""
         self.names = Names(log)
         """Held: _lock."""
+        self.sinks: list[Sink] = []
+        """All that were ever attached, for their stats."""
         self.feeds: list[Feed] = []
         """Replaced under _lock, never changed: read without it."""
         self.recorded = 0
@@ -153,6 +155,7 @@ class Collector:
         feed = Feed(sink, self._drain)
         with self._lock:
             self.feeds = [*self.feeds, feed]
+            self.sinks.append(sink)
         return feed
 
     def drop_feeds(self) -> None:

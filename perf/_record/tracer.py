@@ -275,7 +275,7 @@ class Tracer:
             retained, names = collector.store.count, len(collector.names)
             steps = collector.store.current.index
             recorded = collector.recorded
-        files = [feed.sink.stats for feed in collector.feeds]
+        files = [sink.stats for sink in collector.sinks]
         return TracerStats(
             recorded=recorded,
             dropped=collector.dropped_in_all(),

@@ -1,16 +1,16 @@
 """Arrows from spans to those that consumed their results.
 
 A span's successors are not known when it is written. So the stream remembers where the
-last slices lie, and an arrow's start is written later, as an event at the slice's
-begin: there the slice is the innermost one of its track, unless another event of the
-track has the same time. The starts of such slices are written at once, right after
-their BEGIN; so are those of slices written before they end.
+last slices lie, and an arrow's start is written later, as an event at the time of the
+slice's begin: then that slice is the innermost one of its track, unless something else
+happens there at the same time. The starts of such slices are written at once, right
+after their BEGIN; so are those of slices written before they end.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
 
@@ -69,8 +69,11 @@ class Flows:
         """Spans with a device slice in this batch."""
         self._on_further_devices: set[int] = set()
         """Which records of this batch (by identity) are not on their first device."""
-        self.starts: frozenset[int] = frozenset()
-        """Spans of this batch that an arrow starts from."""
+        self._consumers: dict[int, RawRecord] = {}
+        """Records of this batch's host slices that arrows end at, by id."""
+        self.marked: frozenset[int] = frozenset()
+        """Spans of this batch whose BEGIN has to be followed by `after_begin`. So has
+        that of any slice written before its end, or followed at the same time."""
 
     def begin_batch(self, batch: Batch) -> list[tuple[int, int, bytes]]:
         """Looks at what a batch connects, before any of it is written.
@@ -86,14 +89,16 @@ class Flows:
             for record in records
             if record[3] in wanted and record[5] in (SPAN, GROUP)
         }
-        self.starts = frozenset(wanted & (self._host_now | self._device_now))
+        self._consumers = {r[3]: r for r in consumers if r[5] != DEVICE}
+        starts = wanted & (self._host_now | self._device_now)
+        self.marked = frozenset(starts.union(self._consumers))
         late = []
         for record in consumers:
             for span_id in record[7]:
                 places, _ = self._source(record, span_id)
                 if places is not None and places.is_waiting(span_id):
                     at = span_id & places.mask
-                    start = self.start(places, span_id)
+                    start = self._start(places, span_id)
                     late.append((places.tracks[at], places.begins_ns[at], start))
         return late
 
@@ -116,16 +121,32 @@ class Flows:
         self._in_flight -= self._device_now
         return consumers
 
+    def after_begin(self, places: Places, span_id: int) -> list[bytes]:
+        """What to write right after the BEGIN of a slice: the start of its arrows, and
+        the ends of those that it was reached by."""
+        events = [self._start(places, span_id)]
+        if places is self.host and span_id in self._consumers:
+            events += self.ends(self._consumers[span_id])
+        return events
+
+    def before_end(self, record: RawRecord) -> Iterable[bytes]:
+        """What to write right before the END of a slice.
+
+        On a device it is there that arrows end: it may have begun to wait for another
+        one long before that one began with what it waited for, and an arrow's start
+        has to come first.
+        """
+        return self.ends(record) if record[7] and record[5] == DEVICE else ()
+
     def ends(self, record: RawRecord) -> Iterator[bytes]:
-        """Ends of arrows, to be written just before the END of a record's slice."""
-        for span_id in record[7]:
+        """Ends of arrows at a record's slice."""
+        for span_id in record[7] or ():
             places, now = self._source(record, span_id)
             if places is not None and (span_id in now or span_id in places):
                 flow = self._flow(places, span_id)
                 yield self._sequence.flow_point(flow, is_start=False)
 
-    def start(self, places: Places, span_id: int) -> bytes:
-        """The start of an arrow, to be written right after a slice's BEGIN."""
+    def _start(self, places: Places, span_id: int) -> bytes:
         places.start_written(span_id)
         return self._sequence.flow_point(self._flow(places, span_id), is_start=True)
 

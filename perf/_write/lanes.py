@@ -102,6 +102,8 @@ class Lanes:
         parent_id: int,
         parent_of: Callable[[int], int],
         now_ns: int,
+        *,
+        first_lane: int = 0,
     ) -> None:
         """Finds a lane and sets the node's `lane` and `parent`.
 
@@ -112,22 +114,21 @@ class Lanes:
             parent_id: the id of its span's parent, 0 if it has none.
             parent_of: gives a span's parent, 0 if it has none or is not known.
             now_ns: what is open ends no earlier.
+            first_lane: lanes before this one are not for this slice.
         """
         ancestors = set()
         while parent_id and parent_id not in ancestors:
             ancestors.add(parent_id)
             parent_id = parent_of(parent_id)
-        for number, lane in enumerate(self._lanes):
-            found = _fitting_row(lane, node, ancestors, now_ns)
+        for number in range(first_lane, len(self._lanes) + 1):
+            if number == len(self._lanes):
+                self._lanes.append(_Row())
+            found = _fitting_row(self._lanes[number], node, ancestors, now_ns)
             if found is not None:
-                break
-        else:
-            number = len(self._lanes)
-            found = _Row(), None
-            self._lanes.append(found[0])
-        row, node.parent = found
-        node.lane = number
-        row.add(node)
+                row, node.parent = found
+                node.lane = number
+                row.add(node)
+                return
 
 
 def _fitting_row(

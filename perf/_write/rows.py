@@ -127,7 +127,7 @@ class Row:
         ids, begins_ns, tracks, mask = (
             places.ids, places.begins_ns, places.tracks, places.mask,
         )  # fmt: skip
-        starts, start = pen.flows.starts, pen.flows.start
+        marked, after_begin = pen.flows.marked, pen.flows.after_begin
         bare_begins, bare_end = pen.sequence.bare_begins, pen.sequence.bare_end
         own_names = pen.name is None
         times: list[int] = []
@@ -143,11 +143,12 @@ class Row:
             places.put(top, top_begin_ns, uuid)
         not_begun = 0
         for record in chain(reversed(records), (_LAST,)):
-            name, begin_ns, end_ns, span_id, _, kind, tags, after = record
+            name, begin_ns, end_ns, span_id, _, kind, tags, _ = record
             while span_id < top:
-                if top_begin_ns == next_ns or top in starts or top in begun:
-                    add_time(top_begin_ns)
-                    add_body(start(places, top))
+                if top_begin_ns == next_ns or top in marked or top in begun:
+                    for body in reversed(after_begin(places, top)):
+                        add_time(top_begin_ns)
+                        add_body(body)
                 add_time(top_begin_ns)
                 add_body(top_body)
                 next_ns = top_begin_ns
@@ -163,7 +164,7 @@ class Row:
             next_ns = end_ns
             if span_id in begun:
                 not_begun += 1
-                add_body(self._close(record))
+                add_body(self._close(record, 0))
             else:
                 add_body(bare_end)
                 at = span_id & mask
@@ -176,10 +177,6 @@ class Row:
                     top_body = bare_begins[name]
                 else:
                     top_body = self._begin(record)
-            if after:
-                for body in pen.flows.ends(record):
-                    add_time(end_ns)
-                    add_body(body)
         times.reverse()
         bodies.reverse()
         pen.slices += len(opened) + len(records) + 1 - not_begun
@@ -216,6 +213,7 @@ class Row:
         batch = self._pen.batch
         parts: dict[Node, tuple[RawRecord, _Part]] = {}
         new = list(opened)
+        again: list[RawRecord] = []
         for record in records:
             begun = self.begun.get(record[3])
             if begun is None or begun.node is None:
@@ -225,13 +223,20 @@ class Row:
                 begun.node.end_batch = batch
                 parts[begun.node] = record, _Part.END
         if self._chain:
-            new += self._cut(parts)
+            again = self._cut(parts)
+            new += again
         # Parents before children: they began earlier, or have the smaller id.
         new.sort(key=lambda record: (record[1], record[3]))
         for record in new:
             is_open = record[2] == OPEN
             node = Node(record[3], record[1], None if is_open else record[2], batch)
-            lanes.place(node, record[4], self._pen.parent_of, self._pen.now_ns)
+            lanes.place(
+                node,
+                record[4],
+                self._pen.parent_of,
+                self._pen.now_ns,
+                first_lane=any(record is other for other in again),
+            )
             parts[node] = record, _Part.BEGIN if is_open else _Part.BOTH
         by_lane: dict[int, list[Node]] = {}
         for node in parts:
@@ -283,7 +288,7 @@ class Row:
             if begins:
                 new = self._begin_events(record, part, lane, time_ns == next_ns)
             else:
-                new = self._end_events(record, part)
+                new = self._end_events(record, part, lane)
             bodies += new
             times += [time_ns] * len(new)
         self._put_down(lane, times, bodies)
@@ -301,21 +306,20 @@ class Row:
         places, span_id = self._places, record[3]
         if places is not None and span_id not in places:
             places.put(span_id, record[1], self._uuid(lane))
-            if is_open or shares_time or span_id in self._pen.flows.starts:
-                bodies.append(self._pen.flows.start(places, span_id))
+            if is_open or shares_time or span_id in self._pen.flows.marked:
+                bodies += self._pen.flows.after_begin(places, span_id)
         return bodies
 
-    def _end_events(self, record: RawRecord, part: _Part) -> list[bytes]:
+    def _end_events(self, record: RawRecord, part: _Part, lane: int) -> list[bytes]:
         if part is _Part.CUT:
             note = self._pen.sequence.annotations.encode({"cut": _CUT_NOTE})
             return [self._pen.sequence.end(note)]
         if part is _Part.BEGIN or record[5] == INSTANT:
             return []
-        draws_arrows = record[7] and self._places is not None
-        ends = list(self._pen.flows.ends(record)) if draws_arrows else []
         if part is _Part.END:
-            return [*ends, self._close(record)]
-        return [*ends, self._pen.sequence.bare_end]
+            return [self._close(record, lane)]
+        before = self._pen.flows.before_end(record) if self._places else []
+        return [*before, self._pen.sequence.bare_end]
 
     def _begin(self, record: RawRecord) -> bytes:
         return self._named(record, self._fields(record).values())
@@ -326,9 +330,12 @@ class Row:
         self.begun[record[3]] = _Begun(record, fields, known.node if known else None)
         return self._named(record, fields.values())
 
-    def _close(self, record: RawRecord) -> bytes:
+    def _close(self, record: RawRecord, lane: int) -> bytes:
         """The END of a slice, with the tags that its BEGIN did not have."""
-        written = self.begun.pop(record[3]).fields
+        begun = self.begun.pop(record[3])
+        ends = list(self._pen.flows.ends(record)) if self._places else []
+        self._put_down(lane, [begun.record[1]] * len(ends), ends)
+        written = begun.fields
         new = [
             field
             for tag, field in self._fields(record).items()

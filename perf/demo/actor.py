@@ -13,7 +13,6 @@ from perf.demo.grpo import LossStats, grpo_loss
 from perf.demo.model import Policy, token_logps
 
 _BETA1, _BETA2 = 0.9, 0.99
-_MAX_NORM = 1.0
 
 
 class TrainBatch(NamedTuple):
@@ -90,7 +89,7 @@ def update(state: TrainState, micro_batches: float, learning_rate: float) -> Tra
     """
     gradients = jax.tree.map(lambda g: g / micro_batches, state.gradients)
     norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(gradients)))
-    gradients = jax.tree.map(lambda g: g / jnp.maximum(1, norm / _MAX_NORM), gradients)
+    gradients = jax.tree.map(lambda g: g / jnp.maximum(1, norm), gradients)
 
     updates = state.updates + 1
     mean = jax.tree.map(

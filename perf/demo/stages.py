@@ -10,6 +10,10 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from perf.experimental.tracer import Tracer as TracerV2
+from perf.metrics import MetricsT
+from perf.trace import Tracer
+
 _V1_NAMES = {
     "reference_inference": "refer_inference",
     "peft_train": "peft_train_step",
@@ -20,7 +24,7 @@ _V1_NAMES = {
 class Stage(NamedTuple):
     """A stage that is open, or was, on both tracers."""
 
-    v1: Any
+    v1: Any  # What a tracer's `span` gives: a live span, or one that does nothing.
     v2: Any
 
     def ends_with(self, arrays: Any) -> None:
@@ -37,11 +41,11 @@ class Stages:
     """Opens stages, groups and counters on a v1 and a v2 tracer at once.
 
     Args:
-        perf: A `perf.trace` tracer; a `NoopTracer` for none.
-        perf_v2: A `perf.experimental.tracer` tracer; a `NoopTracer` for none.
+        perf: A tracer of v1; a `perf.trace.NoopTracer` for none.
+        perf_v2: A tracer of v2; a `perf.experimental.tracer.NoopTracer` for none.
     """
 
-    def __init__(self, perf: Any, perf_v2: Any) -> None:
+    def __init__(self, perf: Tracer, perf_v2: TracerV2) -> None:
         self._perf = perf
         self._perf_v2 = perf_v2
 
@@ -85,14 +89,13 @@ class Stages:
 
     def group(self, name: str) -> contextlib.AbstractContextManager[Any]:
         """Opens a group. v2 has none: there the tags say what belongs together."""
-        group: contextlib.AbstractContextManager[Any] = self._perf.span_group(name)
-        return group
+        return self._perf.span_group(name)
 
     def counter(self, name: str, value: float, unit: str = "") -> None:
         """Draws one more point of a curve."""
         self._perf.counter(name, value, unit)
         self._perf_v2.counter(name, value, unit)
 
-    def export(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def export(self) -> tuple[MetricsT, MetricsT]:
         """Ends the step on both tracers and returns the metrics of each."""
         return self._perf.export(), self._perf_v2.export()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from perf.metrics import PerfMetricsOptions
 
 T = TypeVar("T")
 
@@ -56,8 +58,8 @@ _MESH_OF_ROLE: Mapping[Topology, Mapping[Role, int]] = {
 class TrainingConfig:
     """The part of a cluster's configuration that carries the tracing options."""
 
-    perf_metrics_options: Any = None
-    """A `perf.metrics.PerfMetricsOptions`, or None for no tracing."""
+    perf_metrics_options: PerfMetricsOptions | None = None
+    """What to measure and where to write it; None for the defaults."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def provide_devices(topology: Topology) -> None:
 
 
 def make_cluster_config(
-    topology: Topology, perf_metrics_options: Any = None
+    topology: Topology, perf_metrics_options: PerfMetricsOptions | None = None
 ) -> ClusterConfig:
     """Lays the roles out on this process's CPU devices.
 

@@ -13,9 +13,8 @@ changes when things happen and never what is learned.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import jax
 import numpy as np
@@ -27,6 +26,9 @@ from perf.demo.grpo import LossStats
 from perf.demo.model import ModelConfig, init_policy
 from perf.demo.stages import Stage, Stages
 from perf.demo.topology import ClusterConfig, Role, copy_to
+from perf.experimental.tracer import Tracer as TracerV2
+from perf.metrics import MetricsT
+from perf.trace import Tracer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,22 +46,22 @@ class StepResult:
     """Divergence from the reference, nats per symbol."""
     clip_fraction: float
     """Share of symbols whose gradient the clipping stopped."""
-    perf_metrics: Mapping[str, Any]
+    perf_metrics: MetricsT
     """What the v1 tracer's `export` returned."""
-    perf_metrics_v2: Mapping[str, Any]
+    perf_metrics_v2: MetricsT
     """What the v2 tracer's `export` returned."""
 
 
 def train(
-    config: DemoConfig, cluster: ClusterConfig, perf: Any, perf_v2: Any
+    config: DemoConfig, cluster: ClusterConfig, perf: Tracer, perf_v2: TracerV2
 ) -> Generator[StepResult, None, None]:
     """Trains, and hands out the result of each global step as it ends.
 
     Args:
         config: What is trained.
         cluster: Where; see `topology.make_cluster_config`.
-        perf: A `perf.trace` tracer, real or no-op.
-        perf_v2: A `perf.experimental.tracer` tracer, real or no-op.
+        perf: A tracer of v1, real or no-op.
+        perf_v2: A tracer of v2, real or no-op.
 
     Yields:
         One result per global step, its spans exported.
@@ -146,5 +148,6 @@ class _Trainer:
                         self._state, config.micro_batches, config.learning_rate
                     )
                 stage.ends_with(self._state.gradients)
-            # Reading the numbers waits for the devices: the group ends when they do.
-            return jax.device_get(stats), stage
+                # Reading the numbers waits for the devices: the host's span, too, is
+                # as long as the work.
+                return jax.device_get(stats), stage

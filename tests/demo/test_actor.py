@@ -70,6 +70,14 @@ def test_the_first_step_of_adam_has_the_length_of_the_learning_rate(
     assert 1 == int(after.updates)
 
 
+def test_a_gradient_at_the_edge_of_rounding_moves_little(state: TrainState) -> None:
+    """At 1e-8, as large as the guard against dividing by 0, it is half a step."""
+    tiny = jax.tree.map(lambda p: jnp.full_like(p, 1e-8), state.policy)
+    after = update(state._replace(gradients=tiny), 1, 0.1)
+    expected = jax.tree.map(lambda p: p - 0.05, state.policy)
+    assert_close(expected, after.policy)
+
+
 def test_an_update_begins_a_new_sum(state: TrainState) -> None:
     """Afterwards the gradients are zero."""
     ones = jax.tree.map(jnp.ones_like, state.policy)

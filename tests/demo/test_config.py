@@ -23,6 +23,14 @@ def test_what_cannot_be_trained_is_refused(message: str, wrong: dict[str, int]) 
         DemoConfig(**wrong)  # type: ignore[arg-type]
 
 
+def test_the_least_that_can_be_trained_is_accepted() -> None:
+    """One of everything, and a group of two to compare."""
+    least = DemoConfig(
+        steps=1, mini_batches=1, micro_batches=1, prompts=1, group_size=2
+    )
+    assert ["0-0"] == [micro_batch.groups for micro_batch in least.mini_batch(0, 0)]
+
+
 def test_micro_batches_are_numbered_within_their_mini_batch() -> None:
     """Groups are numbered through the whole run: each prompt has its own number."""
     config = DemoConfig(mini_batches=2, micro_batches=3, prompts=4)

@@ -32,6 +32,12 @@ def test_a_group_of_equal_rewards_has_nothing_to_learn_from() -> None:
     assert [[0, 0], [0, 0]] == group_advantages(rewards).tolist()
 
 
+def test_a_spread_of_rounding_errors_is_not_blown_up() -> None:
+    """A deviation of 1e-4 counts half; below that, less and less."""
+    advantages = group_advantages(np.array([[0.5, 0.5 + 2e-4]]))
+    np.testing.assert_allclose([[-0.5, 0.5]], advantages, rtol=1e-6)
+
+
 @given(REWARDS)
 def test_advantages_keep_the_order_of_rewards_and_sum_to_zero(
     rewards: list[list[float]],

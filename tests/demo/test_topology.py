@@ -18,6 +18,7 @@ from perf.demo.topology import (
     make_cluster_config,
     split,
 )
+from perf.metrics import PerfMetricsOptions
 
 ROLLOUT, ACTOR, REFERENCE = Role.ROLLOUT, Role.ACTOR, Role.REFERENCE
 
@@ -50,7 +51,7 @@ def test_roles_share_devices_as_the_topology_says(
 
 def test_options_reach_the_training_config() -> None:
     """They stand where RL frameworks keep them."""
-    options = object()
+    options = PerfMetricsOptions(enable_trace_writer=False)
     cluster = make_cluster_config(Topology.COLOCATED, options)
     assert options is cluster.training_config.perf_metrics_options
 

@@ -214,10 +214,13 @@ def test_a_query_that_chose_no_timeline_has_no_answer(query: PerfSpanQuery) -> N
         query().first_group("global_step").get()
 
 
-def test_calling_a_query_starts_afresh(query: PerfSpanQuery) -> None:
-    """`query()` forgets what was chosen before (P25)."""
-    chosen = query().main().last_group("global_step")
-    assert 1 == len(chosen().timeline("thread-2").get()[0].inner)
+def test_calling_a_query_gives_a_new_one(query: PerfSpanQuery) -> None:
+    """`query()` goes on from what was chosen, and is another object (P25)."""
+    step = query().main().last_group("global_step")
+    branch = step()
+    assert branch is not step
+    assert [11.0] == begins(branch)
+    assert [15.0] == begins(branch.last_group("micro_batch_steps"))
 
 
 def test_a_selector_leaves_its_receiver_as_it_was(query: PerfSpanQuery) -> None:

@@ -69,7 +69,7 @@ class Recorder:
 
     Attributes:
         seen: all slices and instants, in the order of opening.
-        arrows: pairs of (timeline, name), from predecessor to successor.
+        arrows: from predecessors to successors.
         parents: of each span, by name.
         counters: (name, time, value).
     """
@@ -77,7 +77,7 @@ class Recorder:
     def __init__(self) -> None:
         self.now_ns = BORN_NS
         self.seen: list[Seen] = []
-        self.arrows: list[tuple[tuple[str, str], tuple[str, str], bool]] = []
+        self.arrows: list[tuple[Seen, Seen]] = []
         self.parents: dict[str, str | None] = {}
         self.counters: list[tuple[str, int, float]] = []
         self.moments: set[str] = set()
@@ -306,15 +306,7 @@ class Recorder:
                 begin = self._with_device[source]
             start = self._slice(begin, source)
             end = self._slice(timeline, target)
-            # At one moment Perfetto takes events in the file's order, and the file is
-            # in the order of timelines: then the arrow may be missing.
-            self.arrows.append(
-                (
-                    (begin, self._names[source]),
-                    (timeline, self._names[target]),
-                    start.begin_ns < end.end_ns,
-                )
-            )
+            self.arrows.append((start, end))
         self._wishes.clear()
         self._written |= known
 

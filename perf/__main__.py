@@ -1,0 +1,37 @@
+"""The command `rlperf`, also `python -m perf`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import perf
+from perf.cli import demo
+
+_COMMANDS = (demo,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code.
+
+    0: done. 1: it failed, the message says how. 2: the arguments are wrong.
+    130: interrupted.
+    """
+    parser = argparse.ArgumentParser(
+        prog="rlperf", description="The tracer that an RL run leaves on."
+    )
+    parser.add_argument("--version", action="version", version=perf.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_to(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except (ValueError, OSError) as error:
+        print(f"rlperf: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
