@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from perf._model.log import OnceLog
 from perf._model.spans import Batch, RawRecord, TimelineInfo
 from perf._record import clock
 from perf._record.collector import Records
-from perf._model.log import OnceLog
 from perf._record.tracer import Tracer
 
 DEFAULT_TRACE_DIR: Final = "/tmp/perf_traces"

@@ -93,7 +93,9 @@ class PerfMetricsExport:
             ValueError: a role is missing, or there is no `role_to_mesh`.
         """
         training = getattr(cluster_config, "training_config", None)
-        options = getattr(training, "perf_metrics_options", None) or PerfMetricsOptions()
+        options = (
+            getattr(training, "perf_metrics_options", None) or PerfMetricsOptions()
+        )
         return PerfMetricsExport.from_options(
             options,
             cluster_config,

@@ -29,7 +29,9 @@ __all__ = [
     "load_options",
 ]
 
-MetricsT = dict[str, tuple["ArrayLike | str", Callable[["ArrayLike"], "ArrayLike"] | None]]
+MetricsT = dict[
+    str, tuple["ArrayLike | str", Callable[["ArrayLike"], "ArrayLike"] | None]
+]
 """Metric name to its value and, for values buffered over several calls, the function
 that aggregates them (None: each is logged)."""
 
@@ -90,7 +92,9 @@ class PerfMetricsOptions:
                     f"{path}={getattr(self, path)!r} is never called while {version} "
                     "is False: switch it on or leave the path out"
                 )
-        if self.enable_trace_writer and not (self.enable_perf_v1 or self.enable_perf_v2):
+        if self.enable_trace_writer and not (
+            self.enable_perf_v1 or self.enable_perf_v2
+        ):
             raise ValueError(
                 "enable_trace_writer is True, but enable_perf_v1 and enable_perf_v2 "
                 "are False: there is nothing to write"
@@ -195,7 +199,9 @@ def load_options(
 
 def _is_bare(content: Mapping[str, Any]) -> bool:
     """Whether these are the options themselves."""
-    return bool({field.name for field in dataclasses.fields(PerfMetricsOptions)} & set(content))
+    return bool(
+        {field.name for field in dataclasses.fields(PerfMetricsOptions)} & set(content)
+    )
 
 
 def _yaml(path: str | os.PathLike[str]) -> Mapping[str, Any]:

@@ -127,7 +127,9 @@ def _records(nodes: Sequence[Node], parent_id: int = NO_PARENT) -> list[RawRecor
         kind = GROUP if isinstance(node, SpanGroup) else SPAN
         end_ns = OPEN if node.end == float("inf") else nanoseconds(node.end)
         begin_ns = nanoseconds(node.begin)
-        records.append((node.name, begin_ns, end_ns, span_id, parent_id, kind, None, None))
+        records.append(
+            (node.name, begin_ns, end_ns, span_id, parent_id, kind, None, None)
+        )
         if isinstance(node, SpanGroup):
             records += _records(node.inner, span_id)
     return records

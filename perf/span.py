@@ -1,4 +1,4 @@
-"""Spans and groups of spans as v1's queries return them (drop-in for `tunix.perf.span`)."""
+"""Spans and groups as v1's queries return them (drop-in for `tunix.perf.span`)."""
 
 from perf._model.tree import (
     Span,

@@ -21,6 +21,7 @@ class FakeClock:
         self.now_ns = start_ns
 
     def __call__(self) -> int:
+        """What it shows, in nanoseconds."""
         return self.now_ns
 
     def advance_ns(self, by_ns: int) -> None:

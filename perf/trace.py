@@ -125,7 +125,9 @@ class PerfTracer(_Tracer):
         store = self._collector.store
 
         def spans() -> StepSpans:
-            records = [(store.timelines[key], some) for key, some in step.records.items()]
+            records = [
+                (store.timelines[key], some) for key, some in step.records.items()
+            ]
             return from_records(records, self._collector.open_records(), step.end_ns)
 
         return called(self._export_fn, self._query(spans), self._log)

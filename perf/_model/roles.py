@@ -53,8 +53,8 @@ class Roles:
         missing = [role for role in _REQUIRED if role not in devices]
         if required and missing:
             raise ValueError(
-                f"roles {missing} have no devices: expected 'rollout', 'actor' and, if there "
-                f"is one, 'refer' (or 'reference'); found {sorted(devices)}"
+                f"roles {missing} have no devices: expected 'rollout', 'actor' and, "
+                f"if there is one, 'refer' (or 'reference'); found {sorted(devices)}"
             )
         return cls(devices)
 

@@ -130,12 +130,16 @@ def span_group_stack_clone(stack: Sequence[SpanGroup]) -> list[SpanGroup]:
     return clones
 
 
-def span_group_batch_query_first(batch: Sequence[SpanGroup], name: str) -> list[SpanGroup]:
+def span_group_batch_query_first(
+    batch: Sequence[SpanGroup], name: str
+) -> list[SpanGroup]:
     """Of each group the first one of that name inside; none where there is none."""
     return _found([group.find_first_inner_group(name) for group in batch])
 
 
-def span_group_batch_query_last(batch: Sequence[SpanGroup], name: str) -> list[SpanGroup]:
+def span_group_batch_query_last(
+    batch: Sequence[SpanGroup], name: str
+) -> list[SpanGroup]:
     """Of each group the last one of that name inside; none where there is none."""
     return _found([group.find_last_inner_group(name) for group in batch])
 
@@ -147,7 +151,9 @@ def span_group_batch_query_nth(
     return _found([group.find_nth_inner_group(name, index) for group in batch])
 
 
-def span_group_batch_query_all(batch: Sequence[SpanGroup], name: str) -> list[SpanGroup]:
+def span_group_batch_query_all(
+    batch: Sequence[SpanGroup], name: str
+) -> list[SpanGroup]:
     """Of each group all of that name inside."""
     return [inner for group in batch for inner in group.find_all_inner_groups(name)]
 
@@ -207,17 +213,18 @@ def merge_span_group_trees(a: _N, b: _N) -> _N:
     Nodes that are in both are there once; groups in both are merged in turn.
 
     Args:
-        a, b: trees with equal roots; they stay as they are.
+        a: a tree; it stays as it is.
+        b: another with an equal root; it too.
 
     Raises:
         ValueError: the roots differ, or a node of one overlaps another of the other.
     """
     if not _same(a, b):
         raise ValueError(f"roots differ: {a!r} and {b!r} are not the same node")
-    merged = clone_span_or_group(a)
+    merged: Node = clone_span_or_group(a)
     if isinstance(merged, SpanGroup) and isinstance(b, SpanGroup):
         _merge_into(merged, b)
-    return merged
+    return merged  # type: ignore[return-value]  # of the type of `a`
 
 
 def _merge_into(target: SpanGroup, source: SpanGroup) -> None:

@@ -79,7 +79,9 @@ class GroupIndex:
             opened: records of the spans open now, by timeline id.
         """
         view = _View(self, timeline_id, opened)
-        root = StoredGroup(view, ("root", born_ns, OPEN, NO_PARENT, 0, GROUP, None, None))
+        root = StoredGroup(
+            view, ("root", born_ns, OPEN, NO_PARENT, 0, GROUP, None, None)
+        )
         root.outer = root
         return root
 
@@ -216,9 +218,7 @@ class StoredGroup(SpanGroup):
 
 
 def _is_around(group: RawRecord, record: RawRecord) -> bool:
-    return bool(
-        group[1] <= record[1] and (group[2] == OPEN or record[1] < group[2])
-    )
+    return bool(group[1] <= record[1] and (group[2] == OPEN or record[1] < group[2]))
 
 
 def _any_around(groups: list[RawRecord], record: RawRecord) -> bool:

@@ -151,5 +151,3 @@ def _length(interval: Interval, step: StepSpans) -> float:
 
 def _begin(interval: Interval) -> Any:
     return interval.begin
-
-

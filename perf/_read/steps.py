@@ -118,6 +118,14 @@ def assembled(
     devices: dict[str, list[Interval]],
     end: float,
 ) -> StepSpans:
+    """From what ran where; finds the step's window.
+
+    Args:
+        main: on the trainer's thread.
+        hosts: on the other threads.
+        devices: by device.
+        end: of the window, seconds.
+    """
     for some in (main, hosts, *devices.values()):
         some.sort(key=_begin)
     step = next((i for i in reversed(main) if i.name == GLOBAL_STEP), None)
@@ -128,5 +136,3 @@ def assembled(
 
 def _begin(interval: Interval) -> Any:
     return interval.begin, interval.end
-
-

@@ -171,9 +171,7 @@ class Devices:
         self._remember(key, devices, lines)
         return lines
 
-    def _remember(
-        self, key: Any, devices: Any, lines: tuple[DeviceLine, ...]
-    ) -> None:
+    def _remember(self, key: Any, devices: Any, lines: tuple[DeviceLine, ...]) -> None:
         if key is None:
             if hasattr(devices, "devices") or hasattr(devices, "ravel"):
                 if len(self._by_identity) >= _MAX_REMEMBERED:

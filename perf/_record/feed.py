@@ -27,9 +27,7 @@ class Sink(Protocol):
 
     @property
     def stats(self) -> Any:
-        """`written_slices`, `written_bytes`, `errors`, `last_error`, `path` and
-        `own_time_s` of its files.
-        """
+        """What became of the records: a `perf._write.writer.WriteStats`."""
         ...
 
 

@@ -28,6 +28,7 @@ RELIEF_AT: Final = 4096
 new_id = itertools.count(1).__next__
 """Span ids: unique in the process, also after a fork, in the order of opening."""
 
+
 class ThreadLog:
     """What one thread has open and has recorded. Written by that thread alone."""
 
@@ -115,7 +116,8 @@ class Span:
         try:
             log = self._log
         except AttributeError:
-            return self._never_opened()
+            self._never_opened()
+            return
         now = log.now
         end_ns = now()
         parent = self.parent
@@ -294,7 +296,8 @@ class DeviceSpan(Span):
         try:
             log = self._log
         except AttributeError:
-            return self._never_opened()
+            self._never_opened()
+            return
         end_ns = log.now()
         if log.current is self:
             log.current = self.parent

@@ -181,7 +181,8 @@ class Tracer:
 
         Args:
             name: what happened.
-            begin_s, end_s: when, in seconds.
+            begin_s: its begin, in seconds.
+            end_s: its end.
             track: a track of that name; by default the calling thread's timeline.
             clock: of these times: "monotonic" (`time.perf_counter`) or "wall"
                 (`time.time`).

@@ -36,4 +36,6 @@ def synchronize() -> None:
         return
     import jax
 
-    jax.block_until_ready([jax.device_put(0.0, device) for device in jax.local_devices()])
+    jax.block_until_ready(
+        [jax.device_put(0.0, device) for device in jax.local_devices()]
+    )

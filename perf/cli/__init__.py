@@ -1,1 +1,1 @@
-"""The command line: one command a file, each with `add_to(commands)` and `run(args)`."""
+"""The command line: a file a command, with `add_to(commands)` and `run(args)`."""

@@ -43,7 +43,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--trace-dir",
         metavar="DIR",
-        help=f"for traces and {_METRICS_FILE} (default: {_DEFAULT_DIR}, or the config's)",
+        help=f"for traces and {_METRICS_FILE} (default: the config's, {_DEFAULT_DIR})",
     )
     parser.add_argument(
         "--config",

@@ -35,10 +35,11 @@ class Span:
     end: float = dataclasses.field(default=_INF, init=False)
     id: int
     parent_id: int | None = None
-    tags: Mapping[str, Any] | None = None
+    # Any: a mapping or None when the span is made, a dict of its own afterwards.
+    tags: Any = None
 
     def __post_init__(self) -> None:
-        self.tags: dict[str, Any] = dict(self.tags or {})
+        self.tags = dict(self.tags or {})
 
     def add_tag(self, key: str, value: Any) -> None:
         """Adds a tag; replacing one is logged as a warning."""
@@ -189,7 +190,9 @@ class AsyncTimeline(Timeline):
         """
         with self._lock:
             parent_id = self._open[-1].id if self._open else None
-        span = Span(name, thread_span_begin, id=new_id(), parent_id=parent_id, tags=tags)
+        span = Span(
+            name, thread_span_begin, id=new_id(), parent_id=parent_id, tags=tags
+        )
 
         def ended(error: BaseException | None) -> None:
             span.end = clock.seconds(clock.now())

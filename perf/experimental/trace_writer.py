@@ -106,7 +106,11 @@ class PerfettoTraceWriter(TraceWriter):
             info = _info(timeline_id)
             self._handed.put(
                 info,
-                [_record(span, info) for step in steps[done:] for span in step.values()],
+                [
+                    _record(span, info)
+                    for step in steps[done:]
+                    for span in step.values()
+                ],
             )
         self._writer.flush()
 

@@ -158,7 +158,9 @@ class StoredTimelines(Mapping[str, Timeline]):
     def __getitem__(self, timeline_id: str) -> Timeline:
         if timeline_id not in self._ids:
             raise KeyError(timeline_id)
-        opened = [r for info, some in self._opened if info.id == timeline_id for r in some]
+        opened = [
+            r for info, some in self._opened if info.id == timeline_id for r in some
+        ]
         steps = [step.records.get(timeline_id, ()) for step in self._steps]
         current = [*self._current.records.get(timeline_id, ()), *opened]
         return _StoredTimeline(timeline_id, self._born, steps, current)

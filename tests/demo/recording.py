@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
+
+from perf.demo.stages import Stages
 
 
 @dataclasses.dataclass(eq=False)
@@ -74,3 +76,8 @@ class RecordingTracer:
             self._groups.names = []
         names: list[str] = self._groups.names
         return names
+
+
+def stages_on(v1: RecordingTracer, v2: RecordingTracer) -> Stages:
+    """Stages that these two remember, each in the place of its version's tracer."""
+    return Stages(cast("Any", v1), cast("Any", v2))

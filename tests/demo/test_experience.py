@@ -11,10 +11,9 @@ import pytest
 from perf.demo.config import DemoConfig
 from perf.demo.experience import ExperienceMaker
 from perf.demo.model import ModelConfig, init_policy, sample, token_logps
-from perf.demo.stages import Stages
 from perf.demo.task import SortTask
 from perf.demo.topology import Role, Topology, copy_to, make_cluster_config, split
-from tests.demo.recording import RecordingTracer
+from tests.demo.recording import RecordingTracer, stages_on
 
 CONFIG = DemoConfig(prompts=2, group_size=4, task=SortTask(length=3, symbols=4))
 MODEL = ModelConfig(symbols=4, context=6)
@@ -37,8 +36,9 @@ def test_experience_is_made_ahead_where_the_rollout_has_its_own_devices(
     tracer = RecordingTracer()
     policy = init_policy(0, MODEL)
     cluster = make_cluster_config(topology)
+    stages = stages_on(tracer, tracer)
     with ThreadPoolExecutor(1) as ahead:
-        maker = ExperienceMaker(CONFIG, cluster, Stages(tracer, tracer), policy, ahead)
+        maker = ExperienceMaker(CONFIG, cluster, stages, policy, ahead)
         behaviour = copy_to(cluster.role_to_mesh[Role.ACTOR], policy)
         pending = maker.make(CONFIG.mini_batch(0, 0), behaviour)
         ahead.shutdown(wait=True)
@@ -53,8 +53,9 @@ def test_experience_holds_what_its_policy_did() -> None:
     tracer = RecordingTracer()
     policy = init_policy(0, MODEL)
     cluster = make_cluster_config(Topology.ALL_APART)
+    stages = stages_on(tracer, tracer)
     with ThreadPoolExecutor(1) as ahead:
-        maker = ExperienceMaker(CONFIG, cluster, Stages(tracer, tracer), policy, ahead)
+        maker = ExperienceMaker(CONFIG, cluster, stages, policy, ahead)
         behaviour = copy_to(cluster.role_to_mesh[Role.ACTOR], policy)
         experience = next(maker.make(CONFIG.mini_batch(0, 0), behaviour))
     batch = jax.tree.map(np.asarray, experience.batch)

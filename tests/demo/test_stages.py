@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from perf.demo.stages import Stage, Stages
-from tests.demo.recording import RecordingTracer
+from perf.demo.stages import Stage
+from tests.demo.recording import RecordingTracer, stages_on
 
 TAGS = {"step": 3, "role": "actor"}
 
@@ -27,7 +27,7 @@ def test_a_stage_bears_the_name_that_each_version_knows(
 ) -> None:
     """Two stages are called otherwise in v1."""
     v1, v2 = RecordingTracer(), RecordingTracer()
-    with Stages(v1, v2).span(name, tags=TAGS):
+    with stages_on(v1, v2).span(name, tags=TAGS):
         pass
     assert [v1_name] == [span.name for span in v1.spans]
     assert [name] == [span.name for span in v2.spans]
@@ -37,7 +37,7 @@ def test_devices_and_arrays_go_to_both_tracers_and_tags_to_v2() -> None:
     """Whatever object says which devices and which arrays is handed on as it is."""
     v1, v2 = RecordingTracer(), RecordingTracer()
     devices, arrays = object(), object()
-    with Stages(v1, v2).span("rollout", devices, tags=TAGS) as stage:
+    with stages_on(v1, v2).span("rollout", devices, tags=TAGS) as stage:
         stage.ends_with(arrays)
     assert [devices, devices] == [v1.spans[0].devices, v2.spans[0].devices]
     assert [[arrays], [arrays]] == [v1.spans[0].ends_with, v2.spans[0].ends_with]
@@ -47,7 +47,7 @@ def test_devices_and_arrays_go_to_both_tracers_and_tags_to_v2() -> None:
 def test_each_tracer_is_told_of_its_own_predecessors() -> None:
     """A span of one tracer means nothing to the other."""
     v1, v2 = RecordingTracer(), RecordingTracer()
-    stages = Stages(v1, v2)
+    stages = stages_on(v1, v2)
     with stages.span("rollout", tags=TAGS) as rollout:
         pass
     with stages.span("peft_train", tags=TAGS, after=[rollout]):
@@ -60,7 +60,7 @@ def test_each_tracer_is_told_of_its_own_predecessors() -> None:
 def test_a_global_step_is_a_group_in_v1_and_a_span_in_v2() -> None:
     """v2 has no groups; what lies within is told by the tags."""
     v1, v2 = RecordingTracer(), RecordingTracer()
-    stages = Stages(v1, v2)
+    stages = stages_on(v1, v2)
     with stages.global_step(3), stages.group("mini_batch_step"):
         with stages.span("rollout", tags=TAGS):
             pass
@@ -73,7 +73,7 @@ def test_a_global_step_is_a_group_in_v1_and_a_span_in_v2() -> None:
 def test_counters_and_exports_reach_both() -> None:
     """The metrics of the two come back side by side."""
     v1, v2 = RecordingTracer(), RecordingTracer()
-    stages = Stages(v1, v2)
+    stages = stages_on(v1, v2)
     stages.counter("kl", 0.5, "nats")
     assert [("kl", 0.5, "nats")] == v1.counters == v2.counters
     assert ({"perf/exports": (1, None)},) * 2 == stages.export()

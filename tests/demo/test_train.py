@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from typing import Any, cast
 
 import jax
 import numpy as np
 import pytest
 
+from perf import export, trace
 from perf.demo.config import DemoConfig
 from perf.demo.task import SortTask
 from perf.demo.topology import Role, Topology, make_cluster_config
 from perf.demo.train import StepResult, train
+from perf.experimental import export as export_v2
+from perf.experimental import tracer
+from perf.metrics import PerfMetricsOptions
 from tests.demo.recording import RecordedSpan, RecordingTracer
 
 TINY = DemoConfig(
@@ -47,7 +52,8 @@ class Run:
 def run(topology: Topology, config: DemoConfig = TINY) -> Run:
     """Trains on `topology` with tracers that remember."""
     v1, v2 = RecordingTracer(), RecordingTracer()
-    results = list(train(config, make_cluster_config(topology), v1, v2))
+    cluster = make_cluster_config(topology)
+    results = list(train(config, cluster, cast("Any", v1), cast("Any", v2)))
     return Run(topology, results, v1, v2)
 
 
@@ -197,6 +203,25 @@ def test_every_stage_names_the_stages_it_waited_for(a_run: Run) -> None:
     assert [[span] for span in last_of_step] == [sync.after for sync in syncs]
 
 
+@pytest.mark.parametrize("topology", Topology, ids=str)
+def test_both_tracers_make_metrics_of_it(topology: Topology) -> None:
+    """The built-in exports find every role at work, under the same names."""
+    options = PerfMetricsOptions(enable_perf_v2=True, enable_trace_writer=False)
+    cluster = make_cluster_config(topology, options)
+    metrics = export.PerfMetricsExport.from_cluster_config(cluster)
+    metrics_v2 = export_v2.PerfMetricsExport.from_cluster_config(
+        cluster, enable_trace_writer=False
+    )
+    v1 = trace.PerfTracer(export_fn=metrics)
+    v2 = tracer.PerfTracer(export_fn=metrics_v2.export_metrics)
+    with v1, v2:
+        for result in train(TINY, cluster, v1, v2):
+            assert result.perf_metrics.keys() == result.perf_metrics_v2.keys()
+            for work in ("rollout", "refer_inference", "actor_train"):
+                for found in result.perf_metrics, result.perf_metrics_v2:
+                    assert 0 < cast("float", found[f"perf/sum/{work}_time"][0])
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class BrokenTask(SortTask):
     """A task whose checker fails."""
@@ -217,7 +242,7 @@ def test_an_error_in_either_thread_ends_the_training(topology: Topology) -> None
 def test_a_training_may_be_left_early() -> None:
     """Closed after a step, it ends its thread."""
     cluster = make_cluster_config(Topology.ALL_APART)
-    steps = train(TINY, cluster, RecordingTracer(), RecordingTracer())
+    steps = train(TINY, cluster, trace.NoopTracer(), tracer.NoopTracer())
     assert 0 == next(steps).step
     steps.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("rollout")]
