@@ -51,8 +51,8 @@ class PerfSpanQuery:
         """The spans of the step being exported, if a tracer made this query."""
 
     def __call__(self) -> PerfSpanQuery:
-        """A fresh query, with nothing selected."""
-        return self._with(None, ())
+        """A query of its own that goes on from what is selected."""
+        return self._with(self._timeline_id, self._selectors)
 
     def main(self) -> PerfSpanQuery:
         """On the timeline of the thread that made the tracer."""

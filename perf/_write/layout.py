@@ -27,6 +27,9 @@ STEP: Final = 1_000
 _GROUP_STEP: Final = 1_000_000
 """Between groups of tracks under one parent."""
 
+_TOP: Final = "Post-Training Run"
+"""Heads all tracks of a process."""
+
 RoleToDevices = Mapping[Any, Iterable[str]]
 NameOf = Callable[[RawRecord], str | None] | None
 
@@ -126,7 +129,7 @@ class _V1Plan:
     name: NameOf = None
 
     def __init__(self, root: Track, role_to_devices: RoleToDevices) -> None:
-        self._top = Track("Post-Training Run", root)
+        self._top = Track(_TOP, root)
         self._devices = Track("Devices", self._top, 5 * _GROUP_STEP)
         self.counters = Track("Counters", self._top, 6 * _GROUP_STEP)
         self.run = Track("Run", self._top, 8 * _GROUP_STEP)
@@ -172,20 +175,22 @@ class _V2Plan:
     def __init__(
         self, root: Track, role_to_devices: RoleToDevices, documented_names: bool
     ) -> None:
-        self._main = Track("Host - Main threads", root, 0)
-        self._rollout = Track("Host - Rollout threads", root, _GROUP_STEP)
+        # Perfetto orders what is right under a process by name, whatever it is told.
+        top = Track(_TOP, root)
+        self._main = Track("Host - Main threads", top, 0)
+        self._rollout = Track("Host - Rollout threads", top, _GROUP_STEP)
         self._clusters: dict[str, Track] = {}
         clusters = _clusters(role_to_devices)
         for number, (ids, roles) in enumerate(clusters.items(), start=2):
-            track = Track(f"{', '.join(roles)} Cluster", root, number * _GROUP_STEP)
+            track = Track(f"{', '.join(roles)} Cluster", top, number * _GROUP_STEP)
             # A device of several overlapping clusters is shown in the first.
             for device in ids:
                 self._clusters.setdefault(device, track)
         after = (len(clusters) + 2) * _GROUP_STEP
-        self._devices = Track("Devices", root, after)
-        self.counters = Track("Counters", root, after + _GROUP_STEP)
-        self._named = Track("Tracks", root, after + 2 * _GROUP_STEP)
-        self.run = Track("Run", root, after + 3 * _GROUP_STEP)
+        self._devices = Track("Devices", top, after)
+        self.counters = Track("Counters", top, after + _GROUP_STEP)
+        self._named = Track("Tracks", top, after + 2 * _GROUP_STEP)
+        self.run = Track("Run", top, after + 3 * _GROUP_STEP)
         self._threads = _Ranks()
         self._device_ranks = _Ranks()
         if documented_names:
