@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Final
 
 from perf._model.log import OnceLog
@@ -11,6 +12,8 @@ MAX_NAMES: Final = 10_000
 MAX_LENGTH: Final = 512
 """Characters of a name; a longer one is cut and says so."""
 OTHER: Final = "(other)"
+
+_name_of = operator.itemgetter(0)
 
 
 class Names:
@@ -26,7 +29,7 @@ class Names:
     def checked(self, records: list[RawRecord]) -> list[RawRecord]:
         """The same records with proper names; the same list if all are known."""
         try:
-            if self._known.issuperset([record[0] for record in records]):
+            if self._known.issuperset(map(_name_of, records)):
                 return records
         except Exception:  # a name that cannot be hashed
             pass

@@ -9,7 +9,6 @@ after their BEGIN; so are those of slices written before they end.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
@@ -17,41 +16,47 @@ from typing import Final
 from perf._model.spans import DEVICE, GROUP, SPAN, Batch, RawRecord, TimelineKind
 from perf._write.packets import PacketSequence
 
-_REMEMBERED: Final = 1 << 16
-"""Slices of the host, and as many of devices, that an arrow may still start from."""
+_REMEMBERED: Final = 1 << 15
+"""Slices of the host, and as many of devices, that an arrow may surely start from;
+between as many and twice as many are remembered."""
 
 
 class Places:
-    """Where the slices of the last spans lie, by the id of the span; of fixed size."""
-
-    __slots__ = ("begins_ns", "ids", "mask", "tracks")
+    """Where the slices of the last spans lie."""
 
     def __init__(self) -> None:
-        self.mask = _REMEMBERED - 1
-        self.ids = array("q", bytes(8 * _REMEMBERED))
-        """By the lower bits of the id: the id, negative once its start is written."""
-        self.begins_ns = array("q", bytes(8 * _REMEMBERED))
-        self.tracks = array("Q", bytes(8 * _REMEMBERED))
+        self._recent: dict[int, dict[int, int]] = {}
+        self._older: dict[int, dict[int, int]] = {}
+        self._started: set[int] = set()
+        self._started_before: set[int] = set()
 
-    def put(self, span_id: int, begin_ns: int, track_uuid: int) -> None:
-        """Remembers a slice."""
-        at = span_id & self.mask
-        self.ids[at] = span_id
-        self.begins_ns[at] = begin_ns
-        self.tracks[at] = track_uuid
+    def on(self, track_uuid: int) -> dict[int, int]:
+        """The begins of a track's slices by the ids of their spans, to be added to.
 
-    def start_written(self, span_id: int) -> None:
-        """No start is to be written for this slice any more."""
-        at = span_id & self.mask
-        if self.ids[at] == span_id:
-            self.ids[at] = -span_id
+        Not to be kept from one batch to the next.
+        """
+        return self._recent.setdefault(track_uuid, {})
 
-    def is_waiting(self, span_id: int) -> bool:
-        """Whether its slice is known and a start can be written at any time."""
-        return self.ids[span_id & self.mask] == span_id
+    def forget_some(self) -> None:
+        """Forgets the older half if there are many."""
+        if sum(map(len, self._recent.values())) > _REMEMBERED:
+            self._older, self._recent = self._recent, {}
+            self._started_before, self._started = self._started, set()
 
-    def __contains__(self, span_id: int) -> bool:
-        return abs(self.ids[span_id & self.mask]) == span_id
+    def find(self, span_id: int) -> tuple[int, int] | None:
+        """Track and begin of a span's slice."""
+        for begins_by_track in (self._recent, self._older):
+            for track_uuid, begins_ns in begins_by_track.items():
+                if span_id in begins_ns:
+                    return track_uuid, begins_ns[span_id]
+        return None
+
+    def start(self, span_id: int) -> bool:
+        """Notes that a slice gets the start of its arrows; whether it had none yet."""
+        if span_id in self._started or span_id in self._started_before:
+            return False
+        self._started.add(span_id)
+        return True
 
 
 class Flows:
@@ -81,6 +86,8 @@ class Flows:
         Returns:
             Starts of arrows at slices written earlier: track, time and event.
         """
+        self.host.forget_some()
+        self.device.forget_some()
         consumers = self._look_over(batch)
         wanted = {span_id for record in consumers for span_id in record[7]}
         self._host_now = {
@@ -92,15 +99,20 @@ class Flows:
         self._consumers = {r[3]: r for r in consumers if r[5] != DEVICE}
         starts = wanted & (self._host_now | self._device_now)
         self.marked = frozenset(starts.union(self._consumers))
-        late = []
+        return list(self._late_starts(consumers))
+
+    def _late_starts(
+        self, consumers: list[RawRecord]
+    ) -> Iterator[tuple[int, int, bytes]]:
         for record in consumers:
             for span_id in record[7]:
-                places, _ = self._source(record, span_id)
-                if places is not None and places.is_waiting(span_id):
-                    at = span_id & places.mask
-                    start = self._start(places, span_id)
-                    late.append((places.tracks[at], places.begins_ns[at], start))
-        return late
+                places, now = self._source(record, span_id)
+                if places is None or span_id in now:
+                    continue
+                place = places.find(span_id)
+                if place is not None:
+                    for start in self._starts(places, span_id):
+                        yield (*place, start)
 
     def _look_over(self, batch: Batch) -> list[RawRecord]:
         """Notes what has device slices; returns the records that name predecessors."""
@@ -114,7 +126,7 @@ class Flows:
             naming = [record for record in records if record[7]]
             if info.kind is TimelineKind.DEVICE:
                 for record in naming:
-                    if record[3] in self.device or record[3] in self._device_now:
+                    if record[3] in self._device_now or self.device.find(record[3]):
                         self._on_further_devices.add(id(record))
                 self._device_now.update([record[3] for record in records])
             consumers += naming
@@ -124,7 +136,7 @@ class Flows:
     def after_begin(self, places: Places, span_id: int) -> list[bytes]:
         """What to write right after the BEGIN of a slice: the start of its arrows, and
         the ends of those that it was reached by."""
-        events = [self._start(places, span_id)]
+        events = self._starts(places, span_id)
         if places is self.host and span_id in self._consumers:
             events += self.ends(self._consumers[span_id])
         return events
@@ -142,13 +154,14 @@ class Flows:
         """Ends of arrows at a record's slice."""
         for span_id in record[7] or ():
             places, now = self._source(record, span_id)
-            if places is not None and (span_id in now or span_id in places):
+            if places is not None and (span_id in now or places.find(span_id)):
                 flow = self._flow(places, span_id)
                 yield self._sequence.flow_point(flow, is_start=False)
 
-    def _start(self, places: Places, span_id: int) -> bytes:
-        places.start_written(span_id)
-        return self._sequence.flow_point(self._flow(places, span_id), is_start=True)
+    def _starts(self, places: Places, span_id: int) -> list[bytes]:
+        if not places.start(span_id):
+            return []
+        return [self._sequence.flow_point(self._flow(places, span_id), is_start=True)]
 
     def _source(
         self, record: RawRecord, span_id: int
@@ -162,7 +175,7 @@ class Flows:
         if record[5] == DEVICE:
             if id(record) in self._on_further_devices:
                 return None, set()
-            if span_id in self._device_now or span_id in self.device:
+            if span_id in self._device_now or self.device.find(span_id):
                 return self.device, self._device_now
             # What it waited for is done, but that has not been noticed yet.
             return (self.host if span_id in self._in_flight else None), self._host_now
@@ -174,7 +187,7 @@ class Flows:
         return (
             span_id in self._device_now
             or span_id in self._in_flight
-            or span_id in self.device
+            or self.device.find(span_id) is not None
         )
 
     def _flow(self, places: Places, span_id: int) -> int:

@@ -7,9 +7,9 @@ that begins inside another one is drawn as its child. So on one track
 2. a slice whose end is unknown holds its lane from its begin on: it is never nested
    and no second such slice joins it, for it may outlive any other. Slices that have
    ended may nest in it, if they descend from it;
-3. a slice that comes late, when the file already holds what lies around it, shares no
-   moment with what is there: at one moment Perfetto takes events in the file's order,
-   and a late END would close the wrong slice.
+3. a slice that comes late, when the file already holds what lies around it, nests in
+   nothing that has ended, and does not end where another one begins: at one moment
+   Perfetto takes events in the file's order, and a late END would close the wrong one.
 
 Whoever breaks these rules on all lanes gets a new one.
 """
@@ -17,10 +17,11 @@ Whoever breaks these rules on all lanes gets a new one.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from typing import Final
 
-MAX_REMEMBERED: Final = 512
+MAX_REMEMBERED: Final = 64
 """Slices of a row that are remembered for those that come late. What begins before
 the last forgotten one goes to another lane."""
 
@@ -45,6 +46,14 @@ class Node:
         self.parent: Node | None = None
         self.inside: _Row | None = None
 
+    def holds(self, node: Node, now_ns: int) -> bool:
+        """Whether a slice lies in this one and may be written there."""
+        if node.end_ns is None or node.begin_ns < self.begin_ns:
+            return False
+        if self.end_ns is None:
+            return node.end_ns <= now_ns
+        return self.end_batch == node.end_batch and node.end_ns <= self.end_ns
+
 
 class _Row:
     """Slices that lie apart, in order: those of a lane, or those inside a slice."""
@@ -57,15 +66,22 @@ class _Row:
         self.since_ns = since_ns
         """What lies before is no longer known; None: all is known."""
 
-    def around(self, begin_ns: int) -> tuple[Node | None, Node | None]:
-        """The last slice that begins at this moment or before, and the one after."""
-        at = bisect_right(self.begins, begin_ns)
-        return (
-            self.nodes[at - 1] if at else None,
-            self.nodes[at] if at < len(self.nodes) else None,
-        )
+    def has_gap(self, node: Node) -> bool:
+        """Whether a slice touches nothing that is here, but for the end of another."""
+        if self.since_ns is not None and node.begin_ns < self.since_ns:
+            return False
+        at = bisect_right(self.begins, node.begin_ns)
+        if at < len(self.nodes):
+            after = self.begins[at]
+            if node.end_ns is None or node.end_ns >= after:
+                return False
+        if at == 0:
+            return True
+        end_ns = self.nodes[at - 1].end_ns
+        return end_ns is not None and end_ns <= node.begin_ns
 
     def add(self, node: Node) -> None:
+        """Takes a slice into its place."""
         at = bisect_right(self.begins, node.begin_ns)
         self.nodes.insert(at, node)
         self.begins.insert(at, node.begin_ns)
@@ -87,14 +103,23 @@ class Lanes:
     def __init__(
         self, since_ns: int | None = None, open_nodes: Iterable[Node] = ()
     ) -> None:
-        first = _Row(since_ns)
-        self._lanes = [first]
-        row, around = first, None
+        self._rows = [_Row(since_ns)]
+        self._until_ns: list[float] = [-inf if since_ns is None else since_ns]
+        """By lane, the end of what is on it; infinite while that is open."""
+        self._nodes: dict[int, Node] = {}
+        """By span: the slices that others may still nest in."""
+        row, around = self._rows[0], None
         for node in open_nodes:
             node.parent = around
-            row.add(node)
+            self._add(node, row)
             node.inside = _Row(since_ns)
             row, around = node.inside, node
+
+    def close(self, node: Node, end_ns: int, batch: int) -> None:
+        """An open slice gets its end."""
+        node.end_ns, node.end_batch = end_ns, batch
+        if node.parent is None:
+            self._until_ns[node.lane] = end_ns
 
     def place(
         self,
@@ -116,51 +141,53 @@ class Lanes:
             now_ns: what is open ends no earlier.
             first_lane: lanes before this one are not for this slice.
         """
-        ancestors = set()
-        while parent_id and parent_id not in ancestors:
-            ancestors.add(parent_id)
-            parent_id = parent_of(parent_id)
-        for number in range(first_lane, len(self._lanes) + 1):
-            if number == len(self._lanes):
-                self._lanes.append(_Row())
-            found = _fitting_row(self._lanes[number], node, ancestors, now_ns)
-            if found is not None:
-                row, node.parent = found
-                node.lane = number
-                row.add(node)
-                return
-
-
-def _fitting_row(
-    row: _Row, node: Node, ancestors: Collection[int], now_ns: int
-) -> tuple[_Row, Node | None] | None:
-    """The row in this row's tree that can take a slice, and the slice around it."""
-    around = None
-    while row.since_ns is None or node.begin_ns >= row.since_ns:
-        left, right = row.around(node.begin_ns)
-        if right is not None and (node.end_ns is None or node.end_ns >= right.begin_ns):
-            return None
-        if left is None:
-            return row, around
-        if left.id in ancestors and _holds(left, node, now_ns):
-            if left.inside is None:
-                left.inside = _Row()
-            row, around = left.inside, left
-        elif left.end_ns is not None and left.end_ns <= node.begin_ns:
-            return row, around
+        if first_lane == 0 and self._nest(node, parent_id, parent_of, now_ns):
+            return
+        for lane in range(first_lane, len(self._rows)):
+            # At the end of the lane in most cases; else in a gap if it comes late.
+            if self._until_ns[lane] <= node.begin_ns or self._rows[lane].has_gap(node):
+                break
         else:
-            return None
-    return None
+            lane = len(self._rows)
+            self._rows.append(_Row())
+            self._until_ns.append(-inf)
+        node.lane = lane
+        self._add(node, self._rows[lane])
 
-
-def _holds(outer: Node, node: Node, now_ns: int) -> bool:
-    if node.end_ns is None:
+    def _nest(
+        self,
+        node: Node,
+        parent_id: int,
+        parent_of: Callable[[int], int],
+        now_ns: int,
+    ) -> bool:
+        """Puts it inside the nearest of its ancestors that can hold it."""
+        seen = set()
+        while parent_id and parent_id not in seen:
+            around = self._nodes.get(parent_id)
+            if around is not None and around.holds(node, now_ns):
+                around.inside = around.inside or _Row()
+                if around.inside.has_gap(node):
+                    node.lane, node.parent = around.lane, around
+                    self._add(node, around.inside)
+                    return True
+            seen.add(parent_id)
+            parent_id = parent_of(parent_id)
         return False
-    if outer.end_ns is None:
-        return node.end_ns <= now_ns
-    if outer.end_batch == node.end_batch:
-        return node.end_ns <= outer.end_ns
-    return outer.begin_ns < node.begin_ns and node.end_ns < outer.end_ns
+
+    def _add(self, node: Node, row: _Row) -> None:
+        row.add(node)
+        if node.parent is None:
+            end_ns = inf if node.end_ns is None else node.end_ns
+            self._until_ns[node.lane] = max(self._until_ns[node.lane], end_ns)
+        self._nodes[node.id] = node
+
+    def end_batch(self) -> None:
+        """What has ended takes no other slice any more."""
+        for node in self._nodes.values():
+            if node.end_ns is not None:
+                node.inside = node.parent = None
+        self._nodes = {n.id: n for n in self._nodes.values() if n.end_ns is None}
 
 
 def in_order(nodes: Iterable[Node]) -> Iterator[tuple[Node, bool]]:

@@ -19,9 +19,11 @@ from perf._write.values import Annotations
 from perf._write.wire import (
     blob,
     double,
+    key,
     number,
     readable,
     timed_packets,
+    varint,
 )
 
 MAX_NAME: Final = 1_024
@@ -48,6 +50,7 @@ _DEFAULT_CLOCK: Final = 58  # of TracePacketDefaults
 _EVENT_TYPE, _EVENT_NAME_IID, _EVENT_TRACK, _EVENT_NAME = 9, 10, 11, 23
 _COUNTER_INT, _COUNTER_DOUBLE, _LEGACY_EVENT = 30, 44, 6
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
+_BEGIN_TYPE: Final = number(_EVENT_TYPE, _BEGIN)
 _LEGACY_PHASE, _LEGACY_ID, _LEGACY_BIND_ENCLOSING = 2, 6, 12
 
 # Fields of InternedData.
@@ -81,7 +84,8 @@ class PacketSequence:
         self._head = number(_SEQUENCE_ID, self._sequence_id)
         self._last_ns = 0
         self._track = 0
-        self._names = Strings(_EVENT_NAMES, MAX_EVENT_NAMES, MAX_NAME)
+        self._event_key = self._head + key(_TRACK_EVENT, 2)
+        self._names = _Names()
         self._keys = Strings(_ANNOTATION_NAMES, MAX_KEYS, 256)
         self._texts = Strings(_ANNOTATION_TEXTS, MAX_TEXTS, 64)
         self.annotations = Annotations(self._keys, self._texts)
@@ -103,15 +107,7 @@ class PacketSequence:
     # -- events: everything of a packet but its timestamp -----------------------------
 
     def _event(self, fields: bytes) -> bytes:
-        return self._head + blob(_TRACK_EVENT, fields)
-
-    def _named(self, event_type: int, name: str) -> bytes:
-        iid = self._names.iid(name)
-        if iid:
-            shown = number(_EVENT_NAME_IID, iid)
-        else:
-            shown = blob(_EVENT_NAME, readable(name, MAX_NAME))
-        return number(_EVENT_TYPE, event_type) + shown
+        return self._event_key + varint(len(fields)) + fields
 
     def begin(self, name: str, annotations: bytes, *, repeats: bool = True) -> bytes:
         """The BEGIN of a slice.
@@ -122,9 +118,9 @@ class PacketSequence:
             repeats: whether to take the name into the file's table.
         """
         if repeats:
-            return self._event(self._named(_BEGIN, name) + annotations)
+            return self._event(_BEGIN_TYPE + self._names[name] + annotations)
         shown = blob(_EVENT_NAME, readable(name, MAX_NAME))
-        return self._event(number(_EVENT_TYPE, _BEGIN) + shown + annotations)
+        return self._event(_BEGIN_TYPE + shown + annotations)
 
     def end(self, annotations: bytes) -> bytes:
         """The END of the innermost slice open on the track; never with a name."""
@@ -132,7 +128,8 @@ class PacketSequence:
 
     def instant(self, name: str, annotations: bytes) -> bytes:
         """A moment."""
-        return self._event(self._named(_INSTANT, name) + annotations)
+        fields = number(_EVENT_TYPE, _INSTANT) + self._names[name]
+        return self._event(fields + annotations)
 
     def counter(self, value: float) -> bytes:
         """A sample of the counter whose track this is."""
@@ -181,7 +178,11 @@ class PacketSequence:
         """
         if not bodies:
             return b""
-        before = self._names.take_new() + self._keys.take_new() + self._texts.take_new()
+        before = (
+            self._names.table.take_new()
+            + self._keys.take_new()
+            + self._texts.take_new()
+        )
         setup = blob(_INTERNED_DATA, before) if before else b""
         if track_uuid != self._track:
             self._track = track_uuid
@@ -250,15 +251,31 @@ class PacketSequence:
         return self._packet(blob(_TRACK_DESCRIPTOR, fields))
 
 
+class _Names(dict[Any, bytes]):
+    """The field of an event that names it, by name."""
+
+    def __init__(self) -> None:
+        self.table = Strings(_EVENT_NAMES, MAX_EVENT_NAMES, MAX_NAME)
+
+    def __missing__(self, name: Any) -> bytes:
+        # 1 and True are one key, but not one name.
+        text = name if type(name) is str else str(name)
+        iid = self.table.iid(text)
+        if not iid:
+            return blob(_EVENT_NAME, readable(text, MAX_NAME))
+        field = number(_EVENT_NAME_IID, iid)
+        if text is name:
+            self[name] = field
+        return field
+
+
 class _BareBegins(dict[Any, bytes]):
     def __init__(self, sequence: PacketSequence) -> None:
         self._begin = sequence.begin
 
     def __missing__(self, name: Any) -> bytes:
-        if type(name) is not str:  # 1 and True are one key, but not one name.
-            return self._begin(str(name), b"")
         body = self._begin(name, b"")
-        if len(self) < MAX_EVENT_NAMES:
+        if type(name) is str and len(self) < MAX_EVENT_NAMES:
             self[name] = body
         return body
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import chain
 from typing import Any, Final
 
-from perf._model.spans import INSTANT, OPEN, RawRecord
+from perf._model.spans import DEVICE, INSTANT, OPEN, RawRecord
 from perf._model.tracks import Track
 from perf._write.flows import Flows, Places
 from perf._write.lanes import Lanes, Node, in_order
@@ -59,7 +59,8 @@ class _Begun:
     record: RawRecord
     fields: dict[Any, bytes]
     """Its tags as written."""
-    node: Node | None
+    node: Node | None = None
+    """Where it is, once lanes are necessary."""
 
 
 _Event = tuple[int, RawRecord, _Part, bool]
@@ -123,29 +124,27 @@ class Row:
         # what other methods do by calls is written out.
         pen, places, begun = self._pen, self._places, self.begun
         assert places is not None
-        uuid = self._uuids[0]
-        ids, begins_ns, tracks, mask = (
-            places.ids, places.begins_ns, places.tracks, places.mask,
-        )  # fmt: skip
+        begins_ns = places.on(self._uuids[0])
         marked, after_begin = pen.flows.marked, pen.flows.after_begin
         bare_begins, bare_end = pen.sequence.bare_begins, pen.sequence.bare_end
         own_names = pen.name is None
         times: list[int] = []
         bodies: list[bytes] = []
         add_time, add_body = times.append, bodies.append
-        stack: list[tuple[int, int, bytes]] = []
-        push, pop = stack.append, stack.pop
-        top, top_begin_ns, top_body = -2, 0, b""  # below all that is pushed
+        around: list[tuple[int, int, bytes]] = []
+        push, pop = around.append, around.pop
+        top, top_begin_ns, top_body = -2, 0, b""  # around everything
         next_ns = None
         for record in opened:
             push((top, top_begin_ns, top_body))
             top, top_begin_ns, top_body = record[3], record[1], self._open(record)
-            places.put(top, top_begin_ns, uuid)
+            begins_ns[top] = top_begin_ns
+        special = marked.union(begun) if begun else marked
         not_begun = 0
         for record in chain(reversed(records), (_LAST,)):
             name, begin_ns, end_ns, span_id, _, kind, tags, _ = record
             while span_id < top:
-                if top_begin_ns == next_ns or top in marked or top in begun:
+                if top_begin_ns == next_ns or top in special:
                     for body in reversed(after_begin(places, top)):
                         add_time(top_begin_ns)
                         add_body(body)
@@ -165,18 +164,15 @@ class Row:
             if span_id in begun:
                 not_begun += 1
                 add_body(self._close(record, 0))
+                continue
+            add_body(bare_end)
+            begins_ns[span_id] = begin_ns
+            push((top, top_begin_ns, top_body))
+            top, top_begin_ns = span_id, begin_ns
+            if tags is None and own_names:
+                top_body = bare_begins[name]
             else:
-                add_body(bare_end)
-                at = span_id & mask
-                ids[at] = span_id
-                begins_ns[at] = begin_ns
-                tracks[at] = uuid
-                push((top, top_begin_ns, top_body))
-                top, top_begin_ns = span_id, begin_ns
-                if tags is None and own_names:
-                    top_body = bare_begins[name]
-                else:
-                    top_body = self._begin(record)
+                top_body = self._begin(record)
         times.reverse()
         bodies.reverse()
         pen.slices += len(opened) + len(records) + 1 - not_begun
@@ -213,18 +209,17 @@ class Row:
         batch = self._pen.batch
         parts: dict[Node, tuple[RawRecord, _Part]] = {}
         new = list(opened)
-        again: list[RawRecord] = []
         for record in records:
             begun = self.begun.get(record[3])
             if begun is None or begun.node is None:
                 new.append(record)
             else:
-                begun.node.end_ns = max(record[2], begun.record[1])
-                begun.node.end_batch = batch
+                end_ns = max(record[2], begun.record[1])
+                lanes.close(begun.node, end_ns, batch)
                 parts[begun.node] = record, _Part.END
-        if self._chain:
-            again = self._cut(parts)
-            new += again
+        again = self._cut(lanes, parts) if self._chain else []
+        new += again
+        off_first_lane = set(map(id, again))
         # Parents before children: they began earlier, or have the smaller id.
         new.sort(key=lambda record: (record[1], record[3]))
         for record in new:
@@ -235,7 +230,7 @@ class Row:
                 record[4],
                 self._pen.parent_of,
                 self._pen.now_ns,
-                first_lane=any(record is other for other in again),
+                first_lane=id(record) in off_first_lane,
             )
             parts[node] = record, _Part.BEGIN if is_open else _Part.BOTH
         by_lane: dict[int, list[Node]] = {}
@@ -247,11 +242,15 @@ class Row:
                 time_ns = node.begin_ns if begins else node.end_ns
                 if time_ns is not None:
                     events.append((time_ns, *parts[node], begins))
-                if begins and node.end_ns is None:
-                    self.begun[node.id] = _Begun(parts[node][0], {}, node)
             self._put_events(lane, events)
+        for node, (_, part) in parts.items():
+            if part is _Part.BEGIN:
+                self.begun[node.id].node = node
+        lanes.end_batch()
 
-    def _cut(self, parts: dict[Node, tuple[RawRecord, _Part]]) -> list[RawRecord]:
+    def _cut(
+        self, lanes: Lanes, parts: dict[Node, tuple[RawRecord, _Part]]
+    ) -> list[RawRecord]:
         """Ends slices with the slice around them, where their spans outlive it.
 
         Spans that were taken to nest, and were written open, have turned out not to: no
@@ -272,7 +271,7 @@ class Row:
                 continue
             again.append(parts[node][0] if node in parts else begun.record)
             parts[node] = begun.record, _Part.CUT
-            node.end_ns, node.end_batch = end_ns, self._pen.batch
+            lanes.close(node, end_ns, self._pen.batch)
             del self.begun[span_id]
         return again
 
@@ -304,8 +303,9 @@ class Row:
         is_open = part is _Part.BEGIN
         bodies = [self._open(record) if is_open else self._begin(record)]
         places, span_id = self._places, record[3]
-        if places is not None and span_id not in places:
-            places.put(span_id, record[1], self._uuid(lane))
+        # Of device slices, arrows look for that on the first device.
+        if places and not (record[5] == DEVICE and places.find(span_id)):
+            places.on(self._uuid(lane))[span_id] = record[1]
             if is_open or shares_time or span_id in self._pen.flows.marked:
                 bodies += self._pen.flows.after_begin(places, span_id)
         return bodies
@@ -322,13 +322,16 @@ class Row:
         return [*before, self._pen.sequence.bare_end]
 
     def _begin(self, record: RawRecord) -> bytes:
-        return self._named(record, self._fields(record).values())
+        tags = record[6]
+        if not tags and self._pen.name is None:
+            return self._pen.sequence.bare_begins[record[0]]
+        annotations = self._pen.sequence.annotations
+        return self._named(record, annotations.encode(tags) if tags else b"")
 
     def _open(self, record: RawRecord) -> bytes:
         fields = self._fields(record)
-        known = self.begun.get(record[3])
-        self.begun[record[3]] = _Begun(record, fields, known.node if known else None)
-        return self._named(record, fields.values())
+        self.begun[record[3]] = _Begun(record, fields)
+        return self._named(record, b"".join(fields.values()))
 
     def _close(self, record: RawRecord, lane: int) -> bytes:
         """The END of a slice, with the tags that its BEGIN did not have."""
@@ -345,19 +348,20 @@ class Row:
         return sequence.end(b"".join(new)) if new else sequence.bare_end
 
     def _instant(self, record: RawRecord) -> bytes:
-        tags = b"".join(self._fields(record).values())
-        return self._pen.sequence.instant(record[0], tags)
+        sequence, tags = self._pen.sequence, record[6]
+        return sequence.instant(
+            record[0], sequence.annotations.encode(tags) if tags else b""
+        )
 
     def _fields(self, record: RawRecord) -> dict[Any, bytes]:
         tags = record[6]
         return self._pen.sequence.annotations.fields(tags) if tags else {}
 
-    def _named(self, record: RawRecord, fields: Iterable[bytes]) -> bytes:
-        tags = b"".join(fields)
+    def _named(self, record: RawRecord, annotations: bytes) -> bytes:
         name = self._pen.name and self._pen.name(record)
         if name:
-            return self._pen.sequence.begin(name, tags, repeats=False)
-        return self._pen.sequence.begin(record[0], tags)
+            return self._pen.sequence.begin(name, annotations, repeats=False)
+        return self._pen.sequence.begin(record[0], annotations)
 
     def _put_down(self, lane: int, times: list[int], bodies: list[bytes]) -> None:
         if not bodies:

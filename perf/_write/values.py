@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from perf._write.interning import Strings
-from perf._write.wire import blob, double, number, readable
+from perf._write.wire import blob, double, key, number, readable, varint
 
 MAX_TEXT: Final = 4_096
 """Characters of a value; a longer one is cut and says how long it was."""
@@ -26,8 +26,9 @@ MAX_REPEATED: Final = 64
 # Fields of DebugAnnotation.
 _NAME_IID, _BOOL, _UINT, _INT, _DOUBLE, _STRING = 1, 2, 3, 4, 5, 6
 _NAME, _DICT_ENTRY, _ARRAY_VALUE, _STRING_IID = 10, 11, 12, 17
-_DEBUG_ANNOTATION: Final = 4
-"""Field of TrackEvent."""
+_ANNOTATION_KEY: Final = key(4, 2)
+"""Of `TrackEvent.debug_annotations`."""
+_INT_KEY: Final = key(_INT, 0)
 
 _FOLDED: Final = re.compile(r"[.\[\]]")
 """Perfetto shows these characters of a key as `_`, so that "a.b" would hide "a_b"."""
@@ -41,6 +42,8 @@ class Annotations:
         self._texts = texts
         self._known_keys: dict[str, tuple[str, bytes]] = {}
         """Keys that are interned: how Perfetto shows them, and their field."""
+        self._plain_keys: dict[str, bytes] = {}
+        """The fields of those that it shows as they are: no two of them look alike."""
         self._seen: set[str] = set()
         """Texts written once: worth an entry in the file's table when they return."""
         self._by_type: dict[type, Callable[[Any], bytes]] = {
@@ -51,9 +54,20 @@ class Annotations:
             type(None): self._plain_repr,
         }
 
-    def encode(self, tags: Mapping[Any, Any]) -> bytes:
+    def encode(self, tags: Any) -> bytes:
         """The `debug_annotations` fields of a TrackEvent that hold these tags."""
-        return b"".join(self.fields(tags).values())
+        parts = []
+        try:
+            for tag, value in tags.items():
+                field = self._by_type.get(type(value))
+                data = self._plain_keys[tag] + (
+                    field(value) if field else self._other(value, 0, None)
+                )
+                parts += (_ANNOTATION_KEY, varint(len(data)), data)
+        except Exception:
+            # A key that is new or looks like another, or a mapping that misbehaves.
+            parts = list(self.fields(tags).values())
+        return b"".join(parts)
 
     def fields(self, tags: Any) -> dict[Any, bytes]:
         """Each tag's key with its `debug_annotations` field."""
@@ -63,7 +77,7 @@ class Annotations:
         except Exception:
             items = [("tags", tags)]
         return {
-            tag: blob(_DEBUG_ANNOTATION, entry)
+            tag: _ANNOTATION_KEY + varint(len(entry)) + entry
             for (tag, _), entry in zip(items, self._entries(items), strict=True)
         }
 
@@ -99,6 +113,8 @@ class Annotations:
         known = shown, number(_NAME_IID, iid)
         if text is tag:
             self._known_keys[text] = known
+            if shown == text:
+                self._plain_keys[text] = known[1]
         return known
 
     # -- single values ---------------------------------------------------------------
@@ -117,7 +133,7 @@ class Annotations:
 
     def _int(self, value: int) -> bytes:
         if -(1 << 63) <= value < 1 << 63:
-            return number(_INT, value)
+            return _INT_KEY + varint(value)
         if 0 <= value < 1 << 64:
             return number(_UINT, value)
         # Decimal digits of a huge number take quadratic time, and Python refuses them.

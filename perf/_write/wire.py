@@ -17,10 +17,17 @@ _pack_fixed64 = struct.Struct("<Q").pack
 
 _SHORT: Final = 1 << 14
 """Values below this take two bytes and come out of a table."""
+_SMALL: Final = 256
+"""Packets of fewer bytes have their beginning in a table."""
+
+
+_ONE_BYTE: Final = [bytes((value,)) for value in range(128)]
 
 
 def varint(value: int) -> bytes:
     """An unsigned number; a negative one wraps to 64 bits, as int64 fields want it."""
+    if 0 <= value < 128:
+        return _ONE_BYTE[value]
     value &= _U64
     out = bytearray()
     while value > 0x7F:
@@ -71,13 +78,28 @@ def readable(text: str, limit: int) -> bytes:
 
 
 @functools.cache
-def _tables() -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """Varints that end a number, those that are its lower 14 bits, packet heads."""
+def _tables() -> tuple[list[bytes], list[bytes], tuple[list[bytes], ...]]:
+    """What packets are put together from.
+
+    Returns:
+        Varints below `_SHORT` as the end of a number; the same as its lower bits; what
+        a packet begins with, by the size of its timestamp's value and of the rest.
+    """
     last = [varint(value) for value in range(_SHORT)]
     lower = [bytes((value & 0x7F | 0x80, value >> 7 | 0x80)) for value in range(_SHORT)]
-    # Trace.packet, its length, and the key of its first field, the timestamp.
-    heads = [b"\x0a" + varint(size) + b"\x40" for size in range(128)]
-    return last, lower, heads
+    return (
+        last,
+        lower,
+        tuple(
+            [_head(stamp_size + rest) for rest in range(_SMALL)]
+            for stamp_size in range(5)
+        ),
+    )
+
+
+def _head(size: int) -> bytes:
+    """Of a packet whose timestamp's value and other fields have this size."""
+    return b"\x0a" + varint(1 + size) + b"\x40"
 
 
 def timed_packets(
@@ -93,20 +115,23 @@ def timed_packets(
     Returns:
         n entries of `Trace.packet`.
     """
-    last, lower, heads = _tables()
+    last, lower, (_, heads_1, heads_2, heads_3, heads_4) = _tables()
     parts: list[bytes] = []
     append = parts.append
     for time_ns, body in zip(times_ns, bodies, strict=True):
         delta = time_ns - last_ns
         last_ns = time_ns
-        if 0 <= delta < _SHORT:
-            stamp = last[delta]
-        elif 0 <= delta < _SHORT * _SHORT:
-            stamp = lower[delta & _SHORT - 1] + last[delta >> 14]
-        else:
+        size = len(body)
+        if not 0 <= delta < _SHORT * _SHORT or size >= _SMALL:
             stamp = varint(delta)
-        size = 1 + len(stamp) + len(body)
-        append(heads[size] if size < 128 else b"\x0a" + varint(size) + b"\x40")
-        append(stamp)
+            append(_head(len(stamp) + size))
+            append(stamp)
+        elif delta < _SHORT:
+            append(heads_2[size] if delta > 0x7F else heads_1[size])
+            append(last[delta])
+        else:
+            append(heads_3[size] if delta < _SHORT << 7 else heads_4[size])
+            append(lower[delta & _SHORT - 1])
+            append(last[delta >> 14])
         append(body)
     return b"".join(parts)

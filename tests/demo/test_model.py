@@ -65,6 +65,19 @@ def test_no_position_sees_a_later_one(policy: Policy, tokens: np.ndarray) -> Non
     assert not np.allclose(before[:, 5:], after[:, 5:])
 
 
+def test_completions_are_judged_by_what_stood_before_each_symbol(
+    policy: Policy, tokens: np.ndarray
+) -> None:
+    """The first symbol by the logits at the prompt's end, each other by those before."""
+    logps = np.asarray(jax.nn.log_softmax(read(policy, tokens)))
+    expected = [
+        [logps[row, place - 1, tokens[row, place]] for place in range(3, 8)]
+        for row in range(3)
+    ]
+    judged = token_logps(policy, tokens[:, :3], tokens[:, 3:])
+    np.testing.assert_allclose(expected, judged, rtol=1e-4)
+
+
 def test_log_probabilities_of_all_answers_sum_to_one(policy: Policy) -> None:
     """Over the 25 completions of two symbols, whatever the prompt."""
     answers = np.stack(np.meshgrid(range(5), range(5)), axis=-1).reshape(25, 2)

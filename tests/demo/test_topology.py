@@ -96,9 +96,12 @@ def run_python(code: str) -> str:
 
 
 def test_devices_are_provided_before_jax_runs() -> None:
-    """A fresh process gets the six devices that three meshes need."""
-    code = "provide_devices(Topology.ALL_APART); print(len(jax.devices()))"
-    assert "6\n" == run_python(code)
+    """A fresh process gets the six devices that three meshes need, and no more."""
+    code = """
+provide_devices(Topology.ALL_APART)
+print(len(make_cluster_config(Topology.ALL_APART).role_to_mesh), len(jax.devices()))
+"""
+    assert "3 6\n" == run_python(code)
 
 
 def test_too_few_devices_are_an_error_that_says_what_to_do() -> None:

@@ -239,7 +239,7 @@ def play_launches(run: Run, *launches: Launch) -> None:
     _play(run, events)
 
 
-Event = tuple[float, int, Callable[[], None]]
+Event = tuple[float, float, Callable[[], None]]
 """When; the order among events of one instant; what."""
 _WORK_ENDS, _GROUP_ENDS, _GROUP_BEGINS, _WORK_BEGINS = range(4)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from perf.metrics import MetricsT
 from tests.public.drive import Roles
 
@@ -45,4 +47,4 @@ APART: Roles = {"rollout": ["a0"], "actor": ["b0"], "refer": ["c0"]}
 
 def values(metrics: MetricsT) -> dict[str, float]:
     """Names and numbers, without the aggregation functions."""
-    return {name: float(value) for name, (value, _) in metrics.items()}
+    return {name: float(np.asarray(value)) for name, (value, _) in metrics.items()}

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -113,7 +113,7 @@ def test_a_decorated_generator(run: Run, written: Callable[[], TraceFile]) -> No
     """The span lasts from the first item asked for to the last."""
 
     @run.tracer.span("work")
-    def items() -> Iterator[int]:
+    def items() -> Generator[int, str, None]:
         run.at(2.0)
         got = yield 1
         assert "sent" == got

@@ -69,10 +69,12 @@ def default_tracer() -> Iterator[None]:
 @pytest.mark.usefixtures("default_tracer")
 def test_the_default_tracer_is_a_no_op_until_one_is_set() -> None:
     """A library can be instrumented without a tracer being there."""
-    with perf.get_tracer().span("rollout") as span:
+    tracer: Any = perf.get_tracer()
+    with tracer.span("rollout") as span:
         span.tag("step", 1)
-    assert {} == perf.get_tracer().export()
-    assert [] == list(perf.get_tracer().all_devices)
+    assert not tracer.current_span()
+    assert {} == tracer.export()
+    assert [] == list(tracer.all_devices)
 
 
 @pytest.mark.usefixtures("default_tracer")

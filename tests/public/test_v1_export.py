@@ -107,7 +107,7 @@ def test_values_come_with_their_aggregation() -> None:
 
 def test_the_flags_change_no_number() -> None:
     """The two logging flags are about the log, not about the metrics (P12)."""
-    flags = {
+    flags: dict[str, Any] = {
         "log_rollout_time_at_micro_batch_level": True,
         "log_actor_train_time_at_micro_batch_level": True,
     }
@@ -156,7 +156,7 @@ def test_a_run_without_a_step() -> None:
 
 
 def test_no_reference() -> None:
-    """A run without a reference model has no NaN (the 28 failures' last)."""
+    """A run without a reference model has no NaN (field 28)."""
     roles = {"rollout": ["a0"], "actor": ["b0"]}
     found = values(export(roles))
     assert pytest.approx(4.0) == found["perf/sum/rollout_time"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -128,12 +130,23 @@ def test_two_writers_of_one_second_write_two_files(tmp_path: Path) -> None:
     assert first != second
 
 
+WRITE_WITHOUT_A_FOLDER = """
+from perf.perfetto import PerfettoTraceWriter
+from perf.span import SpanGroup
+
+group = SpanGroup("global_step")
+group.begin, group.end = 1.0, 2.0
+PerfettoTraceWriter(None).log_trace([group], [], [], [])
+"""
+
+
 def test_the_default_folder() -> None:
     """Without a folder traces go to /tmp/perf_traces (P17)."""
     assert "/tmp/perf_traces" == perfetto.DEFAULT_EXPORT_DIR
     folder = Path(perfetto.DEFAULT_EXPORT_DIR)
-    before = set(folder.glob("*")) if folder.exists() else set()
-    PerfettoTraceWriter(None).log_trace([group("global_step", 1.0, 2.0)], [], [], [])
+    before = set(folder.glob("*"))
+    # In a process of its own, so that the file is closed when it is taken away.
+    subprocess.run([sys.executable, "-c", WRITE_WITHOUT_A_FOLDER], check=True)
     (new,) = set(folder.glob("*")) - before
     new.unlink()
 

@@ -186,8 +186,10 @@ def test_a_clone_shares_nothing() -> None:
     assert isinstance(clone, span.SpanGroup)
     assert shape(STEP) == shape(clone)
     assert clone.outer is outer
-    assert clone.inner[1] is not STEP.inner[1]
-    assert clone.inner[1].outer is clone
+    inner = clone.inner[1]
+    assert isinstance(inner, span.SpanGroup)
+    assert inner is not STEP.inner[1]
+    assert inner.outer is clone
 
 
 def test_a_cloned_span_is_a_new_span() -> None:
@@ -235,6 +237,7 @@ def test_equal_groups_merge_their_children() -> None:
         group("r", 0.0, 9.0, group("g", 1.0, 5.0, closed("b", 3.0, 4.0))),
     )
     (inner,) = merged.inner
+    assert isinstance(inner, span.SpanGroup)
     assert ["a", "b"] == [child.name for child in inner.inner]
 
 

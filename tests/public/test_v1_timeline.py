@@ -178,4 +178,4 @@ def test_the_ids_of_devices(devices: Any, ids: list[str]) -> None:
 def test_a_device_is_anything_that_jax_would_call_one() -> None:
     """A stand-in with platform and id is as good as a device (P2)."""
     device = SimpleNamespace(platform="tpu", id=3)
-    assert "tpu3" == trace.create_device_timeline_id(device)  # type: ignore[arg-type]
+    assert "tpu3" == trace.create_device_timeline_id(device)

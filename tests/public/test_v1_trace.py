@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from perf import trace
-from perf.metrics import PerfSpanQuery
+from perf.metrics import MetricsT
 from tests.public.drive import V1Run
 
 DEVICE = jax.devices()[0]
@@ -132,15 +132,15 @@ def test_the_waitlist_may_be_any_tree() -> None:
 
 def test_real_arrays() -> None:
     """With JAX, a device span is closed once `synchronize` returns (P2)."""
-    seen: list[PerfSpanQuery] = []
-    tracer = trace.PerfTracer(jax.devices(), lambda query: seen.append(query) or {})
+    run = V1Run(jax.devices(), real=True)
+    tracer = run.tracer
     with tracer.span_group("global_step"):
         with tracer.span("rollout", devices=jax.devices()) as span:
             span.device_end([jnp.ones((64, 64)) @ jnp.ones((64, 64))])
         tracer.synchronize()
     tracer.export()
     for id_ in tracer.all_devices:
-        (step,) = seen[0]().timeline(id_).last_group("global_step").get()
+        (step,) = run.seen().timeline(id_).last_group("global_step").get()
         (span_,) = step.find_all_inner_spans("rollout")
         assert span_.ended
         assert step.begin <= span_.begin <= span_.end
@@ -280,7 +280,7 @@ def test_groups_of_two_threads_keep_their_own_ends() -> None:
 
 def test_export_returns_what_the_export_function_returns() -> None:
     """The metrics go to the caller as they are (P24)."""
-    metrics = {"perf/custom": (1.0, None)}
+    metrics: MetricsT = {"perf/custom": (1.0, None)}
     assert metrics == trace.PerfTracer(export_fn=lambda query: metrics).export()
 
 

@@ -346,7 +346,8 @@ def test_the_documented_custom_export_function() -> None:
         span.async_end([jnp.ones(3)])
     tracer.synchronize()
     ((count, aggregation),) = tracer.export().values()
-    assert count >= 2
+    # The host's, the device's and its queue's, or the first two.
+    assert count in (2, 3)
     assert aggregation is None
 
 

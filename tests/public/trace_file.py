@@ -64,13 +64,14 @@ class TraceFile:
     def rows(self, track: tuple[str, ...]) -> list[tuple[Any, ...]]:
         """(name, begin, duration) of a track's slices, in seconds.
 
-        Begins count from the first `global_step` of the file.
+        Begins count from the first `global_step` of the file. The path of a track may
+        leave out the process that it lies under.
         """
         first = self.named("global_step")[0].ts
         return [
             (row.name, (row.ts - first) / 1e9, row.dur / 1e9)
             for row in self.slices
-            if row.track == track
+            if row.track[-len(track) :] == track
         ]
 
     def packets(self) -> list[TracePacket]:
