@@ -103,6 +103,10 @@ class PerfettoTraceWriter:
             self._handed.put(_track(name), _records(nodes))
         self._writer.flush()
 
+    def close(self) -> None:
+        """Writes what is left and lets go of the file."""
+        self._writer.close()
+
 
 def _merged(groups: Sequence[SpanGroup]) -> list[SpanGroup]:
     """One group if all can be merged, otherwise each on its own."""

@@ -84,6 +84,9 @@ class ManualWait:
     def settle(self, tracer: Any) -> None:
         """Called by the tracer; nothing goes on by itself here."""
 
+    def idle(self) -> None:
+        """Called by the tracer; there are no devices here."""
+
     def _advance(self) -> None:
         # As on a device: work ends in the order of its launch.
         for queue in self._works.values():

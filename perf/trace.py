@@ -29,7 +29,7 @@ from perf._record.span import Span as LiveSpan
 from perf._record.store import KEEP_SPANS, KEEP_STEPS
 from perf._record.tracer import Tracer as _Tracer
 from perf._record.waiting import Waited, Waiting
-from perf.adapters.jax_devices import WAITING, synchronize
+from perf.adapters.jax_devices import WAITING
 from perf.metrics import MetricsT
 
 __all__ = [
@@ -106,11 +106,6 @@ class PerfTracer(_Tracer):
         other threads on their own.
         """
         return self._group(name)
-
-    def synchronize(self) -> None:
-        """Waits until the devices are idle and their spans recorded. Blocks."""
-        synchronize()
-        self._waiting.settle(self)
 
     def export(self) -> MetricsT:
         """Closes a step and returns its metrics.

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+SCHEMA_VERSION: Final = 1
+"""Of what our files hold beyond Perfetto's format; readers take the two before, too."""
+RUN_EVENT: Final = "run"
+"""Name of the instant whose annotations are the run's metadata; each file has one."""
+SCHEMA_KEY: Final = "schema_version"
+"""Among these, the schema version."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,3 +60,47 @@ class Track:
         """The same with what tells namesakes apart: no two tracks are equal in it."""
         own = (self.name, self.key)
         return (*self.parent.keys, *own) if self.parent else own
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slice:
+    """A span as it is drawn."""
+
+    track: Track
+    name: str
+    begin_ns: int
+    """On the tracer's clock."""
+    end_ns: int
+    """Likewise; `spans.OPEN` if it never ended."""
+    tags: Mapping[str, Any]
+    parent: int | None = None
+    """Position of the slice around it, among the slices of the same trace."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Instant:
+    """A moment."""
+
+    track: Track
+    name: str
+    time_ns: int
+    tags: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sample:
+    """The value of a counter; its track has the counter's name and unit."""
+
+    track: Track
+    time_ns: int
+    value: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flow:
+    """An arrow from a slice to one that consumed its result."""
+
+    source: int
+    """Position among the slices of the same trace."""
+    target: int
+    """Likewise."""

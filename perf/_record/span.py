@@ -77,7 +77,7 @@ class Span:
 
     Attributes:
         name: what the span is called.
-        id: unique in the process.
+        id: unique in the process; 0 before it was opened.
         tags: what `span(tags=…)` and `tag()` gave, or None.
     """
 
@@ -101,6 +101,8 @@ class Span:
         except AttributeError:
             log = self._tracer._new_log()
         self._log = log
+        # Here and not when it is made: the order of ids is the order of opening.
+        self.id = new_id()
         if _get_running_loop() is None:
             self.parent = log.current
             self.end_ns = OPEN

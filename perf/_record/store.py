@@ -11,7 +11,7 @@ from perf._model.spans import OPEN, RawRecord, TimelineInfo
 
 KEEP_STEPS: Final = 100
 """Default number of closed steps kept for queries."""
-KEEP_SPANS: Final = 50_000
+KEEP_SPANS: Final = 20_000
 """Default number of records kept for queries (about 250 bytes each)."""
 
 

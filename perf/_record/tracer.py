@@ -118,8 +118,15 @@ class Tracer:
         span = _new(Span)
         span._tracer = self
         span.name = name
-        span.id = new_id()
-        span.tags = tags if tags is None else self._copied(tags)
+        span.id = NO_PARENT
+        if tags is None:
+            span.tags = None
+        else:
+            try:
+                span.tags = {**tags}
+            except Exception:
+                span.tags = None
+                self._refuse_tags(tags)
         return span
 
     def _group(self, name: str) -> Span | NoopSpan:
@@ -131,7 +138,7 @@ class Tracer:
         span = _new(DeviceSpan)
         span._tracer = self
         span.name = name
-        span.id = new_id()
+        span.id = NO_PARENT
         span.tags = tags if tags is None else self._copied(tags)
         span._kind = kind
         span._devices = devices
@@ -233,6 +240,16 @@ class Tracer:
     @enabled.setter
     def enabled(self, value: bool) -> None:
         self._on = bool(value)
+
+    def synchronize(self) -> None:
+        """Waits until the devices are idle and their spans recorded. Blocks."""
+        self._waiting.idle()
+        self._waiting.settle(self)
+
+    def export(self) -> dict[str, Any]:
+        """Closes a step and returns its metrics; the public tracers say which."""
+        self._collector.close_step()
+        return {}
 
     # -- life ----------------------------------------------------------------------
 
@@ -389,14 +406,17 @@ class Tracer:
         return begin_ns, end_ns
 
     def _copied(self, tags: Any) -> dict[str, Any] | None:
-        """The caller may change or reuse the mapping."""
+        """A dict of our own: the caller may change or reuse the mapping."""
         try:
             return {**tags}
         except Exception:
-            self._log.say(
-                "tags", f"tags={_shown(tags)}: expected a mapping of names to values"
-            )
+            self._refuse_tags(tags)
             return None
+
+    def _refuse_tags(self, tags: Any) -> None:
+        self._log.say(
+            "tags", f"tags={_shown(tags)}: expected a mapping of names to values"
+        )
 
     def _ids(self, after: Any) -> tuple[int, ...] | None:
         """Ids of one or several spans or ids of spans."""

@@ -56,6 +56,9 @@ class Waiting(Protocol):
     def settle(self, tracer: Any) -> None:
         """Returns when all work of the tracer launched before the call is done."""
 
+    def idle(self) -> None:
+        """Returns when the devices have done all work that they were given."""
+
 
 class _Worker:
     """A thread with the work it waits for."""
@@ -102,13 +105,18 @@ class WaitingService:
     Args:
         leaves: takes a pytree apart into its arrays.
         block: returns when one array is ready, raises if its work failed.
+        idle: returns when the devices have done all work that they were given.
     """
 
     def __init__(
-        self, leaves: Callable[[Any], Iterable[Any]], block: Callable[[Any], Any]
+        self,
+        leaves: Callable[[Any], Iterable[Any]],
+        block: Callable[[Any], Any],
+        idle: Callable[[], None] = lambda: None,
     ) -> None:
         self._leaves = leaves
         self._block = block
+        self.idle = idle
         self._lock = threading.Lock()
         self._workers: list[_Worker] = []
         self._worker_of: dict[Hashable, _Worker] = {}

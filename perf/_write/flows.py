@@ -134,8 +134,15 @@ class Flows:
         return consumers
 
     def after_begin(self, places: Places, span_id: int) -> list[bytes]:
-        """What to write right after the BEGIN of a slice: the start of its arrows, and
-        the ends of those that it was reached by."""
+        """Start of the arrows from a slice and ends of those to it.
+
+        Args:
+            places: those of its timeline.
+            span_id: its span.
+
+        Returns:
+            Events to be written right after its BEGIN.
+        """
         events = self._starts(places, span_id)
         if places is self.host and span_id in self._consumers:
             events += self.ends(self._consumers[span_id])

@@ -29,12 +29,12 @@ _SHOWN: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
 
 
 def documented_name(record: RawRecord) -> str | None:
-    """A span's name with the tags that tell it from its like; None without such tags."""
+    """A span's name with the tags that tell it from its like; None without any."""
     name, tags = record[0], record[6]
     if not tags:
         return None
     shown = _SHOWN.get(name, _STEP)
-    # Other values are not asked for their text here: an array would wait for its device.
+    # Other values are not asked for their text: an array would wait for its device.
     parts = [
         f"{label}={tags[tag]}"
         for label, tag in shown

@@ -91,6 +91,8 @@ class Row:
         self._lanes: Lanes | None = None
         self._chain: list[int] = []
         """Spans that were open, one in the other, when lanes became necessary."""
+        self.last_batch = pen.batch
+        """The last one that had something for it."""
         self.begun: dict[int, _Begun] = {}
         """By id, those that have not ended, in the order of writing."""
 
@@ -104,6 +106,7 @@ class Row:
             opened: spans that are open, outermost first.
             tangled: whether they need not nest.
         """
+        self.last_batch = self._pen.batch
         if self._lanes is None and not tangled:
             if self._nests:
                 self._draw_nested(records, opened)
@@ -338,14 +341,9 @@ class Row:
         begun = self.begun.pop(record[3])
         ends = list(self._pen.flows.ends(record)) if self._places else []
         self._put_down(lane, [begun.record[1]] * len(ends), ends)
-        written = begun.fields
-        new = [
-            field
-            for tag, field in self._fields(record).items()
-            if written.get(tag) != field
-        ]
-        sequence = self._pen.sequence
-        return sequence.end(b"".join(new)) if new else sequence.bare_end
+        sequence, tags = self._pen.sequence, record[6]
+        changes = sequence.annotations.changes(tags, begun.fields) if tags else b""
+        return sequence.end(changes) if changes else sequence.bare_end
 
     def _instant(self, record: RawRecord) -> bytes:
         sequence, tags = self._pen.sequence, record[6]

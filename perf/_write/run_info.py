@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-SCHEMA_VERSION: Final = 1
-"""Of what our files hold beyond Perfetto's format; readers take the two before, too."""
+from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION
 
 _PACKAGES: Final = (("jax", "jax"), ("jaxlib", "jaxlib"), ("perf", "rlperf"))
 """What a file calls them, and the names under which they are installed."""
@@ -25,7 +24,7 @@ def run_info() -> dict[str, Any]:
         Texts and numbers; what cannot be found out is left out.
     """
     info: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
+        SCHEMA_KEY: SCHEMA_VERSION,
         "command": " ".join(command()),
         "host": socket.gethostname(),
         "pid": os.getpid(),

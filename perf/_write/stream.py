@@ -20,7 +20,7 @@ from perf._model.spans import (
     TimelineInfo,
     TimelineKind,
 )
-from perf._model.tracks import Process, Thread, Track
+from perf._model.tracks import RUN_EVENT, Process, Thread, Track
 from perf._write.flows import Flows
 from perf._write.layout import Layout
 from perf._write.packets import PacketSequence
@@ -29,8 +29,10 @@ from perf._write.rows import Pen, Row
 CLOCKS_EVERY_NS: Final = 30_000_000_000
 """How often a file relates the clocks to each other: they drift."""
 
-_RUN_EVENT: Final = "run"
-"""Name of the instant whose annotations are the run's metadata."""
+_MAX_ROWS: Final = 4_096
+"""Timelines that are remembered. Runs that start a thread for each task have more."""
+_IDLE_BATCHES: Final = 100
+"""A timeline that nothing was recorded on for so many batches may be forgotten."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,6 +158,8 @@ class TraceStream:
         if info.native_thread_id:
             thread = Thread(self._process.pid, info.native_thread_id, info.name)
             self._uuid(Track(info.name, self._root, key=info.id, thread=thread))
+        if len(self._rows) >= _MAX_ROWS:
+            self._forget_rows()
         flows = self._pen.flows
         places = flows.device if info.kind is TimelineKind.DEVICE else flows.host
         home = Row(
@@ -173,6 +177,16 @@ class TraceStream:
             row = self._copies[copy.track.keys]
             found.append(_Place(info, row, (copy.kind, copy.name)))
         return found
+
+    def _forget_rows(self) -> None:
+        # What comes back gets the same track again: ids are made from names.
+        old = self._pen.batch - _IDLE_BATCHES
+        self._rows = {
+            timeline: places
+            for timeline, places in self._rows.items()
+            if places[0].row.begun or places[0].row.last_batch > old
+        }
+        self._uuids.clear()
 
     def _parent_of(self, span_id: int) -> int:
         if self._parents is None:
@@ -207,7 +221,7 @@ class TraceStream:
         if self._next_clocks_ns is None:
             self._pen.out.append(self._sequence.snapshot(clocks, is_first=True))
             about = self._sequence.annotations.encode(self._run)
-            event = self._sequence.instant(_RUN_EVENT, about)
+            event = self._sequence.instant(RUN_EVENT, about)
             uuid = self._uuid(self._plan.run)
             self._pen.out.append(self._sequence.events(uuid, [now_ns], [event]))
         elif now_ns >= self._next_clocks_ns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import re
@@ -30,6 +31,8 @@ _ANNOTATION_KEY: Final = key(4, 2)
 """Of `TrackEvent.debug_annotations`."""
 _INT_KEY: Final = key(_INT, 0)
 
+_CONTAINERS: Final = (Mapping, list, tuple, set, frozenset)
+
 _FOLDED: Final = re.compile(r"[.\[\]]")
 """Perfetto shows these characters of a key as `_`, so that "a.b" would hide "a_b"."""
 
@@ -56,7 +59,7 @@ class Annotations:
 
     def encode(self, tags: Any) -> bytes:
         """The `debug_annotations` fields of a TrackEvent that hold these tags."""
-        parts = []
+        parts: list[bytes] = []
         try:
             for tag, value in tags.items():
                 field = self._by_type.get(type(value))
@@ -81,6 +84,24 @@ class Annotations:
             for (tag, _), entry in zip(items, self._entries(items), strict=True)
         }
 
+    def changes(self, tags: Any, written: Mapping[Any, bytes]) -> bytes:
+        """The fields of those tags that have changed since they were written.
+
+        Args:
+            tags: as they are now.
+            written: as `fields` gave them for the slice's BEGIN.
+        """
+        new = []
+        for tag, field in self.fields(tags).items():
+            if tag in written and written[tag] != field:
+                value = tags[tag]
+                if isinstance(value, _CONTAINERS):
+                    # Perfetto would add its entries to those that it has already.
+                    field = self.encode({f"{_key_text(tag)} (at the end)": value})
+            if written.get(tag) != field:
+                new.append(field)
+        return b"".join(new)
+
     def _entries(
         self,
         items: list[tuple[Any, Any]],
@@ -89,11 +110,7 @@ class Annotations:
     ) -> Iterable[bytes]:
         used: set[str] = set()
         for tag, value in items:
-            field = self._by_type.get(type(value))
-            yield (
-                self._key(tag, used)
-                + (field(value) if field else self._other(value, depth, room))
-            )
+            yield self._key(tag, used) + self._value(value, depth, room)
 
     def _key(self, tag: Any, used: set[str]) -> bytes:
         shown, field = self._known_keys.get(tag) or self._new_key(tag)
@@ -151,6 +168,14 @@ class Annotations:
 
     # -- everything else -------------------------------------------------------------
 
+    def _value(self, value: Any, depth: int, room: list[int] | None) -> bytes:
+        kind = type(value)
+        if kind is str and depth > 0:
+            # Always written the same way, so that changes can be seen in the bytes.
+            return blob(_STRING, readable(value, MAX_TEXT))
+        field = self._by_type.get(kind)
+        return field(value) if field else self._other(value, depth, room)
+
     def _other(self, value: Any, depth: int, room: list[int] | None) -> bytes:
         try:
             return self._structured(value, depth, room or [MAX_ITEMS])
@@ -167,7 +192,7 @@ class Annotations:
             return self._float(float.__float__(value))
         if isinstance(value, (bytes, bytearray)):
             return self._text(_bytes_text(value))
-        if isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        if isinstance(value, _CONTAINERS):
             return self._container(value, depth, room)
         numpy = sys.modules.get("numpy")
         if numpy is not None and isinstance(value, numpy.generic):
@@ -178,6 +203,10 @@ class Annotations:
             # Asking an array for more than these two may wait for its device.
             shape = ",".join(map(str, value.shape))
             return self._text(f"{type(value).__name__} {value.dtype}[{shape}]")
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            # Nor is its repr asked for: there may be arrays in it.
+            names = [field.name for field in dataclasses.fields(value)]
+            return self._container({n: getattr(value, n) for n in names}, depth, room)
         return self._text(repr(value))
 
     def _container(self, value: Any, depth: int, room: list[int]) -> bytes:
@@ -196,12 +225,8 @@ class Annotations:
         parts = list(itertools.islice(value, fits))
         if fits < len(value):
             parts.append(f"… {len(value) - fits} more")
-        fields = []
-        for part in parts:
-            field = self._by_type.get(type(part))
-            data = field(part) if field else self._other(part, depth + 1, room)
-            fields.append(blob(_ARRAY_VALUE, data))
-        return b"".join(fields)
+        values = [self._value(part, depth + 1, room) for part in parts]
+        return b"".join([blob(_ARRAY_VALUE, data) for data in values])
 
 
 def _key_text(tag: Any) -> str:

@@ -22,20 +22,16 @@ def _block(array: Any) -> None:
     jax.block_until_ready(array)
 
 
-WAITING: Final = WaitingService(_leaves, _block)
-"""The process's own: all tracers share its threads."""
-os.register_at_fork(after_in_child=WAITING.forget)
-
-
-def synchronize() -> None:
-    """Returns when all local devices have done the work they were given.
-
-    Does nothing if the process has not imported jax.
-    """
+def _idle() -> None:
     if "jax" not in sys.modules:
-        return
+        return  # nothing was launched
     import jax
 
     jax.block_until_ready(
         [jax.device_put(0.0, device) for device in jax.local_devices()]
     )
+
+
+WAITING: Final = WaitingService(_leaves, _block, _idle)
+"""The process's own: all tracers share its threads."""
+os.register_at_fork(after_in_child=WAITING.forget)

@@ -22,7 +22,7 @@ from perf._record.store import KEEP_SPANS, KEEP_STEPS
 from perf._record.store import Step as _Step
 from perf._record.tracer import Tracer as _Tracer
 from perf._record.waiting import Waiting
-from perf.adapters.jax_devices import WAITING, synchronize
+from perf.adapters.jax_devices import WAITING
 from perf.experimental.timeline import Span, Step, Timeline
 from perf.metrics import MetricsT
 
@@ -102,11 +102,6 @@ class PerfTracer(_Tracer):
     def process_and_commit_timelines(self) -> None:
         """Closes a step without exporting it."""
         self._collector.close_step()
-
-    def synchronize(self) -> None:
-        """Waits until the devices are idle and their spans recorded. Blocks."""
-        synchronize()
-        self._waiting.settle(self)
 
     def export(self) -> MetricsT:
         """Closes a step and returns its metrics.

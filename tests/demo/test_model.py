@@ -42,6 +42,47 @@ def read(policy: Policy, tokens: np.ndarray) -> jax.Array:
     return forward(policy, tokens, empty_cache(policy, *tokens.shape), 0)[0]
 
 
+def test_the_transformer_is_the_textbook_one(
+    policy: Policy, tokens: np.ndarray
+) -> None:
+    """Pre-normalised attention and ReLU blocks on a residual stream, head by head."""
+
+    def normalised(x: np.ndarray) -> np.ndarray:
+        return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + 1e-6)
+
+    weights = jax.tree.map(np.asarray, policy)
+    x = weights.embedding[tokens[0]] + weights.positions
+    for layer in weights.layers:
+        normal, attended = normalised(x), np.zeros_like(x)
+        for head in range(2):
+            q, k, v = (normal @ layer.qkv[part, :, head] for part in range(3))
+            scores = q @ k.T / np.sqrt(8)
+            scores[np.triu_indices(8, 1)] = -np.inf
+            exps = np.exp(scores)
+            attended += exps / exps.sum(axis=1, keepdims=True) @ v @ layer.out[head]
+        x = x + attended
+        x = x + np.maximum(normalised(x) @ layer.up, 0) @ layer.down
+    expected = normalised(x) @ weights.unembedding
+    np.testing.assert_allclose(expected, read(policy, tokens)[0], atol=1e-3)
+
+
+def test_a_vector_of_zeros_stays_one(policy: Policy, tokens: np.ndarray) -> None:
+    """Its length cannot be divided by: no NaN, but logits that prefer nothing."""
+    silent = jax.tree.map(jnp.zeros_like, policy)
+    assert not np.any(read(silent, tokens))
+
+
+def test_a_fresh_policy_has_no_opinions(tokens: np.ndarray) -> None:
+    """Each of the 5 symbols gets between 10 % and 30 %, whatever came before.
+
+    Or it would begin by unlearning; but at exactly 20 % for all, no gradient would
+    reach the layers.
+    """
+    shares = jax.nn.softmax(read(init_policy(0, CONFIG), tokens))
+    assert np.all((shares > 0.1) & (shares < 0.3))
+    assert np.ptp(shares) > 0.01
+
+
 def test_reading_in_pieces_gives_what_reading_at_once_gives(
     policy: Policy, tokens: np.ndarray
 ) -> None:
@@ -68,7 +109,7 @@ def test_no_position_sees_a_later_one(policy: Policy, tokens: np.ndarray) -> Non
 def test_completions_are_judged_by_what_stood_before_each_symbol(
     policy: Policy, tokens: np.ndarray
 ) -> None:
-    """The first symbol by the logits at the prompt's end, each other by those before."""
+    """The first symbol by the logits at the prompt's end, and so on."""
     logps = np.asarray(jax.nn.log_softmax(read(policy, tokens)))
     expected = [
         [logps[row, place - 1, tokens[row, place]] for place in range(3, 8)]

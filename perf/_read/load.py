@@ -1,0 +1,304 @@
+"""Turns a trace file of ours into the model again."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from perf._model.errors import TraceFormatError
+from perf._model.spans import OPEN, ClockSnapshot
+from perf._model.tracks import (
+    RUN_EVENT,
+    SCHEMA_KEY,
+    SCHEMA_VERSION,
+    Flow,
+    Instant,
+    Process,
+    Sample,
+    Slice,
+    Thread,
+    Track,
+)
+
+_PACKET_KEY: Final = 0x0A
+_REALTIME, _MONOTONIC, _BOOTTIME = 1, 3, 6
+_STATE_CLEARED: Final = 1
+_BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
+_ARROW_START, _ARROW_END = ord("s"), ord("f")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoadedTrace:
+    """What a trace file holds."""
+
+    runs: tuple[Mapping[str, Any], ...]
+    """Metadata of each run in the file: one, unless files were put together."""
+    clocks: tuple[ClockSnapshot, ...]
+    """In the order of the file."""
+    tracks: tuple[Track, ...]
+    """All that were introduced, parents before children."""
+    slices: tuple[Slice, ...]
+    """By begin, outer before inner ones."""
+    instants: tuple[Instant, ...]
+    samples: tuple[Sample, ...]
+    flows: tuple[Flow, ...]
+    is_cut: bool
+    """Whether the file ends inside a packet; all before is here."""
+
+
+def load(path: str | os.PathLike[str]) -> LoadedTrace:
+    """Reads a trace file.
+
+    Args:
+        path: a `.pb` file that this package wrote, perhaps still growing or cut.
+
+    Raises:
+        TraceFormatError: it is no such file, or one that this version cannot read; the
+            message says what was found.
+        OSError: it cannot be read at all.
+    """
+    file = Path(path)
+    reader = _Reader(str(file))
+    reader.read(file.read_bytes())
+    return reader.trace()
+
+
+@dataclasses.dataclass(slots=True)
+class _Sequence:
+    """What the packets of one sequence refer to."""
+
+    names: dict[int, str] = dataclasses.field(default_factory=dict)
+    keys: dict[int, str] = dataclasses.field(default_factory=dict)
+    texts: dict[int, str] = dataclasses.field(default_factory=dict)
+    now_ns: int = 0
+    track: int = 0
+
+
+@dataclasses.dataclass(slots=True)
+class _Open:
+    """A slice on its way."""
+
+    position: int
+    name: str
+    begin_ns: int
+    tags: dict[str, Any]
+    parent: int | None
+    end_ns: int = OPEN
+
+
+class _Reader:
+    def __init__(self, path: str) -> None:
+        # Loaded here: protobuf is slow to import.
+        from perfetto.protos.perfetto.trace import perfetto_trace_pb2
+
+        self._packet_type = perfetto_trace_pb2.TracePacket
+        self._path = path
+        self._sequences: dict[int, _Sequence] = {}
+        self._tracks: dict[int, Track] = {}
+        self._events: list[tuple[int, int, Any, str, dict[str, Any]]] = []
+        self._clocks: list[ClockSnapshot] = []
+        self._is_cut = False
+
+    # -- the file ----------------------------------------------------------------------
+
+    def read(self, data: bytes) -> None:
+        """Takes the packets apart, in the order of the file."""
+        from google.protobuf.message import DecodeError
+
+        for part in self._packets(memoryview(data)):
+            try:
+                packet = self._packet_type.FromString(part)
+            except DecodeError as error:
+                raise TraceFormatError(
+                    f"{self._path}: expected a trace of rlperf, found a packet that "
+                    f"cannot be read ({error})"
+                ) from error
+            self._take(packet)
+
+    def _packets(self, data: memoryview) -> Iterator[bytes]:
+        at = 0
+        while at < len(data):
+            if data[at] != _PACKET_KEY:
+                raise TraceFormatError(
+                    f"{self._path}: expected a trace of rlperf, found the byte "
+                    f"{data[at]:#04x} where a packet should begin, at offset {at}"
+                )
+            size = shift = 0
+            begin = at + 1
+            while begin < len(data):
+                byte = data[begin]
+                begin += 1
+                size |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    break
+            else:
+                self._is_cut = True
+                return
+            if begin + size > len(data):
+                self._is_cut = True
+                return
+            yield bytes(data[begin : begin + size])
+            at = begin + size
+
+    def _take(self, packet: Any) -> None:
+        sequence = self._sequences.get(packet.trusted_packet_sequence_id)
+        if sequence is None or packet.sequence_flags & _STATE_CLEARED:
+            sequence = _Sequence()
+            self._sequences[packet.trusted_packet_sequence_id] = sequence
+        if packet.HasField("trace_packet_defaults"):
+            sequence.track = (
+                packet.trace_packet_defaults.track_event_defaults.track_uuid
+            )
+        if packet.HasField("interned_data"):
+            _learn(sequence, packet.interned_data)
+        if packet.HasField("clock_snapshot"):
+            self._take_clocks(sequence, packet.clock_snapshot)
+        elif packet.HasField("track_descriptor"):
+            self._take_track(packet.track_descriptor)
+        elif packet.HasField("track_event"):
+            delta = packet.timestamp
+            sequence.now_ns += delta - (1 << 64) if delta >> 63 else delta
+            event = packet.track_event
+            name = event.name or sequence.names.get(event.name_iid, "")
+            tags = {
+                note.name or sequence.keys.get(note.name_iid, ""): _value(
+                    note, sequence
+                )
+                for note in event.debug_annotations
+            }
+            track = event.track_uuid or sequence.track
+            self._events.append((sequence.now_ns, track, event, name, tags))
+
+    def _take_clocks(self, sequence: _Sequence, snapshot: Any) -> None:
+        times = {clock.clock_id: clock.timestamp for clock in snapshot.clocks}
+        own = next((c.timestamp for c in snapshot.clocks if c.is_incremental), None)
+        if own is None or not {_REALTIME, _MONOTONIC, _BOOTTIME} <= times.keys():
+            raise TraceFormatError(
+                f"{self._path}: expected a trace of rlperf, found a clock snapshot "
+                f"of the clocks {sorted(times)}"
+            )
+        sequence.now_ns = own
+        self._clocks.append(
+            ClockSnapshot(times[_MONOTONIC], times[_REALTIME], times[_BOOTTIME])
+        )
+
+    def _take_track(self, found: Any) -> None:
+        process = thread = None
+        name = found.name
+        if found.HasField("process"):
+            name = found.process.process_name
+            process = Process(found.process.pid, name, tuple(found.process.cmdline))
+        if found.HasField("thread"):
+            name = found.thread.thread_name
+            thread = Thread(found.thread.pid, found.thread.tid, name)
+        self._tracks[found.uuid] = Track(
+            name,
+            self._tracks.get(found.parent_uuid),
+            found.sibling_order_rank,
+            f"{found.uuid:016x}",
+            found.counter.unit_name if found.HasField("counter") else None,
+            found.description,
+            process,
+            thread,
+        )
+
+    # -- the trace ---------------------------------------------------------------------
+
+    def trace(self) -> LoadedTrace:
+        """Puts together what was read."""
+        slices: list[tuple[Track, _Open]] = []
+        instants: list[Instant] = []
+        samples: list[Sample] = []
+        flows: list[Flow] = []
+        starts: dict[int, int] = {}
+        stacks: dict[int, list[_Open]] = {}
+        # At one moment, events take place in the order of the file.
+        for time_ns, uuid, event, name, tags in sorted(self._events, key=_time):
+            stack = stacks.setdefault(uuid, [])
+            track = self._tracks.get(uuid)
+            if track is None:
+                raise TraceFormatError(
+                    f"{self._path}: found an event on track {uuid}, which the file "
+                    "does not introduce"
+                )
+            if event.type == _BEGIN:
+                around = stack[-1].position if stack else None
+                stack.append(_Open(len(slices), name, time_ns, tags, around))
+                slices.append((track, stack[-1]))
+            elif event.type == _END and stack:
+                ended = stack.pop()
+                ended.end_ns = time_ns
+                ended.tags.update(tags)
+            elif event.type == _INSTANT:
+                instants.append(Instant(track, name, time_ns, tags))
+            elif event.type == _COUNTER:
+                is_double = event.HasField("double_counter_value")
+                value = event.double_counter_value if is_double else event.counter_value
+                samples.append(Sample(track, time_ns, value))
+            elif event.legacy_event.phase == _ARROW_START and stack:
+                starts[event.legacy_event.unscoped_id] = stack[-1].position
+            elif event.legacy_event.phase == _ARROW_END and stack:
+                source = starts.get(event.legacy_event.unscoped_id)
+                if source is not None:
+                    flows.append(Flow(source, stack[-1].position))
+        runs = tuple(i.tags for i in instants if i.name == RUN_EVENT)
+        self._check(runs)
+        return LoadedTrace(
+            runs,
+            tuple(self._clocks),
+            tuple(self._tracks.values()),
+            tuple(
+                Slice(track, s.name, s.begin_ns, s.end_ns, s.tags, s.parent)
+                for track, s in slices
+            ),
+            tuple(i for i in instants if SCHEMA_KEY not in i.tags),
+            tuple(samples),
+            tuple(flows),
+            self._is_cut,
+        )
+
+    def _check(self, runs: tuple[Mapping[str, Any], ...]) -> None:
+        versions = [run[SCHEMA_KEY] for run in runs if SCHEMA_KEY in run]
+        if not versions:
+            where = "before it says" if self._is_cut else "without saying"
+            raise TraceFormatError(
+                f"{self._path}: expected a trace of rlperf, found a file that ends "
+                f"{where} which version wrote it"
+            )
+        for version in versions:
+            if not SCHEMA_VERSION - 2 <= version <= SCHEMA_VERSION:
+                raise TraceFormatError(
+                    f"{self._path}: written with schema version {version}; this "
+                    f"version reads {max(1, SCHEMA_VERSION - 2)} to {SCHEMA_VERSION}: "
+                    "use the one that wrote the file, or a newer one"
+                )
+
+
+def _time(event: tuple[int, int, Any, str, dict[str, Any]]) -> int:
+    return event[0]
+
+
+def _learn(sequence: _Sequence, data: Any) -> None:
+    sequence.names.update({entry.iid: entry.name for entry in data.event_names})
+    sequence.keys.update({e.iid: e.name for e in data.debug_annotation_names})
+    sequence.texts.update(
+        {entry.iid: entry.str.decode() for entry in data.debug_annotation_string_values}
+    )
+
+
+def _value(note: Any, sequence: _Sequence) -> Any:
+    if note.dict_entries:
+        return {
+            entry.name or sequence.keys.get(entry.name_iid, ""): _value(entry, sequence)
+            for entry in note.dict_entries
+        }
+    if note.array_values:
+        return [_value(entry, sequence) for entry in note.array_values]
+    kind = note.WhichOneof("value")
+    if kind == "string_value_iid":
+        return sequence.texts.get(note.string_value_iid, "")
+    return getattr(note, kind) if kind else None
