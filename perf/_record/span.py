@@ -55,12 +55,20 @@ class ThreadLog:
 
     def chain(self) -> Iterator[Span]:
         """Innermost to outermost of `current`. Safe from any thread."""
-        span, seen = self.current, set[int]()
-        # A span opened twice closes the chain to a ring.
-        while span is not ROOT and span.id not in seen:
-            yield span
-            seen.add(span.id)
-            span = span.parent
+        return _outwards(self.current)
+
+    def open_around(self, span: Span | None) -> Span:
+        """The innermost open span among this one and those around it.
+
+        A context outlives the span it was copied in, and may be copied to another
+        thread; parents are open and stay within a timeline. Where the span is of no
+        use, what the thread itself has open is around.
+        """
+        if span is not None and span._log is self:
+            for around in _outwards(span):
+                if around.end_ns == OPEN:
+                    return around
+        return self.current
 
     def open_spans(self) -> list[Span]:
         """What is open now, outermost first. Safe from any thread."""
@@ -225,10 +233,7 @@ class Span:
 
     def nearest(self, kind: int) -> Span:
         """The innermost span of that kind among this one and those around it."""
-        span = self
-        while span is not ROOT and span.kind != kind:
-            span = span.parent
-        return span
+        return next((span for span in _outwards(self) if span.kind == kind), ROOT)
 
     def _another(self) -> Span | NoopSpan:
         # Through the tracer, so that one switched off costs nothing here either.
@@ -237,10 +242,8 @@ class Span:
     def _enter_task(self, log: ThreadLog) -> None:
         task_span = self._tracer._task_span
         around = task_span.get()
-        # A context copied to another thread brings the span of that thread along;
-        # parents stay within a timeline.
-        if around is None or around._log is not log:
-            around = log.current
+        if around is None or around.end_ns != OPEN or around._log is not log:
+            around = log.open_around(around)
         self.parent = around
         self.end_ns = OPEN
         self.begin_ns = log.now()
@@ -354,6 +357,16 @@ class DeviceSpan(Span):
         if self._kind == GROUP:
             return self._tracer._group(self.name)
         return self._tracer.span(self.name, self._devices, self.tags, self._after)
+
+
+def _outwards(span: Span) -> Iterator[Span]:
+    """A span and those around it, without the root."""
+    seen = set[int]()
+    # A span opened twice closes the chain to a ring.
+    while span is not ROOT and span.id not in seen:
+        yield span
+        seen.add(span.id)
+        span = span.parent
 
 
 def _id_of(span: Span) -> int:

@@ -16,7 +16,6 @@ from perf._model.spans import (
     GROUP,
     INSTANT,
     NO_PARENT,
-    OPEN,
     SPAN,
     RawRecord,
 )
@@ -223,10 +222,7 @@ class Tracer:
             That span; where none is open, one that accepts everything, records
             nothing and is false.
         """
-        span = self._task_span.get()
-        if span is not None and span._tracer is self and span.end_ns == OPEN:
-            return span
-        span = self._own_log().current
+        span = self._own_log().open_around(self._task_span.get())
         return NOOP_SPAN if span is ROOT else span
 
     @property

@@ -148,6 +148,5 @@ class _Trainer:
                         self._state, config.micro_batches, config.learning_rate
                     )
                 stage.ends_with(self._state.gradients)
-                # Reading the numbers waits for the devices: the host's span, too, is
-                # as long as the work.
-                return jax.device_get(stats), stage
+            # Reading the numbers waits for the devices: the group ends when they do.
+            return jax.device_get(stats), stage
