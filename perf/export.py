@@ -25,8 +25,10 @@ MetricsExportFn = Callable[[PerfSpanQuery], MetricsT]
 class _ClusterConfig(Protocol):
     """What is asked of a cluster configuration."""
 
-    role_to_mesh: Mapping[Any, Any]
-    """Role (a name, or an enum member with such a value) to mesh or devices."""
+    @property
+    def role_to_mesh(self) -> Mapping[Any, Any]:
+        """Role (a name, or an enum member with such a value) to mesh or devices."""
+        ...
 
 
 class PerfMetricsExport:

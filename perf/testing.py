@@ -76,7 +76,7 @@ class ManualWait:
         self._advance()
         return True
 
-    def pending(self, tracer: Any) -> list[Work]:
+    def pending(self, tracer: Any) -> list[Any]:
         """Called by the tracer."""
         works = [work for queue in self._works.values() for work in queue]
         return [work for work in works if work.tracer is tracer and not work.ended]

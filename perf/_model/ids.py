@@ -52,11 +52,12 @@ def device_ids(devices: Any) -> list[str]:
     """
     if devices is None:
         return []
-    if isinstance(devices, str) or hasattr(devices, "platform"):
-        return [device_id(devices)]
+    # Before the platform: an array has one too, but its text would wait for it.
     if hasattr(devices, "devices"):  # a mesh; an array says it by a method
         inner = devices.devices
         return device_ids(inner() if callable(inner) else inner)
+    if isinstance(devices, str) or hasattr(devices, "platform"):
+        return [device_id(devices)]
     if hasattr(devices, "ravel"):  # an array, also one of no dimensions
         devices = devices.ravel().tolist()
     elif isinstance(devices, (set, frozenset)):

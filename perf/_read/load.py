@@ -77,18 +77,6 @@ class _Sequence:
     track: int = 0
 
 
-@dataclasses.dataclass(slots=True)
-class _Open:
-    """A slice on its way."""
-
-    position: int
-    name: str
-    begin_ns: int
-    tags: dict[str, Any]
-    parent: int | None
-    end_ns: int = OPEN
-
-
 class _Reader:
     def __init__(self, path: str) -> None:
         # Loaded here: protobuf is slow to import.
@@ -210,72 +198,95 @@ class _Reader:
 
     def trace(self) -> LoadedTrace:
         """Puts together what was read."""
-        slices: list[tuple[Track, _Open]] = []
-        instants: list[Instant] = []
-        samples: list[Sample] = []
-        flows: list[Flow] = []
-        starts: dict[int, int] = {}
-        stacks: dict[int, list[_Open]] = {}
+        picture = _Picture()
         # At one moment, events take place in the order of the file.
         for time_ns, uuid, event, name, tags in sorted(self._events, key=_time):
-            stack = stacks.setdefault(uuid, [])
             track = self._tracks.get(uuid)
             if track is None:
                 raise TraceFormatError(
                     f"{self._path}: found an event on track {uuid}, which the file "
                     "does not introduce"
                 )
-            if event.type == _BEGIN:
-                around = stack[-1].position if stack else None
-                stack.append(_Open(len(slices), name, time_ns, tags, around))
-                slices.append((track, stack[-1]))
-            elif event.type == _END and stack:
-                ended = stack.pop()
-                ended.end_ns = time_ns
-                ended.tags.update(tags)
-            elif event.type == _INSTANT:
-                instants.append(Instant(track, name, time_ns, tags))
-            elif event.type == _COUNTER:
-                is_double = event.HasField("double_counter_value")
-                value = event.double_counter_value if is_double else event.counter_value
-                samples.append(Sample(track, time_ns, value))
-            elif event.legacy_event.phase == _ARROW_START and stack:
-                starts[event.legacy_event.unscoped_id] = stack[-1].position
-            elif event.legacy_event.phase == _ARROW_END and stack:
-                source = starts.get(event.legacy_event.unscoped_id)
-                if source is not None:
-                    flows.append(Flow(source, stack[-1].position))
-        runs = tuple(i.tags for i in instants if i.name == RUN_EVENT)
+            picture.add(time_ns, track, event, name, tags)
+        runs = tuple(i.tags for i in picture.instants if _tells_of_run(i))
         self._check(runs)
         return LoadedTrace(
             runs,
             tuple(self._clocks),
             tuple(self._tracks.values()),
-            tuple(
-                Slice(track, s.name, s.begin_ns, s.end_ns, s.tags, s.parent)
-                for track, s in slices
-            ),
-            tuple(i for i in instants if SCHEMA_KEY not in i.tags),
-            tuple(samples),
-            tuple(flows),
+            tuple(picture.finished()),
+            tuple(i for i in picture.instants if not _tells_of_run(i)),
+            tuple(picture.samples),
+            tuple(picture.flows),
             self._is_cut,
         )
 
     def _check(self, runs: tuple[Mapping[str, Any], ...]) -> None:
-        versions = [run[SCHEMA_KEY] for run in runs if SCHEMA_KEY in run]
-        if not versions:
+        if not runs:
             where = "before it says" if self._is_cut else "without saying"
             raise TraceFormatError(
                 f"{self._path}: expected a trace of rlperf, found a file that ends "
                 f"{where} which version wrote it"
             )
-        for version in versions:
-            if not SCHEMA_VERSION - 2 <= version <= SCHEMA_VERSION:
+        for version in {run[SCHEMA_KEY] for run in runs}:
+            if version not in range(SCHEMA_VERSION - 2, SCHEMA_VERSION + 1):
                 raise TraceFormatError(
                     f"{self._path}: written with schema version {version}; this "
                     f"version reads {max(1, SCHEMA_VERSION - 2)} to {SCHEMA_VERSION}: "
                     "use the one that wrote the file, or a newer one"
                 )
+
+
+class _Picture:
+    """Slices and what belongs to them, as events come in the order of time."""
+
+    def __init__(self) -> None:
+        self.instants: list[Instant] = []
+        self.samples: list[Sample] = []
+        self.flows: list[Flow] = []
+        self._begun: list[tuple[Track, str, int, dict[str, Any], int | None]] = []
+        self._ends_ns: dict[int, int] = {}
+        self._stacks: dict[str, list[int]] = {}
+        """By track, the positions of its open slices."""
+        self._starts: dict[int, int] = {}
+        """By arrow, the position of the slice where it starts."""
+
+    def add(
+        self, time_ns: int, track: Track, event: Any, name: str, tags: dict[str, Any]
+    ) -> None:
+        """Takes the next event."""
+        stack = self._stacks.setdefault(track.key, [])
+        arrow = event.legacy_event
+        if event.type == _BEGIN:
+            around = stack[-1] if stack else None
+            stack.append(len(self._begun))
+            self._begun.append((track, name, time_ns, tags, around))
+        elif event.type == _INSTANT:
+            self.instants.append(Instant(track, name, time_ns, tags))
+        elif event.type == _COUNTER:
+            is_double = event.HasField("double_counter_value")
+            value = event.double_counter_value if is_double else event.counter_value
+            self.samples.append(Sample(track, time_ns, value))
+        elif not stack:
+            return  # of a slice that the file does not hold
+        elif event.type == _END:
+            ended = stack.pop()
+            self._ends_ns[ended] = time_ns
+            self._begun[ended][3].update(tags)
+        elif arrow.phase == _ARROW_START:
+            self._starts[arrow.unscoped_id] = stack[-1]
+        elif arrow.phase == _ARROW_END and arrow.unscoped_id in self._starts:
+            self.flows.append(Flow(self._starts[arrow.unscoped_id], stack[-1]))
+
+    def finished(self) -> Iterator[Slice]:
+        """All slices, those too that did not end."""
+        for position, (track, name, begin_ns, tags, around) in enumerate(self._begun):
+            end_ns = self._ends_ns.get(position, OPEN)
+            yield Slice(track, name, begin_ns, end_ns, tags, around)
+
+
+def _tells_of_run(instant: Instant) -> bool:
+    return instant.name == RUN_EVENT and SCHEMA_KEY in instant.tags
 
 
 def _time(event: tuple[int, int, Any, str, dict[str, Any]]) -> int:

@@ -12,18 +12,20 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from perf._model.ids import queue_id
 from perf._model.log import OnceLog
 from perf._model.spans import DEVICE, Batch, RawRecord, TimelineInfo, TimelineKind
 from perf._record import clock
-from perf._record.devices import Devices, DeviceWork
+from perf._record.devices import Devices
 from perf._record.feed import Feed, Sink
 from perf._record.names import OTHER, Names
 from perf._record.span import RELIEF_AT, ThreadLog
 from perf._record.store import Step, Store
-from perf._record.waiting import Waiting
+
+if TYPE_CHECKING:
+    from perf._record.launches import DeviceWork
 
 MAX_ON_THREAD: Final = 65_536
 """Records that a thread keeps while the collector is busy elsewhere."""
@@ -40,8 +42,7 @@ class Collector:
         host_prefix: begins the ids of host timelines.
         now: the tracer's clock, in nanoseconds.
         devices: the tracer's device timelines.
-        waiting: what knows the device work in flight, for `owner`.
-        owner: the tracer.
+        pending: the device work in flight.
         store: what is kept for queries.
         log: of the tracer.
     """
@@ -51,16 +52,14 @@ class Collector:
         host_prefix: str,
         now: Callable[[], int],
         devices: Devices,
-        waiting: Waiting,
-        owner: Any,
+        pending: Callable[[], list[DeviceWork]],
         store: Store,
         log: OnceLog,
     ) -> None:
         self._host_prefix = host_prefix
         self._now = now
         self._devices = devices
-        self._waiting = waiting
-        self._owner = weakref.ref(owner)
+        self._pending = pending
         self._lock = threading.Lock()
         self.store = store
         """Held: _lock."""
@@ -171,8 +170,7 @@ class Collector:
             for log in list(self._logs)
             if (spans := log.open_spans())
         ]
-        for work in self._waiting.pending(self._owner()):
-            assert isinstance(work, DeviceWork)
+        for work in self._pending():
             record = work.as_open_record()
             opened += [(line.queue_info, [record]) for line in work.lines]
         return opened

@@ -7,19 +7,21 @@ waited: it ran from the end of the one before. Both doors read this one timeline
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from perf._model.ids import device_ids, queue_id
-from perf._model.sequence import Sequencer
+from perf._model.sequence import Placed, Sequencer
 from perf._model.spans import (
     DEVICE,
-    OPEN,
     QUEUED,
     RawRecord,
     TimelineInfo,
     TimelineKind,
 )
+
+if TYPE_CHECKING:
+    from perf._record.launches import DeviceWork
 
 QUEUE_NAME: Final = "queue"
 """Name of the span of a wait; its tag `NAME` tells what waited."""
@@ -40,28 +42,36 @@ class DeviceLine:
         self.queued: list[RawRecord] = []
         self._sequencer = Sequencer(0)
 
-    def finish(self, work: DeviceWork, end_ns: int, tags: Any) -> None:
-        """Adds work that has ended.
+    def place(
+        self, work: DeviceWork, end_ns: int, before: Placed[int] | None
+    ) -> Placed[int]:
+        """When work ran here that was done at `end_ns`.
 
         Args:
-            work: what ended; on one device in the order of launch.
+            work: on one device in the order in which it is done.
             end_ns: when.
-            tags: those of its records.
+            before: where it was placed, if more of it came since.
         """
-        begin_ns = work.begin_ns
-        end_ns = max(end_ns, begin_ns)
-        if not work.concurrent:
-            begin_ns, end_ns, queued_ns = self._sequencer.place(begin_ns, end_ns)
-            if queued_ns is not None:
-                self.queued.append(
-                    (
-                        QUEUE_NAME, queued_ns, begin_ns, work.id, work.parent_id,
-                        QUEUED, {"NAME": work.name}, None,
-                    )
-                )  # fmt: skip
+        end_ns = max(end_ns, work.begin_ns)
+        if work.concurrent:
+            return Placed(work.begin_ns, end_ns, None)
+        if before is None:
+            return self._sequencer.place(work.begin_ns, end_ns)
+        more = self._sequencer.place(before.end, end_ns)
+        return Placed(before.begin, more.end, before.queued_from)
+
+    def add(self, work: DeviceWork, placed: Placed[int], tags: Any) -> None:
+        """Adds the records of work that has ended."""
+        if placed.queued_from is not None:
+            self.queued.append(
+                (
+                    QUEUE_NAME, placed.queued_from, placed.begin, work.id,
+                    work.parent_id, QUEUED, {"NAME": work.name}, None,
+                )
+            )  # fmt: skip
         self.records.append(
             (
-                work.name, begin_ns, end_ns, work.id, work.parent_id,
+                work.name, placed.begin, placed.end, work.id, work.parent_id,
                 DEVICE, tags, work.after,
             )
         )  # fmt: skip
@@ -71,48 +81,6 @@ class DeviceLine:
         taken = [(self.info, self.records), (self.queue_info, self.queued)]
         self.records, self.queued = [], []
         return [(info, records) for info, records in taken if records]
-
-
-class DeviceWork:
-    """A device span between launch and end; what `waiting.Work` asks for."""
-
-    __slots__ = (
-        "_done", "after", "begin_ns", "concurrent", "ended", "id", "lines", "name",
-        "parent_id", "tags", "tracer", "waits",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        tracer: Any,
-        span: Any,
-        parent_id: int,
-        lines: tuple[DeviceLine, ...],
-        concurrent: bool,
-        done: Callable[[DeviceWork, BaseException | None], None],
-    ) -> None:
-        self.tracer = tracer
-        self.name = span.name
-        self.begin_ns = span.begin_ns
-        self.id = span.id
-        self.parent_id = parent_id
-        self.tags = span.tags
-        self.after = span._after
-        self.waits = span._waits
-        self.lines = lines
-        self.concurrent = concurrent
-        self.ended = False
-        self._done = done
-
-    def finish(self, error: BaseException | None) -> None:
-        """Called by the waiting thread when the work has ended or failed."""
-        self._done(self, error)
-
-    def as_open_record(self) -> RawRecord:
-        """The record of work that has not ended, from its launch."""
-        return (
-            self.name, self.begin_ns, OPEN, self.id, self.parent_id,
-            DEVICE, self.tags, self.after,
-        )  # fmt: skip
 
 
 class Devices:
@@ -173,7 +141,10 @@ class Devices:
 
     def _remember(self, key: Any, devices: Any, lines: tuple[DeviceLine, ...]) -> None:
         if key is None:
-            if hasattr(devices, "devices") or hasattr(devices, "ravel"):
+            # Computed arrays are not to be held: they fill a device's memory.
+            if not callable(getattr(devices, "devices", None)) and (
+                hasattr(devices, "devices") or hasattr(devices, "ravel")
+            ):
                 if len(self._by_identity) >= _MAX_REMEMBERED:
                     self._by_identity.clear()
                 self._by_identity[id(devices)] = (devices, lines)

@@ -60,3 +60,11 @@ def as_text(name: Any) -> str:
         return str(name)
     except Exception:
         return f"<{type(name).__name__}>"
+
+
+def shown(value: Any) -> str:
+    """For a log line; the value's own __repr__ may be broken."""
+    try:
+        return repr(value)[:200]
+    except Exception:
+        return f"<{type(value).__name__}>"

@@ -49,10 +49,6 @@ class NoopSpan:
 
     async_end = device_end
 
-    @property
-    def waitlist(self) -> list[Any]:
-        return []
-
 
 NOOP_SPAN: Final = NoopSpan()
 

@@ -17,6 +17,7 @@ from perf._model.spans import GROUP, NO_PARENT, OPEN, SPAN, RawRecord, TimelineI
 from perf._record.clock import NS_PER_S
 
 if TYPE_CHECKING:
+    from perf._record.launches import DeviceWork
     from perf._record.noop import NoopSpan
     from perf._record.tracer import Tracer
 
@@ -184,11 +185,6 @@ class Span:
     async_end = device_end
 
     @property
-    def waitlist(self) -> list[Any]:
-        """What `device_end` was given so far."""
-        return []
-
-    @property
     def begin(self) -> float:
         """Seconds on the tracer's clock."""
         return self.begin_ns / NS_PER_S
@@ -277,11 +273,7 @@ class Span:
         self._tracer._log.say("never-opened", "a span was closed that was never opened")
 
     def _mark_error(self, exc_type: Any, exc: Any) -> None:
-        try:
-            text = f"{exc_type.__name__}: {exc}"
-        except Exception:  # the exception's own __str__ is broken
-            text = exc_type.__name__
-        self.tag("error", text)
+        self.tag("error", error_text(exc))
 
 
 class DeviceSpan(Span):
@@ -291,11 +283,11 @@ class DeviceSpan(Span):
     with recorded predecessors.
     """
 
-    __slots__ = ("_after", "_devices", "_kind", "_waits")
+    __slots__ = ("_after", "_kind", "devices", "work")
     _after: tuple[int, ...] | None
-    _devices: Any
     _kind: int
-    _waits: list[Any] | None
+    devices: Any
+    work: DeviceWork | None
 
     def __exit__(self, exc_type: Any, exc: Any, traceback: Any) -> None:
         try:
@@ -319,8 +311,8 @@ class DeviceSpan(Span):
         )  # fmt: skip
         if len(log.records) >= RELIEF_AT:
             self._tracer._collector.relieve(log)
-        if self._devices is not None:
-            self._tracer._launch(self)
+        if self.devices is not None:
+            self._tracer._launches.close(self)
 
     def device_end(self, waitlist: Any) -> None:
         """Makes the span on the devices last until these arrays are ready.
@@ -329,19 +321,10 @@ class DeviceSpan(Span):
             waitlist: an array or any pytree of arrays; several calls add up. Each
                 array is let go as soon as it was waited for.
         """
-        if self._devices is None or self.ended:
-            return
-        if self._waits is None:
-            self._waits = [waitlist]
-        else:
-            self._waits.append(waitlist)
+        if self.devices is not None and not self.ended:
+            self._tracer._launches.wait_for(self, waitlist)
 
     async_end = device_end
-
-    @property
-    def waitlist(self) -> list[Any]:
-        """What `device_end` was given so far."""
-        return self._waits or []
 
     @property
     def kind(self) -> int:
@@ -356,7 +339,16 @@ class DeviceSpan(Span):
     def _another(self) -> Span | NoopSpan:
         if self._kind == GROUP:
             return self._tracer._group(self.name)
-        return self._tracer.span(self.name, self._devices, self.tags, self._after)
+        return self._tracer.span(self.name, self.devices, self.tags, self._after)
+
+
+def error_text(error: BaseException) -> str:
+    """What the tag `error` says of an exception."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception:  # its own __str__ is broken
+        return name
 
 
 def _outwards(span: Span) -> Iterator[Span]:

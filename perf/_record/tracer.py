@@ -23,10 +23,18 @@ from perf._model.stats import TracerStats
 from perf._record import clock as clocks
 from perf._record.collector import Collector
 from perf._record.cost import span_cost_s
-from perf._record.devices import Devices, DeviceWork
-from perf._record.names import as_text
+from perf._record.devices import Devices
+from perf._record.launches import Launches
+from perf._record.names import as_text, shown
 from perf._record.noop import NOOP_SPAN, NoopSpan
-from perf._record.span import RELIEF_AT, ROOT, DeviceSpan, Span, ThreadLog, new_id
+from perf._record.span import (
+    RELIEF_AT,
+    ROOT,
+    DeviceSpan,
+    Span,
+    ThreadLog,
+    new_id,
+)
 from perf._record.store import KEEP_SPANS, KEEP_STEPS, Index, Store
 from perf._record.waiting import Waiting
 
@@ -67,7 +75,6 @@ class Tracer:
         self._log = OnceLog()
         self._waiting = waiting
         self._now = now
-        self._concurrent = concurrent
         self._on = True
         self._local = threading.local()
         self._task_span: ContextVar[Span | None] = ContextVar("perf_span", default=None)
@@ -76,17 +83,17 @@ class Tracer:
         self._born_ns = now()
         self._devices = Devices(first_device_only)
         self._devices.add(devices)
+        self._launches = Launches(
+            self, self._devices, waiting, now, concurrent, self._log
+        )
         self._collector = Collector(
             host_prefix,
             now,
             self._devices,
-            waiting,
-            self,
+            self._launches.pending,
             Store(self._born_ns, keep_steps, keep_spans, index),
             self._log,
         )
-        self._unwaited = 0
-        self._failed = 0
         self._main_log = self._new_log(is_main=True)
         _tracers.add(self)
 
@@ -140,9 +147,9 @@ class Tracer:
         span.id = NO_PARENT
         span.tags = tags if tags is None else self._copied(tags)
         span._kind = kind
-        span._devices = devices
+        span.devices = devices
         span._after = after if after is None else self._ids(after)
-        span._waits = None
+        span.work = None
         return span
 
     def instant(self, name: str, tags: Mapping[str, Any] | None = None) -> None:
@@ -167,7 +174,7 @@ class Tracer:
         try:
             value = value if type(value) is int else float(value)
         except Exception:
-            self._log.say("counter-value", f"counter {_shown(name)}: no number")
+            self._log.say("counter-value", f"counter {shown(name)}: no number")
             return
         self._append(
             (name, self._now(), value, new_id(), NO_PARENT, COUNTER, unit or None, None)
@@ -202,7 +209,7 @@ class Tracer:
         try:
             begin_ns, end_ns = self._on_our_clock(clock, begin_s, end_s)
         except (TypeError, ValueError, OverflowError) as error:
-            self._log.say("record", f"record({_shown(name)}) refused: {error}")
+            self._log.say("record", f"record({shown(name)}) refused: {error}")
             return NO_PARENT
         span_id = new_id()
         parent_id = NO_PARENT if track is not None else self.current_span().id
@@ -295,9 +302,9 @@ class Tracer:
             dropped=collector.dropped_in_all(),
             retained=retained,
             open=sum(len(records) for _, records in collector.open_records()),
-            pending=len(self._waiting.pending(self)),
-            unwaited=self._unwaited,
-            failed=self._failed,
+            pending=len(self._launches.pending()),
+            unwaited=self._launches.unwaited,
+            failed=self._launches.failed,
             names=names,
             steps=steps,
             written_slices=sum(file.written_slices for file in files),
@@ -314,59 +321,6 @@ class Tracer:
     def all_devices(self) -> list[str]:
         """Ids of the devices seen so far."""
         return list(self._devices.lines)
-
-    # -- device work ---------------------------------------------------------------
-
-    def _launch(self, span: DeviceSpan) -> None:
-        """A span with devices was closed on the host: its work goes on."""
-        try:
-            lines = self._devices.resolve(span._devices)
-        except Exception as error:
-            self._log.say("devices", f"span {_shown(span.name)}: {error}")
-            return
-        if not lines:
-            return
-        concurrent = self._concurrent == "all" or self._is_concurrent(span.name)
-        work = DeviceWork(
-            self, span, self._group_of(span), lines, concurrent, self._work_done
-        )
-        if work.waits is None:
-            self._finish_work(work, span.end_ns, None)
-        elif not self._waiting.submit(None if concurrent else lines, work):
-            work.waits = None
-            self._unwaited += 1
-            self._finish_work(work, span.end_ns, "not waited for: too much is pending")
-
-    def _is_concurrent(self, name: Any) -> bool:
-        return isinstance(name, str) and name in self._concurrent
-
-    def _group_of(self, span: Span) -> int:
-        # Groups opened on the thread that made the tracer show on every timeline.
-        log = span._log
-        around = span.parent if log is self._main_log else self._main_log.current
-        return around.nearest(GROUP).id
-
-    def _work_done(self, work: DeviceWork, error: BaseException | None) -> None:
-        """Called on a waiting thread."""
-        end_ns = self._now()
-        reason = None
-        if error is not None:
-            reason = f"{type(error).__name__}: {error}"
-            self._failed += 1
-        self._finish_work(work, end_ns, reason)
-
-    def _finish_work(self, work: DeviceWork, end_ns: int, error: str | None) -> None:
-        tags = work.tags
-        if error is not None:
-            tags = {**(tags or {}), "error": error}
-        with self._devices.lock:
-            # First: work that is seen as ended is no longer shown as open.
-            work.ended = True
-            for line in work.lines:
-                line.finish(work, end_ns, tags)
-            long = len(line.records) >= RELIEF_AT
-        if long:
-            self._collector.relieve_devices()
 
     # -- threads -------------------------------------------------------------------
 
@@ -411,7 +365,7 @@ class Tracer:
 
     def _refuse_tags(self, tags: Any) -> None:
         self._log.say(
-            "tags", f"tags={_shown(tags)}: expected a mapping of names to values"
+            "tags", f"tags={shown(tags)}: expected a mapping of names to values"
         )
 
     def _ids(self, after: Any) -> tuple[int, ...] | None:
@@ -423,7 +377,7 @@ class Tracer:
             return tuple(span_id for span_id in ids if span_id > 0) or None
         except Exception:
             self._log.say(
-                "after", f"after={_shown(after)}: expected spans or ids of spans"
+                "after", f"after={shown(after)}: expected spans or ids of spans"
             )
             return None
 
@@ -440,14 +394,6 @@ class _Life:
     """Something that dies with its thread."""
 
     __slots__ = ("__weakref__",)
-
-
-def _shown(value: Any) -> str:
-    """For a log line; the value's own __repr__ may be broken."""
-    try:
-        return repr(value)[:200]
-    except Exception:
-        return f"<{type(value).__name__}>"
 
 
 def _forget_all() -> None:

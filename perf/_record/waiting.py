@@ -25,14 +25,17 @@ _SLOW_EXIT_S: Final = 10.0
 
 
 class Work(Protocol):
-    """Device work to wait for; `devices.DeviceWork` is the one there is."""
+    """Something to wait for; of a tracer's spans it is `launches._Wait`."""
 
     tracer: Any
     """Whose work it is."""
     waits: Any
     """A pytree of arrays; None once they were taken."""
-    ended: bool
-    """Whether its end was recorded."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can come of it."""
+        ...
 
     def finish(self, error: BaseException | None) -> None:
         """Called once, when all arrays were waited for. Must not raise."""
@@ -49,7 +52,7 @@ class Waiting(Protocol):
         """
         ...
 
-    def pending(self, tracer: Any) -> list[Work]:
+    def pending(self, tracer: Any) -> list[Any]:
         """The tracer's unfinished work, in the order of launch on each device set."""
         ...
 
@@ -125,16 +128,19 @@ class WaitingService:
 
     def submit(self, key: Hashable | None, work: Work) -> bool:
         """See `Waiting`."""
-        if key is None:
-            worker = self._least_busy()
-        else:
-            worker = self._worker_of.get(key) or self._assign(key)
+        try:
+            if key is None:
+                worker = self._least_busy()
+            else:
+                worker = self._worker_of.get(key) or self._assign(key)
+        except RuntimeError:  # no thread could be started: too many, or at the exit
+            return False
         if len(worker.works) >= MAX_PENDING:
             return False
         worker.put(work)
         return True
 
-    def pending(self, tracer: Any) -> list[Work]:
+    def pending(self, tracer: Any) -> list[Any]:
         """See `Waiting`."""
         return [
             work
@@ -155,10 +161,12 @@ class WaitingService:
 
     def wait_for(self, work: Work) -> BaseException | None:
         """Blocks until the work's arrays are ready; returns why it failed, if so."""
+        # Of any kind: native code that panics raises what is no Exception, and with
+        # the thread all waiting would end.
         error: BaseException | None = None
         try:
             leaves = list(self._leaves(work.waits))
-        except Exception as failure:
+        except BaseException as failure:
             leaves, error = [], failure
         work.waits = None
         leaves.reverse()
@@ -166,7 +174,7 @@ class WaitingService:
             try:
                 # Popped in the call: no name keeps the array alive afterwards.
                 self._block(leaves.pop())
-            except Exception as failure:
+            except BaseException as failure:
                 error = error or failure
         return error
 

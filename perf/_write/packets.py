@@ -139,7 +139,7 @@ class PacketSequence:
             try:
                 sample = double(_COUNTER_DOUBLE, float(value))
             except OverflowError:
-                sample = double(_COUNTER_DOUBLE, math.copysign(math.inf, value))
+                sample = double(_COUNTER_DOUBLE, math.inf if value > 0 else -math.inf)
         return self._event(number(_EVENT_TYPE, _COUNTER) + sample)
 
     def flow_point(self, flow: int, *, is_start: bool, track_uuid: int = 0) -> bytes:

@@ -107,6 +107,8 @@ class Row:
             tangled: whether they need not nest.
         """
         self.last_batch = self._pen.batch
+        if not records and not opened:
+            return
         if self._lanes is None and not tangled:
             if self._nests:
                 self._draw_nested(records, opened)

@@ -153,3 +153,7 @@ class TraceFile:
         if file is not None:
             with contextlib.suppress(OSError):
                 file.close()
+
+    def __del__(self) -> None:
+        # A tracer may be dropped without being closed; Python would warn of the file.
+        self.close()

@@ -73,6 +73,8 @@ class TraceStream:
         """By timeline; its home comes first."""
         self._copies: dict[tuple[str, ...], Row] = {}
         """By track: several timelines may meet there."""
+        self._for_copies: dict[Row, tuple[list[RawRecord], list[RawRecord]]] = {}
+        """What this batch has for each."""
         self._next_clocks_ns: int | None = None
         self._batch: Batch | None = None
         self._parents: dict[int, int] | None = None
@@ -103,6 +105,9 @@ class TraceStream:
                 ended = [record for record in ended if record[5] != COUNTER]
             if ended or opened:
                 self._draw(info, ended, opened, info.id in batch.tangled)
+        for row, (ended, opened) in self._for_copies.items():
+            row.draw(ended, opened, tangled=False)
+        self._for_copies.clear()
         self._put_counters(samples)
         data = b"".join(pen.out)
         pen.out.clear()
@@ -148,11 +153,11 @@ class TraceStream:
             if place.of is None:
                 place.row.draw(ended, opened, tangled=tangled)
                 continue
+            # Drawn when all timelines have been seen: several may meet in a copy.
+            some, some_open = self._for_copies.setdefault(place.row, ([], []))
             kind, name = place.of
-            some = [r for r in ended if r[0] == name and r[5] == kind]
-            some_open = [r for r in opened if r[0] == name and r[5] == kind]
-            if some or some_open:
-                place.row.draw(some, some_open, tangled=tangled)
+            some += [r for r in ended if r[0] == name and r[5] == kind]
+            some_open += [r for r in opened if r[0] == name and r[5] == kind]
 
     def _new_rows(self, info: TimelineInfo, records: list[RawRecord]) -> list[_Place]:
         if info.native_thread_id:

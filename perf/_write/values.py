@@ -15,6 +15,8 @@ from perf._write.wire import blob, double, key, number, readable, varint
 
 MAX_TEXT: Final = 4_096
 """Characters of a value; a longer one is cut and says how long it was."""
+_MAX_BYTES: Final = 512
+"""Likewise, of a value that is bytes: shown, each may take four characters."""
 MAX_KEY: Final = 256
 """Characters of a key."""
 MAX_DEPTH: Final = 6
@@ -237,5 +239,5 @@ def _key_text(tag: Any) -> str:
 
 
 def _bytes_text(value: bytes | bytearray) -> str:
-    shown = repr(bytes(value[:MAX_TEXT]))
-    return shown if len(value) <= MAX_TEXT else f"{shown}… ({len(value)} bytes)"
+    first = repr(bytes(value[:_MAX_BYTES]))
+    return first if len(value) <= _MAX_BYTES else f"{first}… ({len(value)} bytes)"

@@ -118,23 +118,25 @@ def test_a_tag_whose_key_cannot_be_hashed(rec: Recording) -> None:
     assert {"a": 1} == rec.read()[0].tags
 
 
-def test_a_span_without_devices_takes_no_waits(rec: Recording) -> None:
+def test_a_span_without_devices_waits_for_nothing(rec: Recording) -> None:
     """Arrays given to it are not kept."""
     with rec.tracer.span("plain") as plain, rec.tracer._group("group") as group:
         for span in (plain, group):
-            span.device_end([object()])
-            assert [] == span.waitlist
+            span.device_end(rec.wait.arrays("never"))
+    assert [] == rec.wait.pending(rec.tracer)
 
 
-def test_a_device_span_collects_its_waits(rec: Recording) -> None:
-    """Several calls add up; what comes after the end is not kept."""
+def test_a_device_span_waits_for_all_it_was_given(rec: Recording) -> None:
+    """Several calls add up; what comes after the end does not count."""
     first, second, late = (rec.wait.arrays(name) for name in ("1", "2", "late"))
     with rec.tracer.span("x", ["a0"]) as span:
-        assert [] == span.waitlist
         span.device_end(first)
         span.async_end(second)
     span.device_end(late)
-    assert [first, second] == span.waitlist
+    rec.wait.finish(first)
+    assert 1 == len(rec.wait.pending(rec.tracer))
+    rec.wait.finish(second)
+    assert [] == rec.wait.pending(rec.tracer)
 
 
 # Exceptions

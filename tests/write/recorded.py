@@ -7,6 +7,7 @@ servers do, on a clock that often stands still, and hands them over in batches.
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -71,7 +72,8 @@ class Recorder:
         seen: all slices and instants, in the order of opening.
         arrows: from predecessors to successors.
         parents: of each span, by name.
-        counters: (name, time, value).
+        moments: the names of the instants.
+        counters: name, time and value of each sample.
     """
 
     def __init__(self) -> None:
@@ -97,10 +99,10 @@ class Recorder:
         self._wishes: list[tuple[int, int, str]] = []
         self._written: set[int] = set()
 
-    # -- operations ----------------------------------------------------------------------
+    # -- operations --------------------------------------------------------------------
 
     def run(self, ops: Sequence[Op]) -> Iterator[Batch]:
-        """Carries operations out; yields a batch for each that drains, and at the end."""
+        """Carries operations out; yields what is handed over now and then."""
         for kind, x, y in ops:
             match kind:
                 case 0 | 1:
@@ -284,7 +286,7 @@ class Recorder:
         )
         self.counters.append((name, self.now_ns, float(value)))
 
-    # -- handing over --------------------------------------------------------------------
+    # -- handing over ------------------------------------------------------------------
 
     def _wish(self, span: _Open) -> None:
         for source in span.after or ():
@@ -328,7 +330,13 @@ class Recorder:
                 self._handed.add((info.id, span.id))
                 if info is QUEUE:
                     self.seen.append(
-                        Seen(QUEUE.id, span.name, span.begin_ns, OPEN, dict(span.tags or {}))
+                        Seen(
+                            QUEUE.id,
+                            span.name,
+                            span.begin_ns,
+                            OPEN,
+                            dict(span.tags or {}),
+                        )
                     )
             if new:
                 opened.append((info, [self._as_open(info, span) for span in new]))
@@ -356,9 +364,16 @@ class Recorder:
         return [seen for seen in self.seen if seen.name not in open_works]
 
 
-def operations(max_size: int = 60) -> st.SearchStrategy[list[Op]]:
-    """What a `Recorder` is to do."""
-    return st.lists(
+def operations() -> st.SearchStrategy[list[Op]]:
+    """What a `Recorder` is to do: a few things, or a hundred in a drawn disorder."""
+    few = st.lists(
         st.tuples(st.integers(0, 16), st.integers(0, 200), st.integers(0, 60)),
-        max_size=max_size,
+        max_size=30,
     )
+    return few | st.builds(_many, st.integers(0, 1 << 32), st.sampled_from([0, 2]))
+
+
+def _many(seed: int, first_kind: int) -> list[Op]:
+    # From 2 on, the clock stands still.
+    draw = random.Random(seed).randrange
+    return [(draw(first_kind, 17), draw(200), draw(60)) for _ in range(100)]

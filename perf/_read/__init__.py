@@ -1,0 +1,1 @@
+"""Looks at spans. Imports the model only."""

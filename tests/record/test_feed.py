@@ -1,0 +1,148 @@
+"""The queue of one sink: bounded, and each open span shown once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perf._model.spans import (
+    NO_PARENT,
+    OPEN,
+    SPAN,
+    Batch,
+    ClockSnapshot,
+    RawRecord,
+    TimelineInfo,
+    TimelineKind,
+)
+from perf._record import feed as feed_module
+from perf._record.feed import Feed
+from tests.record.recording import QuietSink
+
+A = TimelineInfo("a", TimelineKind.HOST, "a")
+B = TimelineInfo("b", TimelineKind.HOST, "b")
+BOUND = 6
+
+
+def span(span_id: int, end_ns: int = 5) -> RawRecord:
+    """The record of a span; only its id matters here."""
+    return ("x", 1, end_ns, span_id, NO_PARENT, SPAN, None, None)
+
+
+@pytest.fixture
+def feed(monkeypatch: pytest.MonkeyPatch) -> Feed:
+    """A feed that takes six records."""
+    monkeypatch.setattr(feed_module, "MAX_WAITING", BOUND)
+    return Feed(QuietSink(), lambda feed: pytest.fail("nobody asked"))
+
+
+def woken(feed: Feed) -> int:
+    """How often its sink was woken."""
+    assert isinstance(feed.sink, QuietSink)
+    return feed.sink.woken
+
+
+def ids(taken: list[tuple[TimelineInfo, list[RawRecord]]]) -> list[tuple[str, int]]:
+    """Timeline and id of each record."""
+    return [(info.id, record[3]) for info, records in taken for record in records]
+
+
+def test_what_is_put_is_taken_once(feed: Feed) -> None:
+    """In the order of putting, with the timelines."""
+    feed.put(A, [span(1), span(2)])
+    feed.put(B, [span(3)])
+    assert [("a", 1), ("a", 2), ("b", 3)] == ids(feed.take())
+    assert [] == feed.take()
+    assert 0 == feed.waiting_count
+
+
+def test_what_does_not_fit_is_counted_to_the_last_one(feed: Feed) -> None:
+    """The first to come stay; a list that fits in part is cut."""
+    feed.put(A, [span(n) for n in range(1, 5)])
+    feed.put(A, [span(n) for n in range(5, 9)])
+    feed.put(B, [span(9), span(10)])
+    assert 4 == feed.dropped
+    assert [("a", n) for n in range(1, 7)] == ids(feed.take())
+    feed.put(A, [span(n) for n in range(11, 11 + BOUND)])
+    assert 4 == feed.dropped
+    assert BOUND == feed.waiting_count
+
+
+def test_a_full_feed_keeps_no_empty_lists(feed: Feed) -> None:
+    """Dropping for weeks takes no memory."""
+    feed.put(A, [span(n) for n in range(BOUND)])
+    for _ in range(3):
+        feed.put(A, [span(99)])
+    assert 1 == len(feed.waiting)
+    assert 3 == feed.dropped
+
+
+def test_the_sink_is_woken_when_more_than_half_waits(feed: Feed) -> None:
+    """So that there is time to take it before the feed is full."""
+    feed.put(A, [span(n) for n in range(3)])
+    assert 0 == woken(feed)
+    feed.put(A, [span(4)])
+    assert 1 == woken(feed)
+
+
+def test_an_open_span_is_shown_once(feed: Feed) -> None:
+    """Its sink knows of it from then on."""
+    opened = [(A, [span(1, OPEN), span(2, OPEN)])]
+    assert [("a", 1), ("a", 2)] == ids(feed.newly_open(opened, set()))
+    opened = [(A, [span(1, OPEN), span(3, OPEN)]), (B, [span(1, OPEN)])]
+    assert [("a", 3), ("b", 1)] == ids(feed.newly_open(opened, set()))
+    assert [] == feed.newly_open(opened, set())
+
+
+def test_a_span_that_ended_meanwhile_is_not_shown(feed: Feed) -> None:
+    """It was open when the open ones were listed, and is in the records now."""
+    assert [] == feed.newly_open([(A, [span(1, OPEN)])], {("a", 1)})
+
+
+def test_a_span_that_ended_is_no_longer_remembered(feed: Feed) -> None:
+    """What a feed remembers is bounded by what is open."""
+    feed.newly_open([(A, [span(1, OPEN), span(2, OPEN)])], set())
+    feed.newly_open([], {("a", 1)})
+    assert {("a", 2)} == feed._handed_over
+
+
+def test_after_a_fork_a_feed_is_empty(feed: Feed) -> None:
+    """What waited is the parent's, and so are the spans it was shown."""
+    feed.put(A, [span(1)])
+    feed.newly_open([(A, [span(2, OPEN)])], set())
+    feed.forget()
+    assert ([], 0) == (feed.take(), feed.waiting_count)
+    assert [("a", 2)] == ids(feed.newly_open([(A, [span(2, OPEN)])], set()))
+
+
+def test_draining_asks_the_tracer() -> None:
+    """A sink calls `drain`; what it gets is made under the tracer's lock."""
+    batch = Batch([], [], frozenset(), ClockSnapshot(1, 2, 3))
+    asked: list[Any] = []
+
+    def collect(feed: Feed) -> Batch:
+        asked.append(feed)
+        return batch
+
+    feed = Feed(QuietSink(), collect)
+    assert batch is feed.drain()
+    assert [feed] == asked
+
+
+@given(st.lists(st.integers(0, 5), max_size=20), st.integers(0, 5))
+def test_what_is_put_is_taken_or_counted(sizes: list[int], every: int) -> None:
+    """However lists and takings alternate, no record is in neither or in both."""
+    feed = Feed(QuietSink(), lambda feed: pytest.fail("nobody asked"))
+    taken, put = 0, 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed_module, "MAX_WAITING", BOUND)
+        for turn, size in enumerate(sizes):
+            feed.put(A, [span(n) for n in range(size)])
+            put += size
+            assert feed.waiting_count <= BOUND
+            if every and turn % every == 0:
+                taken += len(ids(feed.take()))
+    assert put == taken + len(ids(feed.take())) + feed.dropped

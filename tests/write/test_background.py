@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from perf._write.background import Worker
+
+ROOT = Path(__file__).parents[2]
+
+
+class Counting:
+    """A writer that counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.called = threading.Event()
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+
+    def write_now(self) -> None:
+        self.called.set()
+        self.may_go_on.wait()
+        self.count += 1
+
+    def after_fork(self) -> None:
+        raise AssertionError
+
+
+def test_a_round_is_made_when_asked_for() -> None:
+    """And all writers are served in it."""
+    worker, writers = Worker(), [Counting(), Counting()]
+    for writer in writers:
+        worker.add(writer)
+    before = [writer.count for writer in writers]
+    assert worker.round(None)
+    assert all(w.count > count for w, count in zip(writers, before, strict=True))
+    worker.stop()
+
+
+def test_a_round_that_began_before_does_not_count() -> None:
+    """What was recorded meanwhile would not be in it."""
+    worker, writer = Worker(), Counting()
+    writer.may_go_on.clear()
+    worker.add(writer)
+    worker.wake()
+    writer.called.wait()
+    threading.Thread(target=writer.may_go_on.set).start()
+    assert worker.round(None)
+    assert 2 <= writer.count
+    worker.stop()
+
+
+def test_waiting_ends_at_the_deadline() -> None:
+    """A write that hangs does not hang whoever flushes."""
+    worker, writer = Worker(), Counting()
+    writer.may_go_on.clear()
+    worker.add(writer)
+    assert not worker.round(0.01)
+    writer.may_go_on.set()
+    worker.stop()
+
+
+def test_waking_does_not_wait() -> None:
+    """Not for a write in progress either."""
+    worker, writer = Worker(), Counting()
+    writer.may_go_on.clear()
+    worker.add(writer)
+    worker.wake()
+    writer.called.wait()
+    worker.wake()
+    assert 0 == writer.count
+    writer.may_go_on.set()
+    worker.stop()
+
+
+def test_the_timer_needs_no_waking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans reach the file while nobody closes a step."""
+    monkeypatch.setattr("perf._write.background.PERIOD_S", 0.01)
+    worker, writer = Worker(), Counting()
+    worker.add(writer)
+    assert writer.called.wait()
+    worker.stop()
+
+
+def test_a_writer_that_was_removed_is_asked_no_more() -> None:
+    """The others are."""
+    worker, gone, kept = Worker(), Counting(), Counting()
+    worker.add(gone)
+    worker.add(kept)
+    worker.remove(gone)
+    worker.round(None)
+    count = gone.count
+    worker.round(None)
+    assert count == gone.count
+    assert kept.count >= 2
+    worker.stop()
+
+
+def test_stopping_writes_what_is_left() -> None:
+    """In the calling thread, after the worker's own has ended; later rounds too."""
+    worker, writer = Worker(), Counting()
+    worker.add(writer)
+    worker.round(None)
+    before = writer.count
+    worker.stop()
+    assert before < writer.count
+    before = writer.count
+    assert worker.round(None)
+    assert before < writer.count
+
+
+PROGRAM = """
+import os, sys, threading
+from perf._model.spans import Batch, ClockSnapshot
+from perf._write.layout import V1Layout
+from perf._write.writer import TraceWriter
+from tests.write.traces import MAIN, clocks, span
+
+class Source:
+    def __init__(self): self.records = []
+    def drain(self):
+        taken, self.records = self.records, []
+        return Batch([(MAIN, taken)] if taken else [], [], frozenset(), clocks(10**6))
+
+source, writer = Source(), TraceWriter(sys.argv[1], V1Layout())
+writer.attach(source)
+"""
+
+
+def names_after(folder: Path, program: str) -> list[set[str]]:
+    """The names of the slices in each file that a program left, largest first."""
+    from perf._read.load import load
+
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM + program, str(folder)],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (0, "") == (done.returncode, done.stderr)
+    traces = [load(path) for path in folder.glob("*.pb")]
+    return sorted(({s.name for s in t.slices} for t in traces), key=len, reverse=True)
+
+
+def test_what_was_recorded_last_is_written_at_the_interpreters_exit(
+    tmp_path: Path,
+) -> None:
+    """Nobody has to close anything."""
+    assert [{"span 1", "span 2"}] == names_after(
+        tmp_path,
+        "source.records = [span(1, 0, 1)]\n"
+        "writer.flush()\n"
+        "source.records = [span(2, 2, 3)]\n",
+    )
+
+
+def test_threads_that_outlive_the_main_thread_are_written(tmp_path: Path) -> None:
+    """The interpreter joins them first: the worker goes on, and writes at the end."""
+    assert [{"span 1", "span 2"}] == names_after(
+        tmp_path,
+        "def later():\n"
+        "    threading.main_thread().join()\n"
+        "    source.records.append(span(1, 0, 1))\n"
+        "    assert writer.flush()\n"
+        "    source.records.append(span(2, 2, 3))\n"
+        "threading.Thread(target=later).start()\n",
+    )
+
+
+def test_a_forked_child_writes_a_file_of_its_own(tmp_path: Path) -> None:
+    """Never to its parent's; nor does it write what the parent recorded."""
+    assert [{"span 1", "span 2"}, {"span 3"}] == names_after(
+        tmp_path,
+        "source.records = [span(1, 0, 1)]\n"
+        "writer.flush()\n"
+        "if (child := os.fork()) == 0:\n"
+        "    assert writer.stats.path is None\n"
+        "    source.records = [span(3, 0, 1)]\n"
+        "    assert writer.flush()\n"
+        "    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "source.records = [span(2, 2, 3)]\n",
+    )
+
+
+def test_a_child_forked_in_the_middle_of_a_write_is_not_stuck(tmp_path: Path) -> None:
+    """Its locks are new, whoever held the parent's."""
+    assert [{"span 3"}] == names_after(
+        tmp_path,
+        "writer._lock.acquire()\n"
+        "if (child := os.fork()) == 0:\n"
+        "    source.records = [span(3, 0, 1)]\n"
+        "    assert writer.flush()\n"
+        "    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "writer._lock.release()\n",
+    )
+
+
+def test_a_child_that_records_nothing_leaves_no_file(tmp_path: Path) -> None:
+    """Most children do."""
+    assert [{"span 1"}] == names_after(
+        tmp_path,
+        "source.records = [span(1, 0, 1)]\n"
+        "writer.flush()\n"
+        "if (child := os.fork()) == 0:\n"
+        "    assert threading.active_count() == 1\n"
+        "    sys.exit()\n"
+        "assert os.waitpid(child, 0)[1] == 0\n",
+    )
+
+
+def test_a_child_of_multiprocessing_writes_at_its_end(tmp_path: Path) -> None:
+    """It runs no exit hooks before Python 3.13, but those of threading."""
+    assert [{"span 1", "span 2"}] == names_after(
+        tmp_path,
+        "import multiprocessing\n"
+        "def work():\n"
+        "    source.records = [span(1, 0, 1), span(2, 2, 3)]\n"
+        "child = multiprocessing.get_context('fork').Process(target=work)\n"
+        "child.start()\n"
+        "child.join()\n",
+    )

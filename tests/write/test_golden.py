@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.write.golden import FOLDER, GOLDEN, as_text
+from tests.write.traces import shown
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_bytes_are_those_that_were_read(name: str) -> None:
+    """What a file holds changes only on purpose: `python -m tools.regold`."""
+    golden = (FOLDER / f"{name}.textproto").read_text(encoding="utf-8")
+    assert golden == as_text(GOLDEN[name]())
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_perfetto_accepts_it(name: str) -> None:
+    """A golden file is a good file."""
+    assert shown(GOLDEN[name]())
+
+
+def test_there_are_no_others() -> None:
+    """A file that nothing is compared with says nothing."""
+    assert sorted(GOLDEN) == sorted(path.stem for path in FOLDER.glob("*.textproto"))
