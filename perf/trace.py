@@ -117,13 +117,10 @@ class PerfTracer(_Tracer):
         step = self._collector.close_step()
         if self._export_fn is None:
             return {}
-        store = self._collector.store
 
         def spans() -> StepSpans:
-            records = [
-                (store.timelines[key], some) for key, some in step.records.items()
-            ]
-            return from_records(records, self._collector.open_records(), step.end_ns)
+            opened = self._collector.open_records()
+            return from_records(step.by_timeline(), opened, step.end_ns)
 
         return called(self._export_fn, self._query(spans), self._log)
 
@@ -150,6 +147,7 @@ class _StoredTimelines(Mapping[str, "Timeline"]):
 
     def __init__(self, tracer: PerfTracer, index: GroupIndex) -> None:
         self._index = index
+        self._main_id = tracer._main_log.info.id
         self._born_ns = tracer._born_ns
         self._opened: dict[str, list[RawRecord]] = {}
         for info, records in tracer._collector.open_records():
@@ -162,13 +160,15 @@ class _StoredTimelines(Mapping[str, "Timeline"]):
             for info in list(tracer._collector.store.timelines.values())
             if info.kind is not TimelineKind.QUEUE
         ]
-        main = tracer._main_log.info.id
-        self._ids = dict.fromkeys([main, *stored, *tracer.all_devices, *self._opened])
+        known = [self._main_id, *stored, *tracer.all_devices, *self._opened]
+        self._ids = dict.fromkeys(known)
 
     def __getitem__(self, timeline_id: str) -> Timeline:
         if timeline_id not in self._ids:
             raise KeyError(timeline_id)
-        root = self._index.tree(timeline_id, self._born_ns, self._opened)
+        root = self._index.tree(
+            timeline_id, self._main_id, self._born_ns, self._opened
+        )
         return Timeline(timeline_id, root.begin, [root])
 
     def __iter__(self) -> Iterator[str]:

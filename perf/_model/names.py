@@ -17,3 +17,10 @@ ROLLOUT: Final = frozenset({"rollout"})
 REFERENCE_INFERENCE: Final = frozenset({"refer_inference", "reference_inference"})
 TRAIN_STEP: Final = frozenset({"peft_train_step", "peft_train"})
 WEIGHT_SYNC: Final = frozenset({"weight_sync"})
+
+MEASURED: Final = frozenset(
+    {GLOBAL_STEP, ACTOR_TRAINING, CRITIC_TRAINING}.union(
+        ROLLOUT, REFERENCE_INFERENCE, TRAIN_STEP, WEIGHT_SYNC
+    )
+)
+"""What the metrics of a step are computed from."""

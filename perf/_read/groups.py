@@ -30,18 +30,16 @@ class GroupIndex:
     """The records of a store by the span around them. Its owner locks writers."""
 
     def __init__(self) -> None:
-        self._main = ""
         self._by_parent: dict[str, _Children] = {}
-        self._forgotten: Counter[tuple[int, str]] = Counter()
-        """Groups no longer kept, by parent and name: positions in queries count from
-        the run's first. Entries of a parent go when the parent itself goes."""
+        self._forgotten: dict[str, dict[int, Counter[str]]] = {}
+        """Groups no longer kept, by timeline, parent and name: positions in queries
+        count from the run's first. Entries of a parent go when the parent itself
+        goes, those of a thread when nothing of it is kept."""
 
     def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         """Takes in what the store takes in."""
         if info.kind is TimelineKind.QUEUE:
             return
-        if info.is_main:
-            self._main = info.id
         children = self._by_parent.setdefault(info.id, {})
         for record in records:
             if record[5] <= DEVICE:
@@ -52,33 +50,37 @@ class GroupIndex:
         children = self._by_parent.get(info.id)
         if children is None:
             return
-        gone = set()
+        counts = self._forgotten.setdefault(info.id, {})
+        records = [record for record in records if record[5] <= DEVICE]
         for record in records:
-            siblings = children.get(record[4])
-            if record[5] > DEVICE or siblings is None:
-                continue
-            siblings.remove(record)  # the first of its list: found at once
-            if not siblings:
-                del children[record[4]]
-            if record[5] == GROUP:
-                self._forgotten[record[4], record[0]] += 1
-                gone.add(record[3])
-        for key in [key for key in self._forgotten if key[0] in gone]:
-            del self._forgotten[key]
+            if record[5] != DEVICE:
+                _count_out(counts, record)
+        # They are the first of their lists.
+        for parent_id, count in Counter(record[4] for record in records).items():
+            del children[parent_id][:count]
+            if not children[parent_id]:
+                del children[parent_id]
         if not children:
             del self._by_parent[info.id]
+        if not counts or not (children or info.is_main):
+            del self._forgotten[info.id]
 
     def tree(
-        self, timeline_id: str, born_ns: int, opened: Mapping[str, list[RawRecord]]
+        self,
+        timeline_id: str,
+        main_id: str,
+        born_ns: int,
+        opened: Mapping[str, list[RawRecord]],
     ) -> SpanGroup:
         """The root over all that is kept of a timeline.
 
         Args:
             timeline_id: whose; one without records gives the main thread's groups.
+            main_id: the timeline whose groups show on all.
             born_ns: begin of the root.
             opened: records of the spans open now, by timeline id.
         """
-        view = _View(self, timeline_id, opened)
+        view = _View(self, timeline_id, main_id, opened)
         root = StoredGroup(
             view, ("root", born_ns, OPEN, NO_PARENT, 0, GROUP, None, None)
         )
@@ -89,28 +91,28 @@ class GroupIndex:
         """Closed records of a timeline directly under a span, in order of closing."""
         return list(self._by_parent.get(timeline_id, {}).get(parent_id, ()))
 
-    def forgotten(self, parent_id: int, name: str) -> int:
+    def forgotten(self, timeline_id: str, parent_id: int, name: str) -> int:
         """How many groups of that name under a parent are no longer kept."""
-        return self._forgotten[parent_id, name]
-
-    @property
-    def main(self) -> str:
-        """The timeline whose groups show on all."""
-        return self._main
+        return self._forgotten.get(timeline_id, {}).get(parent_id, Counter())[name]
 
 
 class _View:
     """One timeline as it is now: closed records and open ones."""
 
     def __init__(
-        self, index: GroupIndex, timeline_id: str, opened: Mapping[str, list[RawRecord]]
+        self,
+        index: GroupIndex,
+        timeline_id: str,
+        main_id: str,
+        opened: Mapping[str, list[RawRecord]],
     ) -> None:
-        self.index = index
+        self._index = index
         self._timeline_id = timeline_id
+        self._main_id = main_id
         self._shown = {NO_PARENT}
         """Groups of the main thread that were met on this timeline."""
         self._open: dict[str, _Children] = {}
-        for name in {timeline_id, index.main}:
+        for name in {timeline_id, main_id}:
             by_parent = self._open[name] = defaultdict(list)
             for record in opened.get(name, ()):
                 by_parent[record[4]].append(record)
@@ -118,10 +120,10 @@ class _View:
     def records_in(self, group: RawRecord) -> list[RawRecord]:
         """What belongs into a group on this timeline, by begin."""
         own = self._under(self._timeline_id, group[3])
-        if self._timeline_id != self.index.main:
+        if self._timeline_id != self._main_id:
             groups = [
                 record
-                for record in self._under(self.index.main, group[3])
+                for record in self._under(self._main_id, group[3])
                 if record[5] == GROUP
             ]
             # What another thread did at its top level belongs into the innermost
@@ -141,8 +143,17 @@ class _View:
         own.sort(key=lambda record: record[1])
         return own
 
+    def forgotten(self, group: RawRecord, name: str) -> int:
+        """How many groups of that name in a group are no longer kept."""
+        return sum(
+            self._index.forgotten(timeline_id, record[3], name)
+            for timeline_id in {self._timeline_id, self._main_id}
+            for record in [group, *self._under(timeline_id, group[3])]
+            if record is group or record[5] == SPAN
+        )
+
     def _under(self, timeline_id: str, parent_id: int) -> list[RawRecord]:
-        found = self.index.children(timeline_id, parent_id)
+        found = self._index.children(timeline_id, parent_id)
         found += self._open.get(timeline_id, {}).get(parent_id, ())
         # v1's tree has no spans inside spans: they stand beside each other.
         for record in found.copy():
@@ -186,7 +197,7 @@ class StoredGroup(SpanGroup):
 
     def find_nth_inner_group(self, name: str, index: int) -> SpanGroup | None:
         """The group of that name at a position, counted from the run's first."""
-        position = index - self._view.index.forgotten(self._record[3], name)
+        position = index - self._view.forgotten(self._record, name)
         found = self._of_name(name)
         return self._group(found[position]) if 0 <= position < len(found) else None
 
@@ -215,6 +226,15 @@ class StoredGroup(SpanGroup):
         if group is None:
             group = self._groups[record[3]] = StoredGroup(self._view, record, self)
         return group
+
+
+def _count_out(counts: dict[int, Counter[str]], record: RawRecord) -> None:
+    inside = counts.pop(record[3], None)
+    if record[5] == GROUP:
+        counts.setdefault(record[4], Counter())[record[0]] += 1
+    elif inside:
+        # Groups in a span stand in the group around it.
+        counts.setdefault(record[4], Counter()).update(inside)
 
 
 def _is_around(group: RawRecord, record: RawRecord) -> bool:

@@ -137,29 +137,28 @@ class _Reader:
         if sequence is None or packet.sequence_flags & _STATE_CLEARED:
             sequence = _Sequence()
             self._sequences[packet.trusted_packet_sequence_id] = sequence
-        if packet.HasField("trace_packet_defaults"):
-            sequence.track = (
-                packet.trace_packet_defaults.track_event_defaults.track_uuid
-            )
-        if packet.HasField("interned_data"):
-            _learn(sequence, packet.interned_data)
-        if packet.HasField("clock_snapshot"):
-            self._take_clocks(sequence, packet.clock_snapshot)
-        elif packet.HasField("track_descriptor"):
-            self._take_track(packet.track_descriptor)
-        elif packet.HasField("track_event"):
-            delta = packet.timestamp
-            sequence.now_ns += delta - (1 << 64) if delta >> 63 else delta
-            event = packet.track_event
-            name = event.name or sequence.names.get(event.name_iid, "")
-            tags = {
-                note.name or sequence.keys.get(note.name_iid, ""): _value(
-                    note, sequence
-                )
-                for note in event.debug_annotations
-            }
-            track = event.track_uuid or sequence.track
-            self._events.append((sequence.now_ns, track, event, name, tags))
+        match packet.WhichOneof("data"):
+            case "track_event":
+                self._take_event(sequence, packet.timestamp, packet.track_event)
+            case "track_descriptor":
+                self._take_track(packet.track_descriptor)
+            case "clock_snapshot":
+                self._take_clocks(sequence, packet.clock_snapshot)
+            case _:
+                defaults = packet.trace_packet_defaults
+                if packet.HasField("trace_packet_defaults"):
+                    sequence.track = defaults.track_event_defaults.track_uuid
+                _learn(sequence, packet.interned_data)
+
+    def _take_event(self, sequence: _Sequence, delta: int, event: Any) -> None:
+        sequence.now_ns += delta - (1 << 64) if delta >> 63 else delta
+        name = event.name or sequence.names.get(event.name_iid, "")
+        tags = {
+            note.name or sequence.keys.get(note.name_iid, ""): _value(note, sequence)
+            for note in event.debug_annotations
+        }
+        track = event.track_uuid or sequence.track
+        self._events.append((sequence.now_ns, track, event, name, tags))
 
     def _take_clocks(self, sequence: _Sequence, snapshot: Any) -> None:
         times = {clock.clock_id: clock.timestamp for clock in snapshot.clocks}

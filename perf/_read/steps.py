@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from perf._model.names import GLOBAL_STEP
+from perf._model.ids import QUEUE_SUFFIX
+from perf._model.names import GLOBAL_STEP, MEASURED
 from perf._model.spans import DEVICE, OPEN, RawRecord, TimelineInfo, TimelineKind
 from perf._model.tree import Span, SpanGroup
 
 _INF = float("inf")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """When something ran, in seconds; `end` is inf while it runs."""
 
     name: str
@@ -36,6 +36,8 @@ class StepSpans:
         main: spans and groups of the trainer's thread, by begin.
         hosts: spans and groups of the other threads.
         devices: what ran on each device, by timeline id.
+
+    Names that no metric asks for may be left out.
     """
 
     begin: float
@@ -61,17 +63,25 @@ def from_records(
     main: list[Interval] = []
     hosts: list[Interval] = []
     devices: dict[str, list[Interval]] = {}
+    first_ns = end_ns
     for info, some in [*records, *opened]:
         if info.kind is TimelineKind.DEVICE:
             into = devices.setdefault(info.id, [])
         elif info.kind is TimelineKind.QUEUE:
-            # The waits themselves are no work; what is in flight is, since its launch.
-            some = [record for record in some if record[5] == DEVICE]
-            into = devices.setdefault(info.id.removesuffix("_queue"), [])
+            # Of the queue only work in flight counts, since its launch: the waits
+            # have a name of their own.
+            into = devices.setdefault(info.id.removesuffix(QUEUE_SUFFIX), [])
+        elif info.is_main:
+            into = main
+            first_ns = min([first_ns, *(r[1] for r in some if r[5] <= DEVICE)])
         else:
-            into = main if info.is_main else hosts
-        into += [_interval(record) for record in some if record[5] <= DEVICE]
-    return assembled(main, hosts, devices, end_ns / 1e9)
+            into = hosts
+        into += [
+            Interval(name, begin / 1e9, _INF if end == OPEN else end / 1e9, span_id)
+            for name, begin, end, span_id, _, kind, _, _ in some
+            if name in MEASURED and kind <= DEVICE
+        ]
+    return assembled(main, hosts, devices, first_ns / 1e9, end_ns / 1e9)
 
 
 def from_trees(
@@ -96,7 +106,8 @@ def from_trees(
         i.end for some in (of_main, *on_devices.values()) for i in some if i.end < _INF
     ]
     of_hosts = [i for root in hosts for i in inside(root)]
-    return assembled(of_main, of_hosts, on_devices, max(ends, default=0.0))
+    first = min((i.begin for i in of_main), default=0.0)
+    return assembled(of_main, of_hosts, on_devices, first, max(ends, default=0.0))
 
 
 def _walk(node: Span | SpanGroup) -> Iterator[Interval]:
@@ -106,16 +117,11 @@ def _walk(node: Span | SpanGroup) -> Iterator[Interval]:
             yield from _walk(child)
 
 
-def _interval(record: RawRecord) -> Interval:
-    begin_ns, end_ns = record[1], record[2]
-    end = _INF if end_ns == OPEN else end_ns / 1e9
-    return Interval(record[0], begin_ns / 1e9, end, record[3])
-
-
 def assembled(
     main: list[Interval],
     hosts: list[Interval],
     devices: dict[str, list[Interval]],
+    first: float,
     end: float,
 ) -> StepSpans:
     """From what ran where; finds the step's window.
@@ -124,12 +130,12 @@ def assembled(
         main: on the trainer's thread.
         hosts: on the other threads.
         devices: by device.
+        first: begin of the trainer's first span, seconds.
         end: of the window, seconds.
     """
     for some in (main, hosts, *devices.values()):
         some.sort(key=_begin)
     step = next((i for i in reversed(main) if i.name == GLOBAL_STEP), None)
-    first = min((i.begin for i in main), default=end)
     begin = first if step is None else step.begin
     return StepSpans(begin, end, step, main, hosts, devices)
 

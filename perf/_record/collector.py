@@ -165,14 +165,15 @@ class Collector:
 
     def open_records(self) -> Records:
         """Spans open on threads, and device work in flight on the queue timelines."""
+        checked = self.names.checked
         opened = [
-            (log.info, [span.as_open_record() for span in spans])
+            (log.info, checked([span.as_open_record() for span in spans]))
             for log in list(self._logs)
             if (spans := log.open_spans())
         ]
         for work in self._pending():
-            record = work.as_open_record()
-            opened += [(line.queue_info, [record]) for line in work.lines]
+            records = checked([work.as_open_record()])
+            opened += [(line.queue_info, records) for line in work.lines]
         return opened
 
     def dropped_in_all(self) -> int:
@@ -245,14 +246,10 @@ class Collector:
             feed.put(info, records)
 
     def _drain(self, feed: Feed) -> Batch:
-        begin_ns = time.thread_time_ns()
         with self._lock:
             # Before the records are taken: a span that closes meanwhile is in both
             # and left out of the open ones; the other order would lose it.
-            opened = [
-                (info, self.names.checked(records))
-                for info, records in self.open_records()
-            ]
+            opened = self.open_records()
             self._collect()
             taken = feed.take()
             tangled = frozenset(log.info.id for log in self._all_logs() if log.tangled)
@@ -263,6 +260,4 @@ class Collector:
             for record in records
             if record[5] == DEVICE
         }
-        batch = Batch(taken, feed.newly_open(opened, ended), tangled, clock.snapshot())
-        self.own_ns += time.thread_time_ns() - begin_ns
-        return batch
+        return Batch(taken, feed.newly_open(opened, ended), tangled, clock.snapshot())

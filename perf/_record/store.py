@@ -30,16 +30,23 @@ class Step:
     end_ns: int = OPEN
     records: dict[str, list[RawRecord]] = dataclasses.field(default_factory=dict)
     """By timeline id, in the order of closing."""
+    timelines: dict[str, TimelineInfo] = dataclasses.field(default_factory=dict)
+    """Those of the records: a step may be read when the store has let it go."""
     count: int = 0
 
-    def add(self, timeline_id: str, records: list[RawRecord]) -> None:
+    def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         """Takes over records; the list stays the caller's."""
-        mine = self.records.get(timeline_id)
+        mine = self.records.get(info.id)
         if mine is None:
-            self.records[timeline_id] = list(records)
+            self.timelines[info.id] = info
+            self.records[info.id] = list(records)
         else:
             mine += records
         self.count += len(records)
+
+    def by_timeline(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
+        """The records with their timelines."""
+        return [(self.timelines[key], some) for key, some in self.records.items()]
 
     def longest(self) -> str:
         """The timeline with most records."""
@@ -81,7 +88,7 @@ class Store:
     def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         """Adds closed records of one timeline to the present step."""
         self.timelines[info.id] = info
-        self.current.add(info.id, records)
+        self.current.add(info, records)
         self.count += len(records)
         if self._index is not None:
             self._index.add(info, records)

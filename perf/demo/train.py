@@ -148,5 +148,6 @@ class _Trainer:
                         self._state, config.micro_batches, config.learning_rate
                     )
                 stage.ends_with(self._state.gradients)
-            # Reading the numbers waits for the devices: the group ends when they do.
-            return jax.device_get(stats), stage
+                # Reading the numbers waits for the devices, so that span and group
+                # show how long the trainer's thread is held up.
+                return jax.device_get(stats), stage

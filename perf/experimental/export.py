@@ -119,4 +119,5 @@ def _last_step(timelines: Mapping[str, Timeline]) -> StepSpans:
         step = timeline.committed_steps[-1]
         into += [Interval(s.name, s.begin, s.end, s.id) for s in step.values()]
     ends = [i.end for some in (main, hosts, *devices.values()) for i in some]
-    return assembled(main, hosts, devices, max(ends, default=0.0))
+    first = min((i.begin for i in main), default=0.0)
+    return assembled(main, hosts, devices, first, max(ends, default=0.0))

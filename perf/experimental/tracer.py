@@ -170,8 +170,8 @@ class StoredTimelines(Mapping[str, Timeline]):
         """The spans of the step being exported."""
         if self._step is None:
             return None
-        records = [(self._infos[key], some) for key, some in self._step.records.items()]
-        return from_records(records, self._opened, self._step.end_ns)
+        step = self._step
+        return from_records(step.by_timeline(), self._opened, step.end_ns)
 
 
 class _StoredTimeline(Timeline):

@@ -154,7 +154,7 @@ def test_the_reward_is_a_curve_and_training_follows_its_rollouts(
 ) -> None:
     """Counters hold the rewards of the run; arrows lead to the training steps."""
     with TraceProcessor(run.trace(version)) as tp:
-        rewards = [each.value for each in counters(tp) if each.counter == "reward"]
+        rewards = [each.value for each in counters(tp) if each.track[-1] == "reward"]
         by_id = {each.id: each.name for each in slices(tp)}
         arrows = {(by_id[f.slice_out], by_id[f.slice_in]) for f in flows(tp)}
     assert rewards == pytest.approx([line["reward"] for line in run.lines])

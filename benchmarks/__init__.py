@@ -1,0 +1,1 @@
+"""Measurements that hold the project to its costs: `python -m benchmarks`."""

@@ -1,0 +1,85 @@
+"""What a device span costs the thread that launches the work."""
+
+from __future__ import annotations
+
+import threading
+from time import perf_counter_ns as now
+from typing import Any, Final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.subjects import OURS, TUNIX, api
+from benchmarks.timing import Case, Reading, interleaved, own_copy
+
+SUBJECTS: Final = OURS
+PEERS: Final = TUNIX
+_DEVICES: Final = (1, 8, 64)
+_IN_FLIGHT: Final = 20
+
+
+def measure(subject: str) -> dict[str, Reading]:
+    """Readings in microseconds, and a number of threads."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", max(_DEVICES))
+    some = api(subject)
+    # As v1 does; v2 would look at the first device alone.
+    options = {} if some.version == 1 else {"collect_on_first_device_per_mesh": False}
+    tracer = some.tracer(**options)
+    ready = jax.block_until_ready(jnp.zeros(8))
+    devices = {count: np.array(jax.devices()[:count]) for count in _DEVICES}
+
+    def case(count: int) -> Case:
+        loop = own_copy(_in_a_loop)
+        return Case(
+            lambda times: loop(tracer, devices[count], ready, times),
+            after=tracer.synchronize,
+            count=500 if some.is_ours else 10,  # each of theirs starts its threads
+        )
+
+    rounds = 60 if some.is_ours else 10
+    found = interleaved({str(count): case(count) for count in _DEVICES}, rounds=rounds)
+    readings = {name: each.reading(1e3) for name, each in found.items()}
+    before = threading.active_count()
+    threads = _threads_in_flight(tracer, devices[max(_DEVICES)])
+    # Those that wait for one set of devices are there already, if they are kept.
+    kept = sum(thread.name.startswith("perf-wait") for thread in threading.enumerate())
+    readings["threads"] = Reading(threads - before + kept)
+    if some.is_ours:
+        stats = tracer.stats()
+        assert not (stats.unwaited or stats.failed or stats.dropped), stats
+    return readings
+
+
+def _in_a_loop(tracer: Any, devices: Any, array: Any, count: int) -> int:
+    begin_ns = now()
+    for _ in range(count):
+        with tracer.span("rollout", devices) as span:
+            _end(span, array)
+    return now() - begin_ns
+
+
+def _end(span: Any, array: Any) -> None:
+    # v1's name and v2's; ours has both.
+    getattr(span, "device_end", None) or span.async_end
+    (span.device_end if hasattr(span, "device_end") else span.async_end)(array)
+
+
+def _threads_in_flight(tracer: Any, devices: Any) -> int:
+    """Threads while work of many spans is under way on all devices."""
+
+    @jax.jit
+    def slow(x: Any) -> Any:
+        return jax.lax.fori_loop(0, 2_000, lambda _, y: jnp.tanh(y @ y), x)
+
+    x = jnp.ones((256, 256))
+    slow.lower(x).compile()
+    done = slow(x)
+    for _ in range(_IN_FLIGHT):
+        with tracer.span("rollout", devices) as span:
+            _end(span, done)
+    threads = threading.active_count()
+    jax.block_until_ready(done)
+    tracer.synchronize()
+    return threads

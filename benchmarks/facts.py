@@ -1,0 +1,84 @@
+"""What is measured, in which unit, and what it may cost: the project's goals."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fact:
+    """One row of the table."""
+
+    key: str
+    """Room and name: `spans/empty`."""
+    what: str
+    unit: str
+    goal: float | None = None
+    """The most it may be; None: there to compare with."""
+    relative: bool = False
+    """Whether the goal is a multiple of the floor and not a value."""
+    more_is_better: bool = False
+    """Whether the goal is the least it may be."""
+
+    def is_met(self, value: float, floor: float | None) -> bool | None:
+        """Whether a value reaches the goal; None where there is none.
+
+        Args:
+            value: in the fact's unit.
+            floor: of the same run, in the same unit.
+        """
+        if self.goal is None:
+            return None
+        if self.relative:
+            return floor is not None and value <= self.goal * floor
+        return value >= self.goal if self.more_is_better else value <= self.goal
+
+    @property
+    def goal_text(self) -> str:
+        """The goal as people write it."""
+        if self.goal is None:
+            return ""
+        sign = "≥" if self.more_is_better else "≤"
+        return f"{sign} {self.goal:g}" + (" × floor" if self.relative else "")
+
+
+FACTS: Final = (
+    Fact("spans/two_clock_reads", "two clock reads, for scale", "ns"),
+    Fact("spans/empty", "empty host span", "ns", 1.5, relative=True),
+    Fact("spans/tag", "… with one tag", "ns", 2, relative=True),
+    Fact("spans/written", "… with a writer attached", "ns", 1.5, relative=True),
+    Fact("spans/tag_written", "… with both", "ns", 2, relative=True),
+    Fact("spans/off", "… switched off", "ns", 0.5, relative=True),
+    Fact("spans/noop", "… of the no-op tracer", "ns", 0.5, relative=True),
+    Fact("device_spans/1", "device span in the caller, 1 device", "µs", 4),
+    Fact("device_spans/8", "… 8 devices", "µs", 4),
+    Fact("device_spans/64", "… 64 devices", "µs", 6),
+    Fact("device_spans/threads", "threads for 20 in flight on 64 devices", "", 32),
+    Fact("exports/stall_10", "training stalled by the export of step 10", "ms", 0.1),
+    Fact("exports/stall_1000", "… of step 1,000", "ms", 0.1),
+    Fact("exports/total_10", "processor time to export and write step 10", "ms", 0.3),
+    Fact("exports/total_1000", "… step 1,000", "ms", 0.3),
+    Fact("exports/growth", "… step 1,000 over step 10", "×", 1.2),
+    Fact("memory/growth", "resident memory, growth per span", "bytes", 1),
+    Fact("memory/held", "resident memory of a long run", "MB", 40),
+    Fact("memory/kept", "memory of a span kept for queries", "bytes"),
+    Fact("disk/bare", "file, per slice", "bytes", 28),
+    Fact("disk/tag", "… with one tag", "bytes", 35),
+    Fact("disk/compressed", "… bare, compressed", "bytes", 11),
+    Fact("disk/amplification", "200 steps: bytes written over file size", "×", 1),
+    Fact(
+        "threads/rate", "8 threads recording", "k spans/s", 800, more_is_better=True
+    ),
+    Fact("threads/rate_exporting", "… while another one exports", "k spans/s"),
+    Fact("threads/lost", "… spans lost, by the tracer's count", "", 0),
+    Fact("threads/missing", "… spans missing in the file", "", 0),
+    Fact("encoding/1000", "encoding a slice, 1,000 a block", "µs", 0.8),
+    Fact("encoding/50", "… 50 a block", "µs", 2),
+    Fact("encoding/tag_50", "… 50 a block, with one tag", "µs"),
+    Fact("demo_share/caller", "the demo's steps: tracing in the caller", "%", 0.1),
+    Fact("demo_share/all", "… and in the background", "%", 0.1),
+    Fact("imports/perf", "`import perf` after `import numpy`", "ms", 60),
+    Fact("imports/trace", "`import perf.trace` after `import numpy`", "ms"),
+)
+"""All rows, in their order."""
