@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.steps import end_with
 from benchmarks.subjects import OURS, TUNIX, api
 from benchmarks.timing import Case, Reading, interleaved, own_copy
 
@@ -29,9 +30,10 @@ def measure(subject: str) -> dict[str, Reading]:
     tracer = some.tracer(**options)
     ready = jax.block_until_ready(jnp.zeros(8))
     devices = {count: np.array(jax.devices()[:count]) for count in _DEVICES}
+    threads_before = threading.active_count()
 
     def case(count: int) -> Case:
-        loop = own_copy(_in_a_loop)
+        loop = own_copy(_v1_loop if some.version == 1 else _v2_loop)
         return Case(
             lambda times: loop(tracer, devices[count], ready, times),
             after=tracer.synchronize,
@@ -41,29 +43,28 @@ def measure(subject: str) -> dict[str, Reading]:
     rounds = 60 if some.is_ours else 10
     found = interleaved({str(count): case(count) for count in _DEVICES}, rounds=rounds)
     readings = {name: each.reading(1e3) for name, each in found.items()}
-    before = threading.active_count()
     threads = _threads_in_flight(tracer, devices[max(_DEVICES)])
-    # Those that wait for one set of devices are there already, if they are kept.
-    kept = sum(thread.name.startswith("perf-wait") for thread in threading.enumerate())
-    readings["threads"] = Reading(threads - before + kept)
+    readings["threads"] = Reading(threads - threads_before)
     if some.is_ours:
         stats = tracer.stats()
         assert not (stats.unwaited or stats.failed or stats.dropped), stats
     return readings
 
 
-def _in_a_loop(tracer: Any, devices: Any, array: Any, count: int) -> int:
+def _v1_loop(tracer: Any, devices: Any, array: Any, count: int) -> int:
     begin_ns = now()
     for _ in range(count):
         with tracer.span("rollout", devices) as span:
-            _end(span, array)
+            span.device_end(array)
     return now() - begin_ns
 
 
-def _end(span: Any, array: Any) -> None:
-    # v1's name and v2's; ours has both.
-    getattr(span, "device_end", None) or span.async_end
-    (span.device_end if hasattr(span, "device_end") else span.async_end)(array)
+def _v2_loop(tracer: Any, devices: Any, array: Any, count: int) -> int:
+    begin_ns = now()
+    for _ in range(count):
+        with tracer.span("rollout", devices) as span:
+            span.async_end(array)
+    return now() - begin_ns
 
 
 def _threads_in_flight(tracer: Any, devices: Any) -> int:
@@ -71,15 +72,15 @@ def _threads_in_flight(tracer: Any, devices: Any) -> int:
 
     @jax.jit
     def slow(x: Any) -> Any:
-        return jax.lax.fori_loop(0, 2_000, lambda _, y: jnp.tanh(y @ y), x)
+        return jax.lax.fori_loop(0, 500, lambda _, y: jnp.tanh(y @ y), x)
 
-    x = jnp.ones((256, 256))
-    slow.lower(x).compile()
+    x = jax.block_until_ready(slow(jnp.ones((256, 256))))
     done = slow(x)
     for _ in range(_IN_FLIGHT):
         with tracer.span("rollout", devices) as span:
-            _end(span, done)
+            end_with(span, done)
     threads = threading.active_count()
+    assert not done.is_ready(), "the work ended too early to be counted"
     jax.block_until_ready(done)
     tracer.synchronize()
     return threads

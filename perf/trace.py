@@ -120,7 +120,9 @@ class PerfTracer(_Tracer):
 
         def spans() -> StepSpans:
             opened = self._collector.open_records()
-            return from_records(step.by_timeline(), opened, step.end_ns)
+            return from_records(
+                step.by_timeline(), opened, step.begin_ns, step.end_ns
+            )
 
         return called(self._export_fn, self._query(spans), self._log)
 
@@ -128,7 +130,8 @@ class PerfTracer(_Tracer):
         """Waits for the devices and prints the tree of each timeline."""
         self.synchronize()
         with self._collector.collected():
-            query = self._query(None)
+            pass  # what closed before is in the store
+        query = self._query(None)
         for timeline_id in query.get_timeline_ids():
             print(f"\n[{timeline_id}]")
             for root in query.timeline(timeline_id).get():
@@ -147,6 +150,7 @@ class _StoredTimelines(Mapping[str, "Timeline"]):
 
     def __init__(self, tracer: PerfTracer, index: GroupIndex) -> None:
         self._index = index
+        self._collector = tracer._collector
         self._main_id = tracer._main_log.info.id
         self._born_ns = tracer._born_ns
         self._opened: dict[str, list[RawRecord]] = {}
@@ -166,10 +170,16 @@ class _StoredTimelines(Mapping[str, "Timeline"]):
     def __getitem__(self, timeline_id: str) -> Timeline:
         if timeline_id not in self._ids:
             raise KeyError(timeline_id)
+        self._fill()
         root = self._index.tree(
             timeline_id, self._main_id, self._born_ns, self._opened
         )
         return Timeline(timeline_id, root.begin, [root])
+
+    def _fill(self) -> None:
+        if not self._index.is_filled:
+            with self._collector.collected():
+                self._index.fill(self._collector.store.kept())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)

@@ -8,7 +8,7 @@ is asked for, and asking for the last step does not touch the steps before it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from perf._model.spans import (
     DEVICE,
@@ -27,9 +27,14 @@ _Children = dict[int, list[RawRecord]]
 
 
 class GroupIndex:
-    """The records of a store by the span around them. Its owner locks writers."""
+    """The records of a store by the span around them. Its owner locks writers.
+
+    It costs as much as storing the records does, so it is kept up only once somebody
+    has asked for a tree: see `fill`.
+    """
 
     def __init__(self) -> None:
+        self.is_filled = False
         self._by_parent: dict[str, _Children] = {}
         self._forgotten: dict[str, dict[int, Counter[str]]] = {}
         """Groups no longer kept, by timeline, parent and name: positions in queries
@@ -38,7 +43,7 @@ class GroupIndex:
 
     def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         """Takes in what the store takes in."""
-        if info.kind is TimelineKind.QUEUE:
+        if not self.is_filled or info.kind is TimelineKind.QUEUE:
             return
         children = self._by_parent.setdefault(info.id, {})
         for record in records:
@@ -47,6 +52,13 @@ class GroupIndex:
 
     def forget(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         """Lets go what the store lets go, in the order of closing."""
+        if not self.is_filled:
+            if info.is_main:
+                counts = self._forgotten.setdefault(info.id, {})
+                for record in records:
+                    if record[5] == GROUP:
+                        _count_out(counts, record)
+            return
         children = self._by_parent.get(info.id)
         if children is None:
             return
@@ -64,6 +76,13 @@ class GroupIndex:
             del self._by_parent[info.id]
         if not counts or not (children or info.is_main):
             del self._forgotten[info.id]
+
+    def fill(self, kept: Iterable[tuple[TimelineInfo, list[RawRecord]]]) -> None:
+        """Takes in all that the store has; from then on it is kept up."""
+        if not self.is_filled:
+            self.is_filled = True
+            for info, records in kept:
+                self.add(info, records)
 
     def tree(
         self,

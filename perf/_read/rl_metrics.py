@@ -10,9 +10,9 @@ Source: what the `tunix.perf` path promises its users; docs/reference/metrics.md
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Container, Iterable, Iterator
 from itertools import pairwise
-from typing import Any
 
 from perf._model import names
 from perf._model.roles import ACTOR, CRITIC, REFERENCE, ROLLOUT, Roles
@@ -76,27 +76,29 @@ def _trainings(
 
 
 def _of(
-    step: StepSpans, roles: Roles, role: str, wanted: Iterable[str]
+    step: StepSpans, roles: Roles, role: str, wanted: Container[str]
 ) -> list[Interval]:
     """What a role ran: on its devices, or on the host if no device knows.
 
     A role whose devices are unknown is measured on all. A launch over many devices is
     one: from its first begin to its last end.
     """
-    devices = roles.devices.get(role) or tuple(step.devices)
     found: dict[int, Interval] = {}
-    for device in devices:
-        for new in _named(step.devices.get(device, []), wanted):
-            old = found.get(new.id, new)
-            begin, end = min(old.begin, new.begin), max(old.end, new.end)
-            found[new.id] = Interval(new.name, begin, end, new.id)
-    intervals = list(found.values())
-    if not any(_named(some, wanted) for some in step.devices.values()):
-        intervals = _named(step.main, wanted) + _named(step.hosts, wanted)
-    return sorted(intervals, key=_begin)
+    for device in roles.devices.get(role) or step.devices:
+        for new in step.devices.get(device, ()):
+            if new.name in wanted:
+                old = found.setdefault(new.id, new)
+                if old is not new and (new.begin < old.begin or new.end > old.end):
+                    begin, end = min(old.begin, new.begin), max(old.end, new.end)
+                    found[new.id] = Interval(new.name, begin, end, new.id)
+    if found:
+        return sorted(found.values(), key=_begin)
+    if any(_named(some, wanted) for some in step.devices.values()):
+        return []
+    return sorted(_named(step.main, wanted) + _named(step.hosts, wanted), key=_begin)
 
 
-def _named(intervals: list[Interval], wanted: Iterable[str]) -> list[Interval]:
+def _named(intervals: list[Interval], wanted: Container[str]) -> list[Interval]:
     return [interval for interval in intervals if interval.name in wanted]
 
 
@@ -117,13 +119,15 @@ def _united(intervals: list[Interval]) -> Iterator[Interval]:
 
 
 def _sum_and_mean(name: str, intervals: list[Interval], step: StepSpans) -> Metrics:
-    clipped = [_length(interval, step) for interval in intervals]
-    own = [
-        _until(interval, step) - interval.begin
-        for interval in intervals
-        if interval.begin >= step.begin
-    ]
-    return _aggregated(name, sum(clipped), own)
+    total, own = 0.0, []
+    for interval in intervals:
+        end = _until(interval, step)
+        if interval.begin >= step.begin:
+            own.append(end - interval.begin)
+            total += own[-1]
+        else:
+            total += max(0.0, end - step.begin)
+    return _aggregated(name, total, own)
 
 
 def _gaps(
@@ -149,5 +153,4 @@ def _length(interval: Interval, step: StepSpans) -> float:
     return max(0.0, _until(interval, step) - max(interval.begin, step.begin))
 
 
-def _begin(interval: Interval) -> Any:
-    return interval.begin
+_begin = operator.attrgetter("begin")

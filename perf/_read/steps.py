@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from perf._model.ids import QUEUE_SUFFIX
 from perf._model.names import GLOBAL_STEP, MEASURED
@@ -30,7 +31,7 @@ class StepSpans:
 
     Attributes:
         begin: of the step's window, seconds: the global step's group or span, or the
-            first span of the trainer.
+            first span that the trainer began after the export before.
         end: of the window: the export.
         global_step: the group or span of that name, if there is one.
         main: spans and groups of the trainer's thread, by begin.
@@ -51,6 +52,7 @@ class StepSpans:
 def from_records(
     records: Iterable[tuple[TimelineInfo, list[RawRecord]]],
     opened: Iterable[tuple[TimelineInfo, list[RawRecord]]],
+    begin_ns: int,
     end_ns: int,
 ) -> StepSpans:
     """From what closed in a step and what is open at its end.
@@ -58,12 +60,13 @@ def from_records(
     Args:
         records: closed between the export before and this one.
         opened: open now; on a queue timeline device work in flight.
-        end_ns: the export.
+        begin_ns: the export before.
+        end_ns: this export.
     """
     main: list[Interval] = []
     hosts: list[Interval] = []
     devices: dict[str, list[Interval]] = {}
-    first_ns = end_ns
+    begins_ns: list[int] = []
     for info, some in [*records, *opened]:
         if info.kind is TimelineKind.DEVICE:
             into = devices.setdefault(info.id, [])
@@ -73,7 +76,7 @@ def from_records(
             into = devices.setdefault(info.id.removesuffix(QUEUE_SUFFIX), [])
         elif info.is_main:
             into = main
-            first_ns = min([first_ns, *(r[1] for r in some if r[5] <= DEVICE)])
+            begins_ns += [r[1] for r in some if r[5] <= DEVICE]
         else:
             into = hosts
         into += [
@@ -81,6 +84,9 @@ def from_records(
             for name, begin, end, span_id, _, kind, _, _ in some
             if name in MEASURED and kind <= DEVICE
         ]
+    # A trainer that began nothing was at work in what it had begun before.
+    idle_ns = begin_ns if begins_ns else end_ns
+    first_ns = min((b for b in begins_ns if b >= begin_ns), default=idle_ns)
     return assembled(main, hosts, devices, first_ns / 1e9, end_ns / 1e9)
 
 
@@ -140,5 +146,4 @@ def assembled(
     return StepSpans(begin, end, step, main, hosts, devices)
 
 
-def _begin(interval: Interval) -> Any:
-    return interval.begin, interval.end
+_begin = operator.attrgetter("begin", "end")

@@ -116,6 +116,12 @@ class Store:
             self._forget(timeline_id, records)
         return Store(born_ns, self.keep_steps, self.keep_spans, self._index)
 
+    def kept(self) -> Iterator[tuple[TimelineInfo, list[RawRecord]]]:
+        """All records, on each timeline in the order of closing."""
+        for step in [*self.closed, self.current]:
+            for timeline_id, records in step.records.items():
+                yield self.timelines[timeline_id], records
+
     def _forget_step(self) -> None:
         step = self.closed.popleft()
         self.count -= step.count

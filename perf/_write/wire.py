@@ -15,13 +15,13 @@ _U64: Final = (1 << 64) - 1
 _pack_double = struct.Struct("<d").pack
 _pack_fixed64 = struct.Struct("<Q").pack
 
-_SHORT: Final = 1 << 14
-"""Values below this take two bytes and come out of a table."""
 _SMALL: Final = 256
 """Packets of fewer bytes have their beginning in a table."""
-
-
+_MANY: Final = 512
+"""So many packets are faster put together by numpy."""
 _ONE_BYTE: Final = [bytes((value,)) for value in range(128)]
+_MORE: Final = [bytes((value | 0x80,)) for value in range(128)]
+"""Seven bits of a number that has more of them."""
 
 
 def varint(value: int) -> bytes:
@@ -77,31 +77,6 @@ def readable(text: str, limit: int) -> bytes:
     return data.replace(b"\0", rb"\x00") if b"\0" in data else data
 
 
-@functools.cache
-def _tables() -> tuple[list[bytes], list[bytes], tuple[list[bytes], ...]]:
-    """What packets are put together from.
-
-    Returns:
-        Varints below `_SHORT` as the end of a number; the same as its lower bits; what
-        a packet begins with, by the size of its timestamp's value and of the rest.
-    """
-    last = [varint(value) for value in range(_SHORT)]
-    lower = [bytes((value & 0x7F | 0x80, value >> 7 | 0x80)) for value in range(_SHORT)]
-    return (
-        last,
-        lower,
-        tuple(
-            [_head(stamp_size + rest) for rest in range(_SMALL)]
-            for stamp_size in range(5)
-        ),
-    )
-
-
-def _head(size: int) -> bytes:
-    """Of a packet whose timestamp's value and other fields have this size."""
-    return b"\x0a" + varint(1 + size) + b"\x40"
-
-
 def timed_packets(
     times_ns: Sequence[int], bodies: Sequence[bytes], last_ns: int
 ) -> bytes:
@@ -115,23 +90,75 @@ def timed_packets(
     Returns:
         n entries of `Trace.packet`.
     """
-    last, lower, (_, heads_1, heads_2, heads_3, heads_4) = _tables()
+    if len(bodies) >= _MANY:
+        try:
+            return _many_packets(times_ns, bodies, last_ns)
+        except OverflowError:  # a time beyond 64 bits
+            pass
+    heads_1, heads_2, heads_3, heads_4 = _heads()
     parts: list[bytes] = []
-    append = parts.append
     for time_ns, body in zip(times_ns, bodies, strict=True):
         delta = time_ns - last_ns
         last_ns = time_ns
         size = len(body)
-        if not 0 <= delta < _SHORT * _SHORT or size >= _SMALL:
+        if not 0 <= delta < 1 << 28 or size >= _SMALL:
             stamp = varint(delta)
-            append(_head(len(stamp) + size))
-            append(stamp)
-        elif delta < _SHORT:
-            append(heads_2[size] if delta > 0x7F else heads_1[size])
-            append(last[delta])
+            parts += (_head(len(stamp) + size), stamp, body)
+        elif delta < 1 << 7:
+            parts += (heads_1[size], _ONE_BYTE[delta], body)
+        elif delta < 1 << 14:
+            low = _MORE[delta & 0x7F]
+            parts += (heads_2[size], low, _ONE_BYTE[delta >> 7], body)
+        elif delta < 1 << 21:
+            low, middle = _MORE[delta & 0x7F], _MORE[delta >> 7 & 0x7F]
+            parts += (heads_3[size], low, middle, _ONE_BYTE[delta >> 14], body)
         else:
-            append(heads_3[size] if delta < _SHORT << 7 else heads_4[size])
-            append(lower[delta & _SHORT - 1])
-            append(last[delta >> 14])
-        append(body)
+            low, middle = _MORE[delta & 0x7F], _MORE[delta >> 7 & 0x7F]
+            high = _MORE[delta >> 14 & 0x7F]
+            parts += (heads_4[size], low, middle, high, _ONE_BYTE[delta >> 21], body)
+    return b"".join(parts)
+
+
+def _head(size: int) -> bytes:
+    """Begins a packet: the key of its only field that varies, after its own size.
+
+    Args:
+        size: of the timestamp's value and all other fields.
+    """
+    return b"\x0a" + varint(1 + size) + b"\x40"
+
+
+@functools.cache
+def _heads() -> list[list[bytes]]:
+    """By the size of the timestamp's value, from 1 to 4, and of all other fields."""
+    return [[_head(stamp + rest) for rest in range(_SMALL)] for stamp in range(1, 5)]
+
+
+def _many_packets(
+    times_ns: Sequence[int], bodies: Sequence[bytes], last_ns: int
+) -> bytes:
+    """The same, twice as fast for a thousand, and slower for ten."""
+    import numpy as np
+
+    deltas = np.diff(np.array([last_ns, *times_ns])).view(np.uint64)
+    stamp_sizes = np.ones(len(bodies), np.int64)
+    most = max(1, (int(deltas.max()).bit_length() + 6) // 7)
+    for size in range(1, most):
+        stamp_sizes += deltas >= np.uint64(1 << 7 * size)
+    sizes = np.fromiter(map(len, bodies), np.int64, len(bodies)) + stamp_sizes
+    rows = np.zeros((len(bodies), 3 + most), np.uint8)
+    rows[:, 0] = 0x0A
+    rows[:, 1] = 1 + sizes
+    rows[:, 2] = 0x40
+    for place in range(most):
+        digits = (deltas >> np.uint64(7 * place)).astype(np.uint8) & 0x7F
+        rows[:, 3 + place] = digits | (stamp_sizes > place + 1).astype(np.uint8) << 7
+    # As texts, the rows lose their zeros at the end: those of shorter numbers.
+    beginnings = rows.view(f"S{3 + most}").ravel().tolist()
+    for row in np.flatnonzero((deltas == 0) | (sizes >= 127)).tolist():
+        stamp = varint(int(deltas[row]))
+        beginnings[row] = _head(int(sizes[row])) + stamp
+    parts = [b""] * (2 * len(bodies))
+    parts[::2] = beginnings
+    parts[1::2] = bodies
     return b"".join(parts)

@@ -171,7 +171,9 @@ class StoredTimelines(Mapping[str, Timeline]):
         if self._step is None:
             return None
         step = self._step
-        return from_records(step.by_timeline(), self._opened, step.end_ns)
+        return from_records(
+            step.by_timeline(), self._opened, step.begin_ns, step.end_ns
+        )
 
 
 class _StoredTimeline(Timeline):

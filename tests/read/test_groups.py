@@ -68,6 +68,7 @@ def rows(group: SpanGroup) -> list[Row]:
 def index_of(*some: tuple[TimelineInfo, list[RawRecord]]) -> GroupIndex:
     """An index over these records."""
     index = GroupIndex()
+    index.fill([])
     for info, records in some:
         index.add(info, records)
     return index
@@ -319,13 +320,13 @@ def test_positions_count_through_spans_that_are_no_longer_kept() -> None:
 def test_positions_count_on_each_timeline() -> None:
     """What other threads' groups went does not move the main thread's."""
     groups = [record("step", n, n + 1, n + 1, 0, GROUP) for n in range(3)]
-    others = [record("step", n, n + 1, n + 10, 0, GROUP) for n in range(3)]
+    others = [record("step", n, n + 1, n, 0, GROUP) for n in range(10, 13)]
     index = index_of((MAIN, groups), (WORKER, others))
     index.forget(WORKER, others[:2])
     for timeline_id, begins in [
         ("main", [0.0, 1.0, 2.0, None, None, None]),
         ("tpu0", [0.0, 1.0, 2.0, None, None, None]),
-        ("worker", [None, None, 0.0, 1.0, 2.0, 2.0]),
+        ("worker", [None, None, 0.0, 1.0, 2.0, 12.0]),
     ]:
         root = tree(index, timeline_id)
         found = [root.find_nth_inner_group("step", n) for n in range(6)]
@@ -335,6 +336,7 @@ def test_positions_count_on_each_timeline() -> None:
 def test_counts_of_what_went_do_not_grow() -> None:
     """A run of weeks forgets groups and spans with all that was in them."""
     index = GroupIndex()
+    index.fill([])
     for turn in range(50):
         base = 10 * turn + 1
         some = [
@@ -500,6 +502,7 @@ def test_a_lazy_tree_equals_one_of_all_records(
 ) -> None:
     """Whatever is open and whatever is no longer kept."""
     told, index = Story(), GroupIndex()
+    index.fill([])
     store = Store(0, 3, keep_spans, index)
     taken = 0
     for turn, (info, what) in enumerate(story):

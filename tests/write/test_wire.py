@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
@@ -39,6 +40,18 @@ def test_timestamps_count_from_one_packet_to_the_next(
     events: list[tuple[int, int]], last_ns: int
 ) -> None:
     """The sum of all up to a packet is its time; bodies of any size stay whole."""
+    check_packets(events, last_ns)
+    check_packets(events * 600, last_ns)  # put together in another way
+
+
+@pytest.mark.parametrize("count", [1, 600])
+def test_times_beyond_64_bits_wrap(count: int) -> None:
+    """A user may give any time; it is nonsense, but costs nothing else."""
+    check_packets([(2**70, 5), (3, 5)] * count, 0)
+
+
+def check_packets(events: list[tuple[int, int]], last_ns: int) -> None:
+    """Packets of these times and sizes come back as they were."""
     times = [time_ns for time_ns, _ in events]
     bodies = [blob(20, b"x" * size) for _, size in events]
     trace = pb.Trace.FromString(timed_packets(times, bodies, last_ns))

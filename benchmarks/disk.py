@@ -1,0 +1,92 @@
+"""What a trace takes on disk."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any, Final
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.steps import SLICES, record_step
+from benchmarks.subjects import OURS, TUNIX, Api, api
+from benchmarks.timing import Reading
+from perf.testing import FakeClock
+
+SUBJECTS: Final = OURS
+PEERS: Final = TUNIX
+_STEPS: Final = 200
+_NAMES: Final = (
+    "data_loading", "environment", "rollout", "reference_inference",
+    "advantage_computation", "peft_train", "weight_sync",
+)  # fmt: skip
+
+
+def measure(subject: str) -> dict[str, Reading]:
+    """Readings in bytes per slice, and a ratio."""
+    some = api(subject)
+    bare, count = _trace(some, tagged=False)
+    readings = {
+        "bare": Reading(len(bare) / count),
+        "compressed": Reading(len(zlib.compress(bare)) / count),
+        "amplification": Reading(_amplification(some)),
+    }
+    if some.is_ours or some.version == 2:
+        tagged, count = _trace(some, tagged=True)
+        readings["tag"] = Reading(len(tagged) / count)
+    return readings
+
+
+def _trace(some: Api, *, tagged: bool) -> tuple[bytes, int]:
+    """A trace of host spans, exported every 50, and the number of its slices."""
+    # Times take room: ours are those of a training, 20 µs to 2 s. The others' files
+    # hold them in fields of one length, so they may have the real clock.
+    clock = FakeClock()
+    draw = random.Random(1)
+    options: dict[str, Any] = {"_clock": clock} if some.is_ours else {}
+
+    def later() -> None:
+        clock.advance_ns(round(20_000 * 10 ** draw.uniform(0, 5)))
+
+    def span(name: str, step: int) -> Any:
+        return tracer.span(name, tags={"step": step}) if tagged else tracer.span(name)
+
+    with tempfile.TemporaryDirectory() as folder:
+        tracer = some.tracer(Path(folder), **options)
+        for step in range(_STEPS):
+            group = tracer.span_group if some.version == 1 else tracer.span
+            with group("global_step"):
+                for i in range(SLICES - 1):
+                    with span(_NAMES[i % len(_NAMES)], step):
+                        later()
+                    later()
+            tracer.export()
+            some.settle(tracer)
+        if some.is_ours:
+            tracer.close()
+        data = b"".join(path.read_bytes() for path in Path(folder).iterdir())
+    return data, _STEPS * SLICES
+
+
+def _amplification(some: Api) -> float:
+    """Bytes that were given to the system over those in the file at the end."""
+    array = jax.block_until_ready(jnp.zeros(8))
+    with tempfile.TemporaryDirectory() as folder:
+        tracer = some.tracer(Path(folder))
+        before = _written_bytes()
+        for number in range(_STEPS):
+            record_step(some, tracer, array, number)
+            tracer.synchronize()
+            tracer.export()
+            some.settle(tracer)
+        written = _written_bytes() - before
+        return written / sum(path.stat().st_size for path in Path(folder).iterdir())
+
+
+def _written_bytes() -> int:
+    """By this process, to anything."""
+    fields = Path("/proc/self/io").read_text().split()
+    return int(fields[fields.index("wchar:") + 1])

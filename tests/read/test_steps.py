@@ -1,0 +1,196 @@
+"""The spans of one step: whose they are, and where its window begins and ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perf._model.spans import (
+    COUNTER,
+    DEVICE,
+    GROUP,
+    INSTANT,
+    OPEN,
+    QUEUED,
+    SPAN,
+    RawRecord,
+    TimelineInfo,
+    TimelineKind,
+)
+from perf._model.tree import Span, SpanGroup
+from perf._read.steps import Interval, StepSpans, from_records, from_trees
+
+MAIN = TimelineInfo("main", TimelineKind.HOST, "main", is_main=True)
+WORKER = TimelineInfo("worker", TimelineKind.HOST, "worker")
+TRACK = TimelineInfo("server", TimelineKind.NAMED, "server")
+TPU = TimelineInfo("tpu0", TimelineKind.DEVICE, "tpu0")
+QUEUE = TimelineInfo("tpu0_queue", TimelineKind.QUEUE, "tpu0_queue")
+S = 1_000_000_000
+INF = float("inf")
+
+
+def record(
+    name: str, begin_s: float, end_s: float, span_id: int, kind: int = SPAN
+) -> RawRecord:
+    """A record; times in seconds, inf is open."""
+    end_ns = OPEN if end_s == INF else round(end_s * S)
+    return (name, round(begin_s * S), end_ns, span_id, 0, kind, None, None)
+
+
+def step_of(
+    *records: tuple[TimelineInfo, list[RawRecord]],
+    opened: Any = (),
+    begin: float = 0.0,
+    end: float = 20.0,
+) -> StepSpans:
+    """The step that these records make, from the export before it to its own."""
+    return from_records(records, opened, round(begin * S), round(end * S))
+
+
+def test_spans_go_where_they_ran() -> None:
+    """The trainer's thread, other threads and named tracks, each device."""
+    step = step_of(
+        (MAIN, [record("weight_sync", 3, 4, 2), record("rollout", 1, 5, 1, GROUP)]),
+        (WORKER, [record("refer_inference", 2, 3, 3)]),
+        (TRACK, [record("rollout", 1, 2, 4)]),
+        (TPU, [record("rollout", 1, 2, 2, DEVICE)]),
+    )
+    assert [Interval("rollout", 1.0, 5.0, 1), Interval("weight_sync", 3.0, 4.0, 2)] == step.main
+    assert [Interval("rollout", 1.0, 2.0, 4), Interval("refer_inference", 2.0, 3.0, 3)] == step.hosts
+    assert {"tpu0": [Interval("rollout", 1.0, 2.0, 2)]} == step.devices
+
+
+def test_moments_and_waits_are_no_work() -> None:
+    """Instants, counters and the spans of a queue."""
+    step = step_of(
+        (MAIN, [record("rollout", 1, 1, 1, k) for k in (INSTANT, COUNTER)]),
+        (QUEUE, [record("queue", 1, 2, 3, QUEUED)]),
+    )
+    assert ([], [], {"tpu0": []}) == (step.main, step.hosts, step.devices)
+
+
+def test_what_no_metric_needs_is_left_out() -> None:
+    """A step may have very many spans; they only tell when the trainer began."""
+    step = step_of(
+        (MAIN, [record("prompts", 2, 3, 1), record("rollout", 4, 5, 2)]),
+        (WORKER, [record("tokenize", 1, 2, 3)]),
+        (TPU, [record("copy", 1, 2, 4, DEVICE)]),
+    )
+    assert (2.0, ["rollout"]) == (step.begin, [i.name for i in step.main])
+    assert ([], {"tpu0": []}) == (step.hosts, step.devices)
+
+
+def test_what_is_open_is_in_the_step() -> None:
+    """Without an end; device work in flight is on its device since its launch."""
+    opened = [
+        (MAIN, [record("rollout", 1, INF, 1)]),
+        (QUEUE, [record("rollout", 2, INF, 2, DEVICE)]),
+    ]
+    step = step_of((TPU, [record("peft_train", 1, 3, 3, DEVICE)]), opened=opened)
+    assert [Interval("rollout", 1.0, INF, 1)] == step.main
+    expected = [Interval("peft_train", 1.0, 3.0, 3), Interval("rollout", 2.0, INF, 2)]
+    assert {"tpu0": expected} == step.devices
+
+
+def test_the_window_of_a_global_step() -> None:
+    """From the begin of the last one to the export."""
+    step = step_of(
+        (
+            MAIN,
+            [
+                record("early", 1, 2, 1),
+                record("global_step", 3, 5, 2, GROUP),
+                record("between", 6, 7, 3),
+                record("global_step", 8, 9, 4, GROUP),
+            ],
+        )
+    )
+    assert (8.0, 20.0) == (step.begin, step.end)
+    assert Interval("global_step", 8.0, 9.0, 4) == step.global_step
+
+
+def test_a_global_step_may_be_open() -> None:
+    """At an export inside it."""
+    step = step_of(opened=[(MAIN, [record("global_step", 3, INF, 2, GROUP)])])
+    assert (3.0, INF) == (step.begin, step.global_step and step.global_step.end)
+
+
+def test_global_steps_of_other_threads_do_not_count() -> None:
+    """The trainer's thread says what a step is."""
+    step = step_of((WORKER, [record("global_step", 3, 5, 2, GROUP)]))
+    assert (None, 20.0) == (step.global_step, step.begin)
+
+
+def test_the_window_without_a_global_step() -> None:
+    """From the first span of the trainer after the export before."""
+    step = step_of(
+        (MAIN, [record("weight_sync", 13, 14, 2), record("rollout", 12, 15, 1)]),
+        (WORKER, [record("refer_inference", 11, 19, 3)]),
+        begin=10.0,
+    )
+    assert (12.0, None) == (step.begin, step.global_step)
+
+
+def test_a_span_from_before_does_not_begin_the_window() -> None:
+    """One that crosses the export before, or is open for the whole run."""
+    crossing, mine = record("rollout", 8, 11, 1), record("weight_sync", 13, 14, 2)
+    opened = [(MAIN, [record("training", 0, INF, 3)])]
+    step = step_of((MAIN, [crossing, mine]), opened=opened, begin=10.0)
+    assert 13.0 == step.begin
+    assert [8.0, 13.0] == [interval.begin for interval in step.main]
+
+
+def test_the_window_of_a_step_inside_one_span() -> None:
+    """Where the trainer began nothing, all of the time since the export is the step's.
+
+    It was at work in what it had begun before.
+    """
+    opened = [(MAIN, [record("training", 0, INF, 3)])]
+    assert 10.0 == step_of(opened=opened, begin=10.0).begin
+    closed = (MAIN, [record("training", 0, 15, 3)])
+    assert 10.0 == step_of(closed, begin=10.0).begin
+
+
+def test_the_window_of_a_step_in_which_the_trainer_did_nothing() -> None:
+    """It is empty."""
+    step = step_of((WORKER, [record("refer_inference", 11, 19, 3)]), begin=10.0)
+    assert (20.0, 20.0) == (step.begin, step.end)
+
+
+def tree() -> SpanGroup:
+    """A root with two global steps, the last one with spans and a group inside."""
+    root = SpanGroup("root")
+    for begin in (0.0, 10.0):
+        step = SpanGroup("global_step", root)
+        step.begin, step.end = begin, begin + 9
+        mini = SpanGroup("mini", step)
+        mini.begin, mini.end = begin + 1, begin + 3
+        for outer, name, start in ((step, "late", 5.0), (mini, "early", 2.0)):
+            span = Span(name, begin + start)
+            span.end = begin + start + 1
+            outer.inner.append(span)
+    return root
+
+
+def test_trees_give_their_last_global_step() -> None:
+    """With everything inside, however deep, and an end at the last thing's end."""
+    step = from_trees(tree(), [tree()], {"tpu0": tree(), "tpu1": SpanGroup("root")})
+    names = ["global_step", "mini", "early", "late"]
+    assert names == [i.name for i in step.main] == [i.name for i in step.hosts]
+    assert (10.0, 19.0) == (step.begin, step.end)
+    assert names == [interval.name for interval in step.devices["tpu0"]]
+    assert [] == step.devices["tpu1"]
+    assert 4 == len({interval.id for interval in step.main})
+
+
+def test_trees_may_have_open_ends() -> None:
+    """They do not end the window."""
+    root = tree()
+    root.inner[-1].end = INF
+    assert 16.0 == from_trees(root, [], {}).end
+
+
+def test_trees_without_a_global_step() -> None:
+    """There is no step then."""
+    for root in (None, SpanGroup("root")):
+        step = from_trees(root, [], {})
+        assert (None, 0.0, 0.0) == (step.global_step, step.begin, step.end)
