@@ -11,15 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.timing import Case, Reading, interleaved
+from perf import trace as v1
 from perf.demo.config import DemoConfig
 from perf.demo.topology import Topology, make_cluster_config, provide_devices
 from perf.demo.train import train
 from perf.experimental import tracer as v2
 from perf.metrics import MetricsT, PerfMetricsOptions, load_config
-from perf import trace as v1
 
-SUBJECTS: Final = ("ours",)
-PEERS: Final = ()
 _STEPS: Final = 6
 """Of which the first compiles, and does not count."""
 

@@ -11,11 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.steps import end_with
-from benchmarks.subjects import OURS, TUNIX, api
+from benchmarks.subjects import api
 from benchmarks.timing import Case, Reading, interleaved, own_copy
 
-SUBJECTS: Final = OURS
-PEERS: Final = TUNIX
 _DEVICES: Final = (1, 8, 64)
 _IN_FLIGHT: Final = 20
 
@@ -26,7 +24,9 @@ def measure(subject: str) -> dict[str, Reading]:
     jax.config.update("jax_num_cpu_devices", max(_DEVICES))
     some = api(subject)
     # As v1 does; v2 would look at the first device alone.
-    options = {} if some.version == 1 else {"collect_on_first_device_per_mesh": False}
+    options: dict[str, Any] = (
+        {} if some.version == 1 else {"collect_on_first_device_per_mesh": False}
+    )
     tracer = some.tracer(**options)
     ready = jax.block_until_ready(jnp.zeros(8))
     devices = {count: np.array(jax.devices()[:count]) for count in _DEVICES}
@@ -47,7 +47,7 @@ def measure(subject: str) -> dict[str, Reading]:
     readings["threads"] = Reading(threads - threads_before)
     if some.is_ours:
         stats = tracer.stats()
-        assert not (stats.unwaited or stats.failed or stats.dropped), stats
+        assert stats.unwaited + stats.failed + stats.dropped == 0, stats
     return readings
 
 

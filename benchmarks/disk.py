@@ -12,12 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.steps import SLICES, record_step
-from benchmarks.subjects import OURS, TUNIX, Api, api
+from benchmarks.subjects import Api, api
 from benchmarks.timing import Reading
-from perf.testing import FakeClock
 
-SUBJECTS: Final = OURS
-PEERS: Final = TUNIX
 _STEPS: Final = 200
 _NAMES: Final = (
     "data_loading", "environment", "rollout", "reference_inference",
@@ -42,14 +39,10 @@ def measure(subject: str) -> dict[str, Reading]:
 
 def _trace(some: Api, *, tagged: bool) -> tuple[bytes, int]:
     """A trace of host spans, exported every 50, and the number of its slices."""
-    # Times take room: ours are those of a training, 20 µs to 2 s. The others' files
-    # hold them in fields of one length, so they may have the real clock.
-    clock = FakeClock()
-    draw = random.Random(1)
+    # Large times take more room: ours are those of a training. The others' files hold
+    # them in fields of one length, so they may have the real clock.
+    clock = _TrainingClock()
     options: dict[str, Any] = {"_clock": clock} if some.is_ours else {}
-
-    def later() -> None:
-        clock.advance_ns(round(20_000 * 10 ** draw.uniform(0, 5)))
 
     def span(name: str, step: int) -> Any:
         return tracer.span(name, tags={"step": step}) if tagged else tracer.span(name)
@@ -61,14 +54,34 @@ def _trace(some: Api, *, tagged: bool) -> tuple[bytes, int]:
             with group("global_step"):
                 for i in range(SLICES - 1):
                     with span(_NAMES[i % len(_NAMES)], step):
-                        later()
-                    later()
+                        clock.work()
             tracer.export()
             some.settle(tracer)
         if some.is_ours:
             tracer.close()
         data = b"".join(path.read_bytes() for path in Path(folder).iterdir())
     return data, _STEPS * SLICES
+
+
+class _TrainingClock:
+    """A clock by which spans take 10 µs to 1 s, and what is between them 2 to 50 µs."""
+
+    def __init__(self) -> None:
+        self._now_ns = 10**15
+        self._draw = random.Random(1)
+
+    def __call__(self) -> int:
+        """The time in nanoseconds; reading it takes time, too."""
+        self._pass(2_000, 50_000)
+        return self._now_ns
+
+    def work(self) -> None:
+        """Lets the time pass that a span takes."""
+        self._pass(10_000, 1_000_000_000)
+
+    def _pass(self, least_ns: float, most_ns: float) -> None:
+        share = self._draw.random()
+        self._now_ns += round(least_ns * (most_ns / least_ns) ** share)
 
 
 def _amplification(some: Api) -> float:

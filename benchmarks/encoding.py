@@ -22,8 +22,6 @@ from perf._model.tracks import Process
 from perf._write.layout import V2Layout
 from perf._write.stream import TraceStream
 
-SUBJECTS: Final = ("ours",)
-PEERS: Final = ("protobuf",)
 _ROUNDS: Final = 200
 _PEERS_ROUNDS: Final = 20
 _THREAD: Final = TimelineInfo("host-1", TimelineKind.HOST, "MainThread", True, 1)

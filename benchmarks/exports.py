@@ -12,11 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.steps import record_step
-from benchmarks.subjects import OURS, TUNIX, Api, api
+from benchmarks.subjects import Api, api
 from benchmarks.timing import Reading, rounds_of
 
-SUBJECTS: Final = OURS
-PEERS: Final = TUNIX
 _STEPS: Final = (10, 1_000)
 _SAMPLES: Final = 100
 _SLOW_SAMPLES: Final = 6

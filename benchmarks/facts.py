@@ -67,9 +67,7 @@ FACTS: Final = (
     Fact("disk/tag", "… with one tag", "bytes", 35),
     Fact("disk/compressed", "… bare, compressed", "bytes", 11),
     Fact("disk/amplification", "200 steps: bytes written over file size", "×", 1),
-    Fact(
-        "threads/rate", "8 threads recording", "k spans/s", 800, more_is_better=True
-    ),
+    Fact("threads/rate", "8 threads recording", "k spans/s", 800, more_is_better=True),
     Fact("threads/rate_exporting", "… while another one exports", "k spans/s"),
     Fact("threads/lost", "… spans lost, by the tracer's count", "", 0),
     Fact("threads/missing", "… spans missing in the file", "", 0),

@@ -8,8 +8,6 @@ from typing import Final
 
 from benchmarks.timing import Reading, rounds_of
 
-SUBJECTS: Final = ("ours",)
-PEERS: Final = ()
 _ROUNDS: Final = 10
 _TIMED: Final = """
 import time

@@ -9,11 +9,9 @@ import tracemalloc
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.subjects import OURS, TUNIX, Api, api
+from benchmarks.subjects import Api, api
 from benchmarks.timing import Reading
 
-SUBJECTS: Final = OURS
-PEERS: Final = TUNIX
 _STEP: Final = 1_000
 """Spans between two exports."""
 _WARM_UP: Final = 200

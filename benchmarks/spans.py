@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter_ns as now
 from typing import Any, Final
 
-from benchmarks.subjects import ANNOTATORS, OURS, TUNIX, Spans, api, spans_of
+from benchmarks.subjects import OURS, Spans, api, spans_of
 from benchmarks.timing import (
     FLOOR,
     Case,
@@ -17,9 +17,7 @@ from benchmarks.timing import (
     two_clock_reads,
 )
 
-SUBJECTS: Final = OURS
-PEERS: Final = (*TUNIX, *ANNOTATORS)
-_ROUNDS: Final = 200
+_ROUNDS: Final = 120
 _PEERS_ROUNDS: Final = 20
 """Fewer: they keep all that they record, or take long."""
 

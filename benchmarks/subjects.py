@@ -139,7 +139,10 @@ def _jax() -> Spans:
 
     annotate = SimpleNamespace(span=jax.profiler.TraceAnnotation)
     return Spans(
-        annotate, annotate, start=lambda: jax.profiler.start_trace(folder.name), stop=stop
+        annotate,
+        annotate,
+        start=lambda: jax.profiler.start_trace(folder.name),
+        stop=stop,
     )
 
 

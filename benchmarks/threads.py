@@ -10,11 +10,9 @@ from pathlib import Path
 from time import perf_counter_ns as now
 from typing import Any, Final
 
-from benchmarks.subjects import ANNOTATORS, OURS, TUNIX, Spans, api, spans_of
-from benchmarks.timing import Reading, Rounds, Slotted, own_copy, rounds_of, slotted
+from benchmarks.subjects import ANNOTATORS, OURS, api, spans_of
+from benchmarks.timing import FLOOR, Reading, Rounds, own_copy, rounds_of
 
-SUBJECTS: Final = OURS
-PEERS: Final = (*TUNIX, *(name for name in ANNOTATORS if name != "jax"))
 _THREADS: Final = 8
 _BURST: Final = 16_000
 """Spans a thread: no burst up to this long may lose any."""
@@ -32,8 +30,8 @@ def measure(subject: str) -> dict[str, Reading]:
     burst = _BURST if ours else _BURST // 8
     floors_ns, times_ns = [], []
     for _ in range(rounds):
-        Slotted.recorded.clear()
-        floors_ns.append(_all_at_once(slotted, burst)[0])
+        FLOOR.before()
+        floors_ns.append(_all_at_once(FLOOR.run, burst)[0])
         spans.start()
         times_ns.append(_all_at_once(_recorder(spans.on), burst)[0])
         spans.stop()

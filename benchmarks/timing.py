@@ -118,11 +118,14 @@ def own_copy(function: _F) -> _F:
     return copy  # type: ignore[no-any-return]
 
 
+recorded: Final[list[tuple[str, int, int]]] = []
+"""By the floor."""
+
+
 class Slotted:
     """The floor of a host span: the least a context manager can do to record one."""
 
     __slots__ = ("begin_ns", "name")
-    recorded: Final[list[tuple[str, int, int]]] = []
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -132,7 +135,7 @@ class Slotted:
         return self
 
     def __exit__(self, exc_type: object, exc: object, traceback: object) -> None:
-        self.recorded.append((self.name, self.begin_ns, now()))
+        recorded.append((self.name, self.begin_ns, now()))
 
 
 def slotted(count: int) -> int:
@@ -153,4 +156,4 @@ def two_clock_reads(count: int) -> int:
     return now() - begin_ns
 
 
-FLOOR: Final = Case(slotted, before=Slotted.recorded.clear)
+FLOOR: Final = Case(slotted, before=recorded.clear)

@@ -56,7 +56,7 @@ class GroupIndex:
             if info.is_main:
                 counts = self._forgotten.setdefault(info.id, {})
                 for record in records:
-                    if record[5] == GROUP:
+                    if record[5] < DEVICE:
                         _count_out(counts, record)
             return
         children = self._by_parent.get(info.id)

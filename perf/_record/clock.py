@@ -41,4 +41,5 @@ def seconds(time_ns: int) -> float:
 
 def nanoseconds(time_s: float) -> int:
     """The inner unit of a time that a user gave in seconds."""
-    return round(time_s * NS_PER_S)
+    # Through float: a text times a billion is gigabytes of text.
+    return round(float(time_s) * NS_PER_S)

@@ -162,6 +162,11 @@ class Launches:
         return list({id(wait.work): wait.work for wait in waits}.values())
 
     def _begun(self, span: DeviceSpan) -> DeviceWork | None:
+        if not span.id:
+            self._log.say(
+                "not-open", "arrays were given to a span that was never opened"
+            )
+            return None
         try:
             lines = self.devices.resolve(span.devices)
         except Exception as error:

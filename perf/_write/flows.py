@@ -21,6 +21,9 @@ _REMEMBERED: Final = 1 << 15
 between as many and twice as many are remembered."""
 
 
+_ENDS_KEPT: Final = 1 << 12
+
+
 class Places:
     """Where the slices of the last spans lie."""
 
@@ -64,6 +67,9 @@ class Flows:
 
     def __init__(self, sequence: PacketSequence) -> None:
         self._sequence = sequence
+        self._offsets = [sequence.id_of("flow", side) for side in ("device", "host")]
+        self._ends: dict[tuple[Places, int], bytes] = {}
+        """Events at which arrows end, by where they start."""
         self.host = Places()
         self.device = Places()
         self._in_flight: set[int] = set()
@@ -162,13 +168,13 @@ class Flows:
         for span_id in record[7] or ():
             places, now = self._source(record, span_id)
             if places is not None and (span_id in now or places.find(span_id)):
-                flow = self._flow(places, span_id)
-                yield self._sequence.flow_point(flow, is_start=False)
+                yield self._end(places, span_id)
 
     def _starts(self, places: Places, span_id: int) -> list[bytes]:
         if not places.start(span_id):
             return []
-        return [self._sequence.flow_point(self._flow(places, span_id), is_start=True)]
+        flow = self._flow(places, span_id)
+        return [self._sequence.flow_point(flow, is_start=True)]
 
     def _source(
         self, record: RawRecord, span_id: int
@@ -197,6 +203,18 @@ class Flows:
             or self.device.find(span_id) is not None
         )
 
+    def _end(self, places: Places, span_id: int) -> bytes:
+        # The same on each device of a consumer, and for each consumer.
+        end = self._ends.get((places, span_id))
+        if end is None:
+            if len(self._ends) >= _ENDS_KEPT:
+                self._ends.clear()
+            flow = self._flow(places, span_id)
+            end = self._sequence.flow_point(flow, is_start=False)
+            self._ends[places, span_id] = end
+        return end
+
     def _flow(self, places: Places, span_id: int) -> int:
-        side = "host" if places is self.host else "device"
-        return self._sequence.id_of("flow", side, str(span_id))
+        # An odd factor keeps different spans apart; the offset does it for files.
+        offset = self._offsets[places is self.host]
+        return (offset + span_id * 0x9E3779B97F4A7C15) % (1 << 64) or 1

@@ -30,7 +30,7 @@ class Node:
     """A slice on a lane."""
 
     __slots__ = (
-        "begin_ns", "end_batch", "end_ns", "id", "inside", "lane", "parent",
+        "begin_ns", "end_batch", "end_ns", "id", "inside", "lane", "number", "parent",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +43,8 @@ class Node:
         self.end_batch = batch
         """In which batch its end is written, so far as that is known."""
         self.lane = 0
+        self.number = 0
+        """Of the slices of its timeline, in the order of placing."""
         self.parent: Node | None = None
         self.inside: _Row | None = None
 
@@ -106,6 +108,7 @@ class Lanes:
         self._rows = [_Row(since_ns)]
         self._until_ns: list[float] = [-inf if since_ns is None else since_ns]
         """By lane, the end of what is on it; infinite while that is open."""
+        self._count = 0
         self._nodes: dict[int, Node] = {}
         """By span: the slices that others may still nest in."""
         row, around = self._rows[0], None
@@ -180,6 +183,8 @@ class Lanes:
         if node.parent is None:
             end_ns = inf if node.end_ns is None else node.end_ns
             self._until_ns[node.lane] = max(self._until_ns[node.lane], end_ns)
+        self._count += 1
+        node.number = self._count
         self._nodes[node.id] = node
 
     def end_batch(self) -> None:
@@ -203,16 +208,23 @@ def in_order(nodes: Iterable[Node]) -> Iterator[tuple[Node, bool]]:
         A node, and whether this is its begin. Nodes that were written open or stay
         open come with both all the same.
     """
-    members = sorted(nodes, key=lambda node: (node.begin_ns, node.id))
+    members = sorted(nodes, key=lambda node: (node.begin_ns, node.number))
+    inside: dict[Node | None, list[Node]] = {}
     known = set(members)
-    stack: list[Node] = []
     for node in members:
         around = node.parent
         while around is not None and around not in known:
             around = around.parent
-        while stack and stack[-1] is not around:
-            yield stack.pop(), False
-        stack.append(node)
-        yield node, True
-    while stack:
-        yield stack.pop(), False
+        inside.setdefault(around, []).append(node)
+    stack: list[Node] = []
+    walks = [iter(inside.get(None, ()))]
+    while walks:
+        for node in walks[-1]:
+            yield node, True
+            stack.append(node)
+            walks.append(iter(inside.get(node, ())))
+            break
+        else:
+            walks.pop()
+            if stack:
+                yield stack.pop(), False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import re
 import socket
@@ -14,18 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from perf._model.log import OnceLog
+
 MAX_WAITING_BYTES: Final = 64 << 20
 """What waits in memory while the file cannot be written to; no more is encoded then."""
-
-_log = logging.getLogger("perf")
-_said: set[str] = set()
-
-
-def say_once(cause: str, message: str, *args: object) -> None:
-    """Logs a warning, once for each cause and process."""
-    if cause not in _said:
-        _said.add(cause)
-        _log.warning(message + " (said once)", *args)
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:
@@ -55,9 +46,13 @@ class TraceFile:
         folder: made when needed.
         prefix: begins the name.
         process_index: of a run of several processes; its files say whose they are.
+        log: of the writer.
     """
 
-    def __init__(self, folder: Path, prefix: str, process_index: int | None) -> None:
+    def __init__(
+        self, folder: Path, prefix: str, process_index: int | None, log: OnceLog
+    ) -> None:
+        self._log = log
         self.path: Path | None = None
         self.written_bytes = 0
         self.errors = 0
@@ -87,12 +82,10 @@ class TraceFile:
         except OSError as error:
             self.errors += 1
             self.last_error = f"{type(error).__name__}: {error}"
-            say_once(
+            self._log.say(
                 f"write-{error.errno}",
-                "trace not written to %s: %s. Recording goes on, and writing is tried "
-                "again.",
-                self.path or self._folder,
-                self.last_error,
+                f"trace not written to {self.path or self._folder}: {self.last_error}. "
+                "Recording goes on, and writing is tried again.",
             )
         return not self._waiting
 
@@ -151,8 +144,10 @@ class TraceFile:
         self.waiting_bytes = 0
         file, self._file = self._file, None
         if file is not None:
-            with contextlib.suppress(OSError):
+            try:
                 file.close()
+            except OSError:
+                pass
 
     def __del__(self) -> None:
         # A tracer may be dropped without being closed; Python would warn of the file.

@@ -29,12 +29,14 @@ def varint(value: int) -> bytes:
     if 0 <= value < 128:
         return _ONE_BYTE[value]
     value &= _U64
-    out = bytearray()
+    if value < 1 << 14:
+        return _MORE[value & 0x7F] + _ONE_BYTE[value >> 7]
+    digits = []
     while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
+        digits.append(value & 0x7F | 0x80)
         value >>= 7
-    out.append(value)
-    return bytes(out)
+    digits.append(value)
+    return bytes(digits)
 
 
 @functools.cache
@@ -140,7 +142,7 @@ def _many_packets(
     """The same, twice as fast for a thousand, and slower for ten."""
     import numpy as np
 
-    deltas = np.diff(np.array([last_ns, *times_ns])).view(np.uint64)
+    deltas = np.diff(np.array([last_ns, *times_ns], np.int64)).view(np.uint64)
     stamp_sizes = np.ones(len(bodies), np.int64)
     most = max(1, (int(deltas.max()).bit_length() + 6) // 7)
     for size in range(1, most):

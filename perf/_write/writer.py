@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from perf._model.log import OnceLog
 from perf._model.spans import Batch
 from perf._model.tracks import Process
 from perf._write.background import worker
 from perf._write.layout import Layout
 from perf._write.run_info import command, run_info
-from perf._write.sink import MAX_WAITING_BYTES, TraceFile, check_folder, say_once
+from perf._write.sink import MAX_WAITING_BYTES, TraceFile, check_folder
 from perf._write.stream import TraceStream
 
 
@@ -77,7 +78,9 @@ class TraceWriter:
         self._seed = os.urandom(16)
         self._stream: TraceStream | None = None
         self._slices_before = 0
-        self._file = TraceFile(self.folder, self.layout.file_prefix, self.process_index)
+        self._log = OnceLog()
+        prefix = self.layout.file_prefix
+        self._file = TraceFile(self.folder, prefix, self.process_index, self._log)
         self._dropped = 0
         self._errors = 0
         self._last_error = ""
@@ -151,22 +154,26 @@ class TraceWriter:
         with self._lock:
             if self._source is None:
                 return
+            batch = self._source.drain()  # its time is the tracer's
             begin_ns = time.thread_time_ns()
             try:
-                self._write(self._source)
+                self._write(batch)
             except Exception as error:
                 # A fault of ours. The rest of the file is right if it is begun anew:
                 # the same ids, with everything introduced again.
                 self._errors += 1
                 self._last_error = f"{type(error).__name__}: {error}"
-                say_once("encode", "spans left out of a trace: %s", self._last_error)
+                self._log.say(
+                    "encode", f"spans left out of a trace: {self._last_error}"
+                )
                 self._drop_stream()
             self._own_ns += time.thread_time_ns() - begin_ns
 
-    def _write(self, source: Source) -> None:
-        batch = source.drain()
+    def _write(self, batch: Batch) -> None:
         if self._file.is_gone():
-            say_once("gone", "the trace %s is gone: a new one begins", self._file.path)
+            self._log.say(
+                "gone", f"the trace {self._file.path} is gone: a new one begins"
+            )
             self._file.close()
             self._drop_stream()
         if self._file.waiting_bytes > MAX_WAITING_BYTES:

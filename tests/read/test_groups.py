@@ -354,6 +354,28 @@ def test_counts_of_what_went_do_not_grow() -> None:
     assert {} == index._by_parent
 
 
+def test_positions_count_before_anybody_asked_for_a_tree() -> None:
+    """The index takes nothing in until then, but counts what goes, through spans too."""
+    records = [
+        record("step", 1, 2, 2, 1, GROUP),
+        record("training", 0, 3, 1),
+        record("moment", 3, 3, 9, 2, INSTANT),
+        record("step", 4, 5, 3, 0, GROUP),
+        record("step", 6, 7, 4, 0, GROUP),
+    ]
+    index = GroupIndex()
+    index.add(MAIN, records)
+    index.forget(MAIN, records[:4])
+    assert {"main": {NO_PARENT: Counter(step=2)}} == index._forgotten
+    assert {} == index._by_parent
+    index.fill([(MAIN, records[4:])])
+    index.fill([(MAIN, records)])
+    root = tree(index, "main")
+    found = [root.find_nth_inner_group("step", n) for n in range(4)]
+    begins = [None if group is None else group.begin for group in found]
+    assert [None, None, 6.0, None] == begins
+
+
 def test_records_of_an_unknown_timeline_are_forgotten_without_trouble() -> None:
     """A queue's were never taken in."""
     index = index_of((QUEUE, [record("queue", 1, 2, 3, 0, QUEUED)]))

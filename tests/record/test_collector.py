@@ -540,13 +540,10 @@ def counts(rec: Recording) -> tuple[int, int, int]:
 
 
 def test_own_time_grows(rec: Recording) -> None:
-    """Collecting is the tracer's own time."""
+    """Collecting is the tracer's own time; a sink counts its drains as its own."""
     before = rec.tracer._collector.own_ns
     for _ in range(100):
         rec.tracer.instant("x")
         rec.tracer._collector.close_step()
-    closed = rec.tracer._collector.own_ns
-    for _ in range(100):
-        rec.feed.drain()
-    assert before < closed < rec.tracer._collector.own_ns
-    assert rec.tracer.stats().own_time_s >= rec.tracer._collector.own_ns / 1e9 / 2
+    assert before < rec.tracer._collector.own_ns
+    assert rec.tracer._collector.own_ns / 1e9 < rec.tracer.stats().own_time_s

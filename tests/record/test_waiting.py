@@ -151,6 +151,18 @@ def test_concurrent_work_beyond_the_threads_queues_at_the_shortest(log: Log) -> 
     assert {"next", "after"} < set(log.names())
 
 
+def test_a_free_thread_is_used_again(log: Log) -> None:
+    """Concurrent work needs as many threads as there are works at a time."""
+    worker = log.service._least_busy()
+    assert worker is log.service._least_busy()
+    array = Array()
+    log.submit("x", None, array)
+    other = log.service._least_busy()
+    assert [worker, other] == log.service._overtaking
+    assert other is log.service._least_busy()
+    array.ready.set()
+
+
 @pytest.mark.parametrize("keyed", [True, False], ids=["device sets", "concurrent"])
 def test_threads_are_bounded(log: Log, keyed: bool) -> None:
     """64 device sets share sixteen threads, and so does work without one."""

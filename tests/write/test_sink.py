@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from perf._write import sink
+from perf._model.log import OnceLog
 from perf._write.sink import TraceFile, check_folder
 
 
@@ -23,7 +24,7 @@ def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trace_file(folder: Path, process_index: int | None = None) -> TraceFile:
     """A file in a folder."""
-    return TraceFile(folder, "perfetto_trace", process_index)
+    return TraceFile(folder, "perfetto_trace", process_index, OnceLog())
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perf._model.spans import OPEN
@@ -148,6 +148,7 @@ def check(
 
 @settings(max_examples=60)
 @given(operations())
+@example([(6, 80, 47), (6, 75, 58), (6, 143, 51), (6, 20, 25), (7, 109, 34), (7, 2, 5)])
 def test_perfetto_shows_every_span_as_it_was_recorded(ops: list[Op]) -> None:
     """Any spans in any batches come back one by one, and nothing is complained about.
 

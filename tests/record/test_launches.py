@@ -1,0 +1,203 @@
+"""Device work from its launch to its record, where the device timelines' tests end."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from perf._model.spans import DEVICE, QUEUED
+from tests.record.recording import BORN_NS, Recording, in_thread, on
+
+
+@pytest.fixture
+def rec() -> Recording:
+    """A tracer on a clock that stands still."""
+    return Recording(["a0"])
+
+
+def row(rec: Recording, timeline_id: str = "a0") -> list[tuple[str, int, int]]:
+    """(name, begin, end) of a timeline's records since the last read."""
+    return [
+        (record.name, record.begin_ns - BORN_NS, record.end_ns - BORN_NS)
+        for record in on(rec.feed.drain(), timeline_id)
+    ]
+
+
+def test_work_lasts_until_its_last_waitlist_is_ready(rec: Recording) -> None:
+    """Several calls add up, whichever is ready first."""
+    first, second = rec.wait.arrays("1"), rec.wait.arrays("2")
+    with rec.tracer.span("x", ["a0", "b0"]) as span:
+        span.device_end(first)
+        span.device_end([second])
+    rec.at(3)
+    rec.wait.finish(second)
+    assert [] == row(rec)
+    rec.at(5)
+    rec.wait.finish(first)
+    batch = rec.feed.drain()
+    assert [5] == [r.end_ns - BORN_NS for r in on(batch, "a0")]
+    assert [5] == [r.end_ns - BORN_NS for r in on(batch, "b0")]
+
+
+def test_work_that_is_ready_before_its_span_is_closed(rec: Recording) -> None:
+    """It ended when it was ready; its record comes when the host closes it."""
+    work = rec.wait.arrays("x")
+    with rec.tracer.span("x", ["a0"]) as span:
+        span.device_end(work)
+        rec.at(3)
+        rec.wait.finish(work)
+        assert [] == row(rec)
+        assert 0 == rec.tracer.stats().pending
+        span.tag("step", 1)
+        rec.at(7)
+    (record,) = [r for r in rec.read() if r.kind == DEVICE]
+    assert (BORN_NS + 3, {"step": 1}) == (record.end_ns, record.tags)
+
+
+def test_work_that_goes_on_after_a_pause_is_one_span(rec: Recording) -> None:
+    """From its launch to the end of what was handed over last."""
+    first, second = rec.wait.arrays("1"), rec.wait.arrays("2")
+    with rec.tracer.span("x", ["a0"]) as span:
+        span.device_end(first)
+        rec.at(2)
+        rec.wait.finish(first)
+        rec.at(4)
+        span.device_end(second)
+    rec.at(6)
+    rec.wait.finish(second)
+    assert [("x", 0, 6)] == row(rec)
+
+
+def test_a_wait_is_told_once_for_work_that_goes_on(rec: Recording) -> None:
+    """The queue shows what it waited for at first."""
+    before = rec.launch("before", ["a0"])
+    first, second = rec.wait.arrays("1"), rec.wait.arrays("2")
+    with rec.tracer.span("x", ["a0"]) as span:
+        span.device_end(first)
+        for time_ns, work in ((2, before), (3, first)):
+            rec.at(time_ns)
+            rec.wait.finish(work)
+        span.device_end(second)
+    rec.at(5)
+    rec.wait.finish(second)
+    batch = rec.feed.drain()
+    spans = [(r.name, r.begin_ns - BORN_NS, r.end_ns - BORN_NS) for r in on(batch, "a0")]
+    waits = [(r.begin_ns - BORN_NS, r.end_ns - BORN_NS) for r in on(batch, "a0_queue")]
+    assert ([("before", 0, 2), ("x", 2, 5)], [(0, 2)]) == (spans, waits)
+
+
+def test_work_is_waited_for_in_the_order_of_handing_over(rec: Recording) -> None:
+    """Not of closing: a thread that holds its span open does not reorder a device."""
+    early, late = rec.wait.arrays("early"), rec.wait.arrays("late")
+    with rec.tracer.span("early", ["a0"]) as outer:
+        outer.device_end(early)
+        with rec.tracer.span("late", ["a0"]) as inner:
+            inner.device_end(late)
+    rec.at(3)
+    rec.wait.finish(early)
+    rec.at(5)
+    rec.wait.finish(late)
+    assert [("early", 0, 3), ("late", 3, 5)] == row(rec)
+
+
+def test_one_failed_waitlist_fails_the_work(rec: Recording) -> None:
+    """Counted once for each failure; the span ends with the last one ready."""
+    good, bad = rec.wait.arrays("good"), rec.wait.arrays("bad")
+    with rec.tracer.span("x", ["a0"], tags={"step": 1}) as span:
+        span.device_end(bad)
+        span.device_end(good)
+    rec.wait.fail(bad, RuntimeError("no memory"))
+    rec.at(4)
+    rec.wait.finish(good)
+    (record,) = on(rec.feed.drain(), "a0")
+    error = {"step": 1, "error": "RuntimeError: no memory"}
+    assert (BORN_NS + 4, error) == (record.end_ns, record.tags)
+    assert 1 == rec.tracer.stats().failed
+
+
+def test_pending_work_is_counted_once(rec: Recording) -> None:
+    """However many waitlists and devices it has."""
+    with rec.tracer.span("x", ["a0", "b0"]) as span:
+        for name in "12":
+            span.device_end(rec.wait.arrays(name))
+        assert 1 == rec.tracer.stats().pending
+    assert 1 == rec.tracer.stats().pending
+    assert {"a0_queue", "b0_queue"} == {info.id for info, _ in rec.feed.drain().open}
+
+
+def test_arrays_for_a_span_that_was_never_opened(
+    rec: Recording, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are not waited for; the training goes on."""
+    for _ in range(2):
+        rec.tracer.span("x", ["a0"]).device_end(rec.wait.arrays("x"))
+    assert (0, 0) == (rec.tracer.stats().pending, rec.tracer.stats().recorded)
+    assert 1 == caplog.text.count("never opened")
+
+
+def test_arrays_for_a_span_that_has_ended(rec: Recording) -> None:
+    """They come too late."""
+    with rec.tracer.span("x", ["a0"]) as span:
+        pass
+    span.device_end(rec.wait.arrays("late"))
+    assert (0, [("x", 0, 0)]) == (rec.tracer.stats().pending, row(rec))
+
+
+def test_arrays_for_what_is_no_device(
+    rec: Recording, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are not waited for, and it is said once."""
+    for _ in range(2):
+        with rec.tracer.span("x", [3]) as span:
+            span.device_end(rec.wait.arrays("x"))
+    assert (0, ["x", "x"]) == (rec.tracer.stats().pending, [r.name for r in rec.read()])
+    assert 1 == caplog.text.count("unsupported device 3")
+
+
+def test_work_closed_by_another_thread(rec: Recording) -> None:
+    """It belongs to the group in which it was launched."""
+    with rec.tracer._group("step") as group:
+        span = rec.tracer.span("x", ["a0"])
+        span.__enter__()
+        work = rec.wait.arrays("x")
+        span.device_end(work)
+    in_thread(lambda: span.__exit__(None, None, None))
+    rec.wait.finish(work)
+    assert [group.id] == [record.parent_id for record in on(rec.feed.drain(), "a0")]
+
+
+def test_many_threads_end_work_on_one_device(rec: Recording) -> None:
+    """Each is recorded once, and no two overlap."""
+    barrier = threading.Barrier(8)
+
+    def launch() -> None:
+        barrier.wait()
+        for _ in range(50):
+            with rec.tracer.span("x", ["a0"]):
+                rec.clock.advance_ns(1)
+
+    threads = [threading.Thread(target=launch) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = on(rec.feed.drain(), "a0")
+    assert 400 == len(found) == len({record.id for record in found})
+    for before, after in zip(found[:-1], found[1:], strict=True):
+        assert before.end_ns <= after.begin_ns
+
+
+@pytest.mark.parametrize(
+    ("concurrent", "queued"),
+    [("all", 0), (frozenset(["x"]), 0), (frozenset(["y"]), 1), (frozenset(), 1)],
+)
+def test_names_that_may_overlap(concurrent: Any, queued: int) -> None:
+    """All, some, or none."""
+    rec = Recording(["a0"], concurrent=concurrent)
+    works = [rec.launch("x", ["a0"]) for _ in range(2)]
+    for time_ns, work in enumerate(works, start=1):
+        rec.at(time_ns)
+        rec.wait.finish(work)
+    assert queued == sum(record.kind == QUEUED for record in rec.read())
