@@ -12,14 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from perf._write import sink
 from perf._model.log import OnceLog
 from perf._write.sink import TraceFile, check_folder
-
-
-@pytest.fixture(autouse=True)
-def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink, "_said", set())
 
 
 def trace_file(folder: Path, process_index: int | None = None) -> TraceFile:

@@ -9,7 +9,6 @@ import pytest
 
 from perf._model.spans import Batch, RawRecord
 from perf._read.load import load
-from perf._write import sink
 from perf._write.layout import V1Layout, V2Layout
 from perf._write.stream import TraceStream
 from perf._write.writer import TraceWriter
@@ -34,11 +33,6 @@ class Source:
             frozenset(),
             clocks(self.now_ns),
         )
-
-
-@pytest.fixture(autouse=True)
-def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink, "_said", set())
 
 
 @pytest.fixture
