@@ -12,6 +12,7 @@ from perf._model.log import OnceLog
 from perf._model.spans import Batch, RawRecord, TimelineInfo
 from perf._record import clock
 from perf._record.collector import Records
+from perf._record.span import error_text
 from perf._record.tracer import Tracer
 
 DEFAULT_TRACE_DIR: Final = "/tmp/perf_traces"
@@ -56,7 +57,8 @@ def called(
     except Exception as error:
         log.say(
             f"export-failed-{type(error).__name__}",
-            f"the export function failed, this step has no metrics: {error!r}",
+            "the export function failed, this step has no metrics: "
+            f"{error_text(error)}",
             exc=error,
         )
         return {}
