@@ -83,7 +83,11 @@ def test_most_export_functions_are_not(tracer: Any, export_fn: Any) -> None:
     [(None, 1), (lambda query: {}, 1), (Export(False), 1), (Export(True), 0)],
 )
 def test_a_folder_in_the_environment_has_a_writer(
-    tracer: Any, export_fn: Any, made: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tracer: Any,
+    export_fn: Any,
+    made: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """Unless the export function writes already."""
     monkeypatch.setenv("RLPERF_DIR", str(tmp_path))
@@ -164,7 +168,9 @@ def test_a_function_that_returns_no_mapping(
     """Has no metrics; it is said once what was expected."""
     log = OnceLog()
     assert [{}, {}] == [called(lambda argument: wrong, 3, log) for _ in range(2)]
-    assert 1 == caplog.text.count(f"returned {type(wrong).__name__}: expected a mapping")
+    assert 1 == caplog.text.count(
+        f"returned {type(wrong).__name__}: expected a mapping"
+    )
 
 
 def test_an_interrupt_goes_through() -> None:

@@ -73,8 +73,8 @@ class ThreadLog:
 
     def open_spans(self) -> list[Span]:
         """What is open now, outermost first. Safe from any thread."""
-        # Lists: copied in one step, while the owner may change the dict.
-        spans = [*list(self.chain())[::-1], *list(self.loose.values())]
+        # A list: copied in one step, while the owner may change the dict.
+        spans = [*self.chain(), *list(self.loose.values())]
         spans.sort(key=_id_of)
         return [span for span in spans if span.end_ns == OPEN]
 

@@ -27,7 +27,15 @@ def errors_of(*trees: Any) -> list[BaseException | None]:
 def test_any_tree_of_arrays_is_waited_for() -> None:
     """Arrays in lists, dicts and tuples; numbers and None are ready as they are."""
     array = jax.jit(lambda x: x + 1)(jnp.ones(3))
-    trees = ([array], {"a": (array, [array])}, array, None, [], 3.0, {"a": None})
+    trees: tuple[Any, ...] = (
+        [array],
+        {"a": (array, [array])},
+        array,
+        None,
+        [],
+        3.0,
+        {"a": None},
+    )
     assert [None] * len(trees) == errors_of(*trees)
 
 

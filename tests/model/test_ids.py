@@ -33,7 +33,7 @@ def test_a_device_s_id_is_platform_and_number() -> None:
 )
 def test_what_is_no_device_is_named(wrong: Any) -> None:
     """With its type, and what was expected."""
-    with pytest.raises(ValueError, match="unsupported device .* of type") as caught:
+    with pytest.raises(ValueError, match=r"unsupported device .* of type") as caught:
         device_id(wrong)
     assert type(wrong).__name__ in str(caught.value)
 

@@ -9,7 +9,10 @@ from perf.experimental import constants
 def test_both_spellings_are_known() -> None:
     """v2's constants are among them, and so are v1's names."""
     assert constants.ROLLOUT in names.ROLLOUT
-    assert {constants.REFERENCE_INFERENCE, "refer_inference"} == names.REFERENCE_INFERENCE
+    assert {
+        constants.REFERENCE_INFERENCE,
+        "refer_inference",
+    } == names.REFERENCE_INFERENCE
     assert {constants.PEFT_TRAIN, "peft_train_step"} == names.TRAIN_STEP
     assert constants.WEIGHT_SYNC in names.WEIGHT_SYNC
 

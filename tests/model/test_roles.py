@@ -20,7 +20,9 @@ class Role(enum.Enum):
 
 def roles(rollout: Any, actor: Any, refer: Any) -> Roles:
     """Three roles on devices of these names, a letter each."""
-    return Roles.of({ROLLOUT: list(rollout), ACTOR: list(actor), REFERENCE: list(refer)})
+    return Roles.of(
+        {ROLLOUT: list(rollout), ACTOR: list(actor), REFERENCE: list(refer)}
+    )
 
 
 @pytest.mark.parametrize(

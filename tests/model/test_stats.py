@@ -12,7 +12,9 @@ from perf._model.stats import TracerStats
 def test_an_account_begins_with_nothing() -> None:
     """As the tracer that does nothing tells."""
     numbers = dataclasses.asdict(TracerStats())
-    assert {"": "", (): ()} == {v: v for v in numbers.values() if not isinstance(v, (int, float))}
+    assert {"": "", (): ()} == {
+        v: v for v in numbers.values() if not isinstance(v, (int, float))
+    }
     assert {0} == {v for v in numbers.values() if isinstance(v, (int, float))}
 
 

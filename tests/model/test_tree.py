@@ -76,7 +76,9 @@ def test_a_tree_is_told_line_by_line() -> None:
 def test_what_is_inside_at_any_depth() -> None:
     """Spans of these names; groups of these names, those inside them left out."""
     inner = group("g", 3, 4, span("a", 3, 4))
-    tree = group("root", 0, 9, span("a", 1, 2), group("h", 2, 8, group("g", 2, 5, inner)))
+    tree = group(
+        "root", 0, 9, span("a", 1, 2), group("h", 2, 8, group("g", 2, 5, inner))
+    )
     assert [1, 3] == [found.begin for found in spans_inside(tree, {"a"})]
     assert [2] == [found.begin for found in groups_inside(tree, {"g"})]
     assert ([], []) == (spans_inside(None, {"a"}), groups_inside(None, {"g"}))
@@ -149,7 +151,7 @@ def test_nodes_merge_that_lie_apart_or_are_equal(
             float(node.begin) for node in merge_span_group_trees(a, b).inner
         ]
     else:
-        with pytest.raises(ValueError, match="cannot merge: x: .* overlap"):
+        with pytest.raises(ValueError, match=r"cannot merge: x: .* overlap"):
             merge_span_group_trees(a, b)
 
 
@@ -174,7 +176,9 @@ def test_open_trees_merge() -> None:
 
 
 @given(strategies.trees(), st.randoms(use_true_random=False))
-def test_merging_does_not_depend_on_the_order(tree: strategies.Tree, random: Any) -> None:
+def test_merging_does_not_depend_on_the_order(
+    tree: strategies.Tree, random: Any
+) -> None:
     """Of the two trees."""
     halves = (build(tree), build(tree))
     for child in list(halves[0].inner):

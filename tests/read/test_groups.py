@@ -355,7 +355,7 @@ def test_counts_of_what_went_do_not_grow() -> None:
 
 
 def test_positions_count_before_anybody_asked_for_a_tree() -> None:
-    """The index takes nothing in until then, but counts what goes, through spans too."""
+    """The index takes nothing in until then, but counts what goes, in spans too."""
     records = [
         record("step", 1, 2, 2, 1, GROUP),
         record("training", 0, 3, 1),
@@ -490,9 +490,9 @@ def naive(info: TimelineInfo, kept: list[tuple[TimelineInfo, RawRecord]]) -> lis
         found, found_at = NO_PARENT, -1
         for group in groups_of_main:
             end_ns = float("inf") if group.end_ns == OPEN else group.end_ns
-            if group.begin_ns <= time_ns < end_ns and group.begin_ns > found_at:
-                if container(group) is not None:
-                    found, found_at = group.id, group.begin_ns
+            is_around = group.begin_ns <= time_ns < end_ns
+            if is_around and group.begin_ns > found_at and container(group) is not None:
+                found, found_at = group.id, group.begin_ns
         return found
 
     def inside(group_id: int) -> list[Row]:

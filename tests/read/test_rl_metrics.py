@@ -67,14 +67,18 @@ def test_the_time_of_a_step(
     global_step: tuple[float, float] | None, expected: float
 ) -> None:
     """From the window's begin to the end of the global step, or of the window."""
-    assert expected == measure(TOGETHER, global_step=global_step)["perf/global_step_time"]
+    assert (
+        expected == measure(TOGETHER, global_step=global_step)["perf/global_step_time"]
+    )
 
 
 @pytest.mark.parametrize(
     ("syncs", "expected"),
     [
         pytest.param([], 0.0, id="none"),
-        pytest.param([("weight_sync", 12, 13), ("weight_sync", 20, 23)], 3.0, id="last"),
+        pytest.param(
+            [("weight_sync", 12, 13), ("weight_sync", 20, 23)], 3.0, id="last"
+        ),
         pytest.param([("weight_sync", 28, INF)], 2.0, id="open"),
         pytest.param([("weight_sync", 8, 11)], 1.0, id="from the step before"),
     ],
@@ -128,7 +132,8 @@ def test_sums_are_clipped_and_means_are_whole(
 ) -> None:
     """A sum has what lies in the window, a mean what began in it, up to its end."""
     named: list[Span] = [(name, begin, end) for begin, end in spans]
-    metrics = measure(APART, **{where: named})  # type: ignore[arg-type]
+    on: Any = {where: named}
+    metrics = measure(APART, **on)
     assert expected == pick(metrics, metric)
 
 
@@ -249,7 +254,7 @@ def test_the_critic_is_measured_where_there_is_one() -> None:
 
 def test_rollouts_of_their_own_devices_have_two_more() -> None:
     """How long they waited for the sync, and when the first was done."""
-    on = {"a0": [("rollout", 11.0, 13.0), ("rollout", 14.0, 17.0)]}
+    on: Any = {"a0": [("rollout", 11.0, 13.0), ("rollout", 14.0, 17.0)]}
     for roles in (TRAINER_APART, ACTOR_APART, APART):
         metrics = measure(roles, main=[("weight_sync", 20, 21)], **on)
         assert 3.0 == metrics["perf/rollout_idle_time"]
@@ -277,7 +282,7 @@ def test_an_open_rollout_lasts_up_to_the_window_s_end() -> None:
 
 def test_the_gap_between_training_and_the_next_reference() -> None:
     """From each training to the reference inference of the batch after it."""
-    spans = {
+    spans: Any = {
         "main": [
             ("actor_training", 13, 15),
             ("actor_training", 18, 20),
@@ -289,11 +294,11 @@ def test_the_gap_between_training_and_the_next_reference() -> None:
             ("refer_inference", 19, 22),
         ],
     }
-    metrics = measure(TRAINER_APART, **spans)  # type: ignore[arg-type]
+    metrics = measure(TRAINER_APART, **spans)
     # From 15 to 16; the next began before the training ended, which is no gap.
     assert (1.0, 0.5) == pick(metrics, "between_micro_batch_gap_time")
     for roles in (TOGETHER, ACTOR_APART, REFERENCE_APART, APART):
-        metrics = measure(roles, **spans)  # type: ignore[arg-type]
+        metrics = measure(roles, **spans)
         assert (None, None) == pick(metrics, "between_micro_batch_gap_time")
 
 
@@ -306,7 +311,7 @@ def test_more_trainings_than_references() -> None:
 
 def test_gaps_between_one_role_s_own_work() -> None:
     """From each end to the next begin, never below 0, where all three are apart."""
-    spans = {
+    spans: Any = {
         "main": [("actor_training", 11, 12), ("actor_training", 15, 17)],
         "c0": [
             ("refer_inference", 11, 14),
@@ -314,11 +319,11 @@ def test_gaps_between_one_role_s_own_work() -> None:
             ("refer_inference", 19, 20),
         ],
     }
-    metrics = measure(APART, **spans)  # type: ignore[arg-type]
+    metrics = measure(APART, **spans)
     assert (4.0, 2.0) == pick(metrics, "refer_gap_time")
     assert (3.0, 3.0) == pick(metrics, "actor_gap_time")
     for roles in (TOGETHER, ACTOR_APART, REFERENCE_APART, TRAINER_APART):
-        metrics = measure(roles, **spans)  # type: ignore[arg-type]
+        metrics = measure(roles, **spans)
         assert (None, None) == pick(metrics, "refer_gap_time")
         assert (None, None) == pick(metrics, "actor_gap_time")
 

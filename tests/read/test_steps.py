@@ -54,8 +54,14 @@ def test_spans_go_where_they_ran() -> None:
         (TRACK, [record("rollout", 1, 2, 4)]),
         (TPU, [record("rollout", 1, 2, 2, DEVICE)]),
     )
-    assert [Interval("rollout", 1.0, 5.0, 1), Interval("weight_sync", 3.0, 4.0, 2)] == step.main
-    assert [Interval("rollout", 1.0, 2.0, 4), Interval("refer_inference", 2.0, 3.0, 3)] == step.hosts
+    assert [
+        Interval("rollout", 1.0, 5.0, 1),
+        Interval("weight_sync", 3.0, 4.0, 2),
+    ] == step.main
+    assert [
+        Interval("rollout", 1.0, 2.0, 4),
+        Interval("refer_inference", 2.0, 3.0, 3),
+    ] == step.hosts
     assert {"tpu0": [Interval("rollout", 1.0, 2.0, 2)]} == step.devices
 
 

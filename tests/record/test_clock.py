@@ -55,5 +55,8 @@ def test_seconds_and_back(time_ns: int) -> None:
 
 def test_a_second_is_a_billion() -> None:
     """And fractions are rounded to the nearest nanosecond."""
-    assert (1.5, 1_500_000_000) == (clock.seconds(1_500_000_000), clock.nanoseconds(1.5))
+    assert (1.5, 1_500_000_000) == (
+        clock.seconds(1_500_000_000),
+        clock.nanoseconds(1.5),
+    )
     assert 2 == clock.nanoseconds(1.6e-9)

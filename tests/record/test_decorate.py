@@ -20,7 +20,7 @@ def rec() -> Recording:
     return Recording(["a0"])
 
 
-class Oops(Exception):
+class OddError(Exception):
     """Raised by what is decorated."""
 
 
@@ -126,7 +126,8 @@ def test_the_no_op_span_leaves_a_function_alone(rec: Recording, form: str) -> No
 
     assert generator is span(generator)
     assert generator is NoopTracer().span("x")(generator)
-    wrapped = [off(fn) for fn in (lambda: 4, coroutine, generator, async_generator)]
+    fns: list[Any] = [lambda: 4, coroutine, generator, async_generator]
+    wrapped = [off(fn) for fn in fns]
     rec.tracer.enabled = False
     if form == "call":
         assert 4 == wrapped[0]()
@@ -186,14 +187,14 @@ def test_values_go_in_and_out(rec: Recording) -> None:
         received = yield "first"
         try:
             yield received
-        except Oops as error:
+        except OddError as error:
             yield error
         return "returned"
 
     def delegating() -> Generator[Any, Any, str]:
         return (yield from generator())
 
-    running, error = delegating(), Oops()
+    running, error = delegating(), OddError()
     assert "first" == next(running)
     assert "sent" == running.send("sent")
     assert error is running.throw(error)
@@ -211,13 +212,13 @@ def test_an_exception_out_of_a_generator_is_tagged(rec: Recording) -> None:
         with rec.tracer.span("inside"):
             yield 1
 
-    error = Oops("no")
+    error = OddError("no")
     running: Any = generator()
     next(running)
-    with pytest.raises(Oops) as caught:
+    with pytest.raises(OddError) as caught:
         running.throw(error)
     assert caught.value is error
-    assert [{"error": "Oops: no"}] * 2 == [record.tags for record in rec.read()]
+    assert [{"error": "OddError: no"}] * 2 == [record.tags for record in rec.read()]
     assert not rec.tracer.current_span()
 
 
@@ -478,7 +479,7 @@ def test_values_go_in_and_out_of_an_async_generator(rec: Recording) -> None:
             received = yield "first"
             try:
                 yield received
-            except Oops as error:
+            except OddError as error:
                 yield error
             yield "last"
         finally:
@@ -487,7 +488,7 @@ def test_values_go_in_and_out_of_an_async_generator(rec: Recording) -> None:
             closed.append(True)
 
     async def main() -> None:
-        running, error = generator(), Oops()
+        running, error = generator(), OddError()
         assert "first" == await anext(running)
         assert "sent" == await running.asend("sent")
         assert error is await running.athrow(error)
@@ -502,7 +503,7 @@ def test_values_go_in_and_out_of_an_async_generator(rec: Recording) -> None:
 
 def test_an_exception_out_of_an_async_generator_is_tagged(rec: Recording) -> None:
     """It arrives as the same object."""
-    error = Oops("no")
+    error = OddError("no")
 
     @rec.tracer.span("g")
     async def generator() -> AsyncIterator[int]:
@@ -510,12 +511,12 @@ def test_an_exception_out_of_an_async_generator_is_tagged(rec: Recording) -> Non
         raise error
 
     async def main() -> None:
-        with pytest.raises(Oops) as caught:
+        with pytest.raises(OddError) as caught:
             await collected(generator())
         assert caught.value is error
 
     asyncio.run(main())
-    assert [{"error": "Oops: no"}] == [record.tags for record in rec.read()]
+    assert [{"error": "OddError: no"}] == [record.tags for record in rec.read()]
 
 
 def test_a_task_cancelled_inside_an_async_generator(rec: Recording) -> None:

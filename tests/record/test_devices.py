@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import weakref
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perf._model import ids as ids_module
 from perf._model.spans import DEVICE, GROUP, OPEN, QUEUED, Record, TimelineKind
 from perf._record import devices as devices_module
 from perf._record.devices import Devices
@@ -67,7 +69,14 @@ def test_a_wait_is_a_record_of_its_own(rec: Recording) -> None:
         (r.name, r.begin_ns - BORN_NS, r.end_ns - BORN_NS) for r in ran
     ]
     expected = Record(
-        "queue", BORN_NS + 2, BORN_NS + 5, ran[1].id, 0, QUEUED, {"NAME": "second"}, None
+        "queue",
+        BORN_NS + 2,
+        BORN_NS + 5,
+        ran[1].id,
+        0,
+        QUEUED,
+        {"NAME": "second"},
+        None,
     )
     assert [expected] == on(batch, "a0_queue")
 
@@ -120,15 +129,15 @@ def test_failed_work_bears_its_error(rec: Recording) -> None:
 def test_an_error_that_cannot_say_what_it_is(rec: Recording) -> None:
     """The work's span is recorded, and the work after it."""
 
-    class Broken(Exception):
+    class BrokenError(Exception):
         def __str__(self) -> str:
             raise RuntimeError
 
     failed, fine = (rec.launch(name, ["a0"]) for name in ("failed", "fine"))
-    rec.wait.fail(failed, Broken())
+    rec.wait.fail(failed, BrokenError())
     rec.wait.finish(fine)
     found = [r.tags for r in rec.read() if r.kind == DEVICE]
-    assert [{"error": "Broken"}, None] == found
+    assert [{"error": "BrokenError"}, None] == found
 
 
 def test_concurrent_work_may_overtake() -> None:
@@ -189,7 +198,7 @@ def test_work_of_one_device_is_put_in_a_row(steps: list[tuple[int, int]]) -> Non
     ran, waited = on(batch, "a0"), on(batch, "a0_queue")
     assert expected_ends == [record.end_ns for record in ran]
     for some in (ran, waited):
-        for before, after in zip(some[:-1], some[1:], strict=True):
+        for before, after in itertools.pairwise(some):
             assert before.end_ns <= after.begin_ns
     begins = {record.id: record.begin_ns for record in ran}
     launches = dict(zip(begins, (launch for launch, _ in works), strict=True))
@@ -277,7 +286,7 @@ def test_one_object_is_resolved_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mesh is the same object at every step; looking into it costs time."""
     devices, asked = Devices(first_only=False), []
     known = mesh("a0")
-    resolve = devices_module.device_ids
+    resolve = ids_module.device_ids
 
     def counted(some: Any) -> list[str]:
         asked.append(some)

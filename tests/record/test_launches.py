@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Any
 
@@ -83,7 +84,9 @@ def test_a_wait_is_told_once_for_work_that_goes_on(rec: Recording) -> None:
     rec.at(5)
     rec.wait.finish(second)
     batch = rec.feed.drain()
-    spans = [(r.name, r.begin_ns - BORN_NS, r.end_ns - BORN_NS) for r in on(batch, "a0")]
+    spans = [
+        (r.name, r.begin_ns - BORN_NS, r.end_ns - BORN_NS) for r in on(batch, "a0")
+    ]
     waits = [(r.begin_ns - BORN_NS, r.end_ns - BORN_NS) for r in on(batch, "a0_queue")]
     assert ([("before", 0, 2), ("x", 2, 5)], [(0, 2)]) == (spans, waits)
 
@@ -185,7 +188,7 @@ def test_many_threads_end_work_on_one_device(rec: Recording) -> None:
         thread.join()
     found = on(rec.feed.drain(), "a0")
     assert 400 == len(found) == len({record.id for record in found})
-    for before, after in zip(found[:-1], found[1:], strict=True):
+    for before, after in itertools.pairwise(found):
         assert before.end_ns <= after.begin_ns
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf._model.spans import DEVICE, GROUP, NO_PARENT, OPEN, SPAN, Record
+from perf._record import span as span_module
 from perf._record.span import ROOT, Span, ThreadLog
 from tests.record.recording import BORN_NS, Recording, flat, in_thread
 
@@ -81,7 +83,11 @@ def test_times_are_told_in_seconds(rec: Recording) -> None:
     assert not span.ended
     rec.at(500_000_000)
     with span:
-        assert (1.5, float("inf"), float("inf")) == (span.begin, span.end, span.duration)
+        assert (1.5, float("inf"), float("inf")) == (
+            span.begin,
+            span.end,
+            span.duration,
+        )
         assert not span.ended
         rec.at(2_500_000_000)
     assert (1.5, 3.5, 2.0, True) == (span.begin, span.end, span.duration, span.ended)
@@ -100,7 +106,10 @@ def test_tags_are_added_while_open(rec: Recording) -> None:
     given_tags = {"step": 1}
     with rec.tracer.span("x", tags=given_tags) as span:
         assert span is span.tag("step", 2).add_tag("role", "actor")
-    assert ({"step": 1}, {"step": 2, "role": "actor"}) == (given_tags, rec.read()[0].tags)
+    assert ({"step": 1}, {"step": 2, "role": "actor"}) == (
+        given_tags,
+        rec.read()[0].tags,
+    )
 
 
 def test_a_tag_leaves_what_was_read_before(rec: Recording) -> None:
@@ -142,7 +151,7 @@ def test_a_device_span_waits_for_all_it_was_given(rec: Recording) -> None:
 # Exceptions
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """An error that cannot say what it is."""
 
     def __str__(self) -> str:
@@ -158,7 +167,7 @@ class Broken(Exception):
         (SystemExit(3), "SystemExit: 3"),
         (GeneratorExit(), "GeneratorExit: "),
         (asyncio.CancelledError("stop"), "CancelledError: stop"),
-        (Broken(), "Broken"),
+        (BrokenError(), "BrokenError"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -389,7 +398,9 @@ def right_here(work: Callable[[], Any]) -> Any:
     return work()
 
 
-anywhere = pytest.mark.parametrize("call", [right_here, in_task], ids=["thread", "task"])
+anywhere = pytest.mark.parametrize(
+    "call", [right_here, in_task], ids=["thread", "task"]
+)
 
 
 @anywhere
@@ -483,7 +494,7 @@ def test_closed_but_never_opened(
 def test_opened_twice_hangs_nothing(
     rec: Recording, call: Callable, between: int
 ) -> None:
-    """The chain of parents is a ring then; flushes and launches still come to an end."""
+    """The chain of parents is a ring then; flushes and launches still end."""
 
     def work() -> None:
         span = rec.tracer.span("twice")
@@ -547,6 +558,23 @@ def test_closed_in_the_context_of_another_task(rec: Recording) -> None:
     assert expected == rec.parents()
 
 
+@pytest.mark.parametrize("devices", [None, ["a0"]], ids=["host", "device"])
+def test_a_long_list_is_relieved_at_its_length(
+    rec: Recording, devices: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the thread itself, when a span is closed."""
+    monkeypatch.setattr(span_module, "RELIEF_AT", 3)
+    relieved: list[Any] = []
+    monkeypatch.setattr(rec.tracer._collector, "relieve", relieved.append)
+    counts = []
+    for _ in range(4):
+        with rec.tracer.span("x", devices):
+            pass
+        counts.append(len(relieved))
+    assert [0, 0, 1, 2] == counts
+    assert rec.tracer._main_log is relieved[0]
+
+
 # The chain of open spans
 
 
@@ -558,8 +586,8 @@ def test_open_spans_are_told_outermost_first() -> None:
         with rec.tracer.span("b"), rec.tracer.span("c"):
             return [span.name for span in rec.tracer._main_log.open_spans()]
 
-    with rec.tracer.span("a"):
-        assert ["a", "b", "c"] == asyncio.run(main())
+    with rec.tracer.span("x"), rec.tracer.span("y"), rec.tracer.span("a"):
+        assert ["x", "y", "a", "b", "c"] == asyncio.run(main())
     assert [] == rec.tracer._main_log.open_spans()
 
 
@@ -679,13 +707,13 @@ def run_program(program: list[Step], innermost_first: bool) -> Iterator[Any]:
                 rec.clock.advance_ns(1)
                 mine = opened[place]
                 if what == 0 or not mine:
-                    await places.do(place, lambda mine=mine: open_span(mine))
+                    await places.do(place, functools.partial(open_span, mine))
                 else:
-                    await places.do(place, lambda m=mine, w=what: close_span(m, w))
+                    await places.do(place, functools.partial(close_span, mine, what))
             for place, mine in enumerate(opened):
                 while mine:
                     rec.clock.advance_ns(1)
-                    await places.do(place, lambda mine=mine: close_span(mine, -1))
+                    await places.do(place, functools.partial(close_span, mine, -1))
                 current = await places.do(place, rec.tracer.current_span)
                 assert not current
 

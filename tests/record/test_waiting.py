@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from perf._model.log import OnceLog
 from perf._model.spans import DEVICE
 from perf._record import waiting as waiting_module
 from perf._record.waiting import MAX_THREADS, Waited, WaitingService
@@ -421,13 +422,13 @@ def test_a_slow_end_is_said(
     work = log.submit("x", "a", array)
     work.name = "rollout"  # type: ignore[attr-defined]  # as device work has one
     monkeypatch.setattr(waiting_module, "_SLOW_EXIT_S", 0.0)
-    say = waiting_module.OnceLog.say
+    say = OnceLog.say
 
     def say_and_go_on(self: Any, cause: str, message: str) -> None:
         say(self, cause, message)
         array.ready.set()
 
-    monkeypatch.setattr(waiting_module.OnceLog, "say", say_and_go_on)
+    monkeypatch.setattr(OnceLog, "say", say_and_go_on)
     log.service.close()
     assert "the exit waits for device work: ['rollout']" in caplog.text
 
@@ -569,7 +570,7 @@ def test_a_fork(tmp_path: Path) -> None:
         folder = tmp_path / f"{path.name}.d"
         folder.mkdir()
         path.rename(folder / path.name)
-        names.append(sorted({row.name for row in TraceFile(folder).slices}))
+        names.append(sorted({str(row.name) for row in TraceFile(folder).slices}))
     own, childs = sorted(names, key=lambda found: "in the child" in found)
     assert {"before", "open", "rollout", "after"} <= set(own)
     assert "in the child" not in own
