@@ -141,7 +141,7 @@ def test_the_public_surface_is_the_recorded_one() -> None:
     """Every public name has the parameters and members on the checked-in list."""
     drift = list(
         difflib.unified_diff(
-            RECORDED.read_text(encoding="utf-8").splitlines(),
+            RECORDED.read_text(encoding="utf-8").split("\n")[:-1],
             all_lines(),
             "recorded",
             "found",
@@ -198,4 +198,4 @@ def test_a_line_tells_how_a_name_is_used(name: str, line: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1:] != ["--update"]:
         sys.exit("usage: python -m tests.test_public_names --update")
-    RECORDED.write_text("\n".join(all_lines()), encoding="utf-8")
+    RECORDED.write_text("\n".join([*all_lines(), ""]), encoding="utf-8")
