@@ -120,9 +120,7 @@ class PerfTracer(_Tracer):
 
         def spans() -> StepSpans:
             opened = self._collector.open_records()
-            return from_records(
-                step.by_timeline(), opened, step.begin_ns, step.end_ns
-            )
+            return from_records(step.by_timeline(), opened, step.begin_ns, step.end_ns)
 
         return called(self._export_fn, self._query(spans), self._log)
 
@@ -171,9 +169,7 @@ class _StoredTimelines(Mapping[str, "Timeline"]):
         if timeline_id not in self._ids:
             raise KeyError(timeline_id)
         self._fill()
-        root = self._index.tree(
-            timeline_id, self._main_id, self._born_ns, self._opened
-        )
+        root = self._index.tree(timeline_id, self._main_id, self._born_ns, self._opened)
         return Timeline(timeline_id, root.begin, [root])
 
     def _fill(self) -> None:

@@ -36,7 +36,7 @@ class Sequencer(Generic[T]):
 
     def place(self, begin: T, end: T) -> Placed[T]:
         """Places work launched at `begin` that was done at `end`."""
-        if begin >= self._busy_until:
+        if begin >= self._busy_until:  # mutate: ok touching work has no wait
             self._busy_until = end
             return Placed(begin, end, None)
         ran_from = self._busy_until

@@ -77,6 +77,10 @@ class GroupIndex:
         if not counts or not (children or info.is_main):
             del self._forgotten[info.id]
 
+    def clear(self) -> None:
+        """Begins anew."""
+        self._by_parent, self._forgotten = {}, {}
+
     def fill(self, kept: Iterable[tuple[TimelineInfo, list[RawRecord]]]) -> None:
         """Takes in all that the store has; from then on it is kept up."""
         if not self.is_filled:

@@ -88,7 +88,7 @@ def _of(
         for new in step.devices.get(device, ()):
             if new.name in wanted:
                 old = found.setdefault(new.id, new)
-                if old is not new and (new.begin < old.begin or new.end > old.end):
+                if new.begin < old.begin or new.end > old.end:  # mutate: ok if equal
                     begin, end = min(old.begin, new.begin), max(old.end, new.end)
                     found[new.id] = Interval(new.name, begin, end, new.id)
     if found:

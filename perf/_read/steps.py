@@ -76,7 +76,7 @@ def from_records(
             into = devices.setdefault(info.id.removesuffix(QUEUE_SUFFIX), [])
         elif info.is_main:
             into = main
-            begins_ns += [r[1] for r in some if r[5] <= DEVICE]
+            begins_ns += [r[1] for r in some if r[5] < DEVICE]  # mutate: ok no work
         else:
             into = hosts
         into += [

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 QUEUE_NAME: Final = "queue"
 """Name of the span of a wait; its tag `NAME` tells what waited."""
-_MAX_REMEMBERED: Final = 256
+_MAX_REMEMBERED: Final = 256  # mutate: ok any number of this size
 """Forms of `devices` whose resolution is remembered."""
 
 
@@ -40,7 +40,7 @@ class DeviceLine:
         self.queue_info = TimelineInfo(queue, TimelineKind.QUEUE, queue)
         self.records: list[RawRecord] = []
         self.queued: list[RawRecord] = []
-        self._sequencer = Sequencer(0)
+        self._sequencer = Sequencer(0)  # mutate: ok before all times
 
     def place(
         self, work: DeviceWork, end_ns: int, before: Placed[int] | None

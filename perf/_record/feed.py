@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from perf._model.spans import Batch, RawRecord, TimelineInfo
 
-MAX_WAITING: Final = 262_144
+MAX_WAITING: Final = 262_144  # mutate: ok any number of this size
 """Records that may wait for a sink that does not take them; further ones are dropped
 and counted. Eight threads in a burst of 16,000 each fill half of it."""
 
@@ -46,7 +46,7 @@ class Feed:
     def put(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         """Queues records, dropping those beyond the bound."""
         room = MAX_WAITING - self.waiting_count
-        if len(records) > room:
+        if len(records) > room:  # mutate: ok none is dropped if equal
             self.dropped += len(records) - room
             records = records[:room]
         if records:

@@ -9,9 +9,9 @@ from typing import Final, Protocol
 
 from perf._model.spans import OPEN, RawRecord, TimelineInfo
 
-KEEP_STEPS: Final = 100
+KEEP_STEPS: Final = 100  # mutate: ok any number of this size
 """Default number of closed steps kept for queries."""
-KEEP_SPANS: Final = 20_000
+KEEP_SPANS: Final = 20_000  # mutate: ok any number of this size
 """Default number of records kept for queries (about 250 bytes each)."""
 
 
@@ -62,6 +62,9 @@ class Index(Protocol):
     def forget(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         """These records are no longer kept; on a timeline in the order of `add`."""
 
+    def clear(self) -> None:
+        """Nothing is kept, and nothing ever was."""
+
 
 class Store:
     """Closed steps and the present one, bounded. Not thread-safe: its owner locks.
@@ -109,11 +112,12 @@ class Store:
         return step
 
     def emptied(self, born_ns: int) -> Store:
-        """A store of the same bounds with nothing in it."""
-        while self.closed:
-            self._forget_step()
-        for timeline_id, records in self.current.records.items():
-            self._forget(timeline_id, records)
+        """A store of the same bounds with nothing in it, and its index emptied.
+
+        This one may be in the midst of a change that nobody ends: see `os.fork`.
+        """
+        if self._index is not None:
+            self._index.clear()
         return Store(born_ns, self.keep_steps, self.keep_spans, self._index)
 
     def kept(self) -> Iterator[tuple[TimelineInfo, list[RawRecord]]]:

@@ -20,8 +20,8 @@ _REMEMBERED: Final = 1 << 15
 """Slices of the host, and as many of devices, that an arrow may surely start from;
 between as many and twice as many are remembered."""
 
-
 _ENDS_KEPT: Final = 1 << 12
+"""Ends of arrows that are remembered, to be written again."""
 
 
 class Places:

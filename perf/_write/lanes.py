@@ -29,19 +29,13 @@ the last forgotten one goes to another lane."""
 class Node:
     """A slice on a lane."""
 
-    __slots__ = (
-        "begin_ns", "end_batch", "end_ns", "id", "inside", "lane", "number", "parent",
-    )  # fmt: skip
+    __slots__ = ("begin_ns", "end_ns", "id", "inside", "lane", "number", "parent")
 
-    def __init__(
-        self, span_id: int, begin_ns: int, end_ns: int | None, batch: int
-    ) -> None:
+    def __init__(self, span_id: int, begin_ns: int, end_ns: int | None) -> None:
         self.id = span_id
         self.begin_ns = begin_ns
         self.end_ns = end_ns
         """None while it is open."""
-        self.end_batch = batch
-        """In which batch its end is written, so far as that is known."""
         self.lane = 0
         self.number = 0
         """Of the slices of its timeline, in the order of placing."""
@@ -49,12 +43,10 @@ class Node:
         self.inside: _Row | None = None
 
     def holds(self, node: Node, now_ns: int) -> bool:
-        """Whether a slice lies in this one and may be written there."""
+        """Whether a slice lies in this one for sure."""
         if node.end_ns is None or node.begin_ns < self.begin_ns:
             return False
-        if self.end_ns is None:
-            return node.end_ns <= now_ns
-        return self.end_batch == node.end_batch and node.end_ns <= self.end_ns
+        return node.end_ns <= (now_ns if self.end_ns is None else self.end_ns)
 
 
 class _Row:
@@ -107,10 +99,11 @@ class Lanes:
     ) -> None:
         self._rows = [_Row(since_ns)]
         self._until_ns: list[float] = [-inf if since_ns is None else since_ns]
-        """By lane, the end of what is on it; infinite while that is open."""
+        """By lane, the end of what is on it; infinite while that is open. Looking here
+        first saves looking at rows: there may be a lane for each of many coroutines."""
         self._count = 0
         self._nodes: dict[int, Node] = {}
-        """By span: the slices that others may still nest in."""
+        """By span: what others may nest in, open or ended in this batch."""
         row, around = self._rows[0], None
         for node in open_nodes:
             node.parent = around
@@ -118,9 +111,9 @@ class Lanes:
             node.inside = _Row(since_ns)
             row, around = node.inside, node
 
-    def close(self, node: Node, end_ns: int, batch: int) -> None:
+    def close(self, node: Node, end_ns: int) -> None:
         """An open slice gets its end."""
-        node.end_ns, node.end_batch = end_ns, batch
+        node.end_ns = end_ns
         if node.parent is None:
             self._until_ns[node.lane] = end_ns
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from perf._model.spans import ClockSnapshot
 from perf._model.tracks import Process, Thread, Track
 from perf._write.interning import Strings
-from perf._write.values import Annotations
+from perf._write.values import MAX_KEY, MAX_REPEATED, Annotations
 from perf._write.wire import (
     blob,
     double,
@@ -86,8 +86,8 @@ class PacketSequence:
         self._track = 0
         self._event_key = self._head + key(_TRACK_EVENT, 2)
         self._names = _Names()
-        self._keys = Strings(_ANNOTATION_NAMES, MAX_KEYS, 256)
-        self._texts = Strings(_ANNOTATION_TEXTS, MAX_TEXTS, 64)
+        self._keys = Strings(_ANNOTATION_NAMES, MAX_KEYS, MAX_KEY)
+        self._texts = Strings(_ANNOTATION_TEXTS, MAX_TEXTS, MAX_REPEATED)
         self.annotations = Annotations(self._keys, self._texts)
         self.bare_begins: dict[Any, bytes] = _BareBegins(self)
         """The BEGIN of a slice that has nothing but a name, by name."""
@@ -142,7 +142,7 @@ class PacketSequence:
                 sample = double(_COUNTER_DOUBLE, math.inf if value > 0 else -math.inf)
         return self._event(number(_EVENT_TYPE, _COUNTER) + sample)
 
-    def flow_point(self, flow: int, *, is_start: bool, track_uuid: int = 0) -> bytes:
+    def flow_point(self, flow: int, *, is_start: bool) -> bytes:
         """One end of an arrow, at the slice that is innermost on the track just then.
 
         `TrackEvent.flow_ids` sit on a slice's own packets, and when a slice is written
@@ -152,14 +152,12 @@ class PacketSequence:
         Args:
             flow: the arrow's number.
             is_start: whether the arrow goes out from here.
-            track_uuid: where, if not on the track of the events around it.
         """
         legacy = number(_LEGACY_PHASE, ord("s" if is_start else "f"))
         legacy += number(_LEGACY_ID, flow)
         if not is_start:
             legacy += number(_LEGACY_BIND_ENCLOSING, 1)
-        track = number(_EVENT_TRACK, track_uuid) if track_uuid else b""
-        return self._event(track + blob(_LEGACY_EVENT, legacy))
+        return self._event(blob(_LEGACY_EVENT, legacy))
 
     # -- whole packets ----------------------------------------------------------------
 
@@ -172,7 +170,7 @@ class PacketSequence:
         """The packets of events, in this order, after whatever they refer to.
 
         Args:
-            track_uuid: the track of all that name none.
+            track_uuid: their track.
             times_ns: n times on the tracer's clock, best in ascending order.
             bodies: n events as the methods above return them.
         """

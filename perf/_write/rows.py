@@ -204,14 +204,13 @@ class Row:
 
     def _make_lanes(self) -> Lanes:
         for span_id, begun in self.begun.items():
-            begun.node = Node(span_id, begun.record[1], None, self._pen.batch)
+            begun.node = Node(span_id, begun.record[1], None)
         self._chain = list(self.begun)
         return Lanes(self._until_ns, [b.node for b in self.begun.values() if b.node])
 
     def _draw_in_lanes(
         self, lanes: Lanes, records: list[RawRecord], opened: list[RawRecord]
     ) -> None:
-        batch = self._pen.batch
         parts: dict[Node, tuple[RawRecord, _Part]] = {}
         new = list(opened)
         for record in records:
@@ -219,8 +218,7 @@ class Row:
             if begun is None or begun.node is None:
                 new.append(record)
             else:
-                end_ns = max(record[2], begun.record[1])
-                lanes.close(begun.node, end_ns, batch)
+                lanes.close(begun.node, max(record[2], begun.record[1]))
                 parts[begun.node] = record, _Part.END
         again = self._cut(lanes, parts) if self._chain else []
         new += again
@@ -229,7 +227,7 @@ class Row:
         new.sort(key=lambda record: (record[1], record[3]))
         for record in new:
             is_open = record[2] == OPEN
-            node = Node(record[3], record[1], None if is_open else record[2], batch)
+            node = Node(record[3], record[1], None if is_open else record[2])
             lanes.place(
                 node,
                 record[4],
@@ -276,7 +274,7 @@ class Row:
                 continue
             again.append(parts[node][0] if node in parts else begun.record)
             parts[node] = begun.record, _Part.CUT
-            lanes.close(node, end_ns, self._pen.batch)
+            lanes.close(node, end_ns)
             del self.begun[span_id]
         return again
 

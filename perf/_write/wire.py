@@ -13,7 +13,6 @@ from typing import Final
 
 _U64: Final = (1 << 64) - 1
 _pack_double = struct.Struct("<d").pack
-_pack_fixed64 = struct.Struct("<Q").pack
 
 _SMALL: Final = 256
 """Packets of fewer bytes have their beginning in a table."""
@@ -48,11 +47,6 @@ def key(field: int, wire_type: int) -> bytes:
 def number(field: int, value: int) -> bytes:
     """An integer, enum or bool."""
     return key(field, 0) + varint(value)
-
-
-def fixed64(field: int, value: int) -> bytes:
-    """An unsigned number of always eight bytes."""
-    return key(field, 1) + _pack_fixed64(value & _U64)
 
 
 def double(field: int, value: float) -> bytes:

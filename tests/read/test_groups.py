@@ -376,6 +376,19 @@ def test_positions_count_before_anybody_asked_for_a_tree() -> None:
     assert [None, None, 6.0, None] == begins
 
 
+def test_a_cleared_index_begins_anew() -> None:
+    """Nothing is in it, positions count from nought."""
+    steps = [record("step", n, n + 1, n + 1, 0, GROUP) for n in range(3)]
+    index = index_of((MAIN, steps))
+    forget_first(index, 1, steps)
+    index.clear()
+    assert [] == rows(tree(index, "main"))
+    index.add(MAIN, steps)
+    group = tree(index, "main").find_nth_inner_group("step", 0)
+    assert group is not None
+    assert 0.0 == group.begin
+
+
 def test_records_of_an_unknown_timeline_are_forgotten_without_trouble() -> None:
     """A queue's were never taken in."""
     index = index_of((QUEUE, [record("queue", 1, 2, 3, 0, QUEUED)]))

@@ -136,6 +136,12 @@ def test_the_window_without_a_global_step() -> None:
     assert (12.0, None) == (step.begin, step.global_step)
 
 
+def test_a_span_that_begins_with_the_export_is_after_it() -> None:
+    """On a coarse clock the next step begins at the same moment."""
+    step = step_of((MAIN, [record("x", 12, 13, 2), record("x", 10, 11, 1)]), begin=10.0)
+    assert 10.0 == step.begin
+
+
 def test_a_span_from_before_does_not_begin_the_window() -> None:
     """One that crosses the export before, or is open for the whole run."""
     crossing, mine = record("rollout", 8, 11, 1), record("weight_sync", 13, 14, 2)

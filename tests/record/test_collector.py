@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from perf._model.spans import DEVICE, QUEUED, SPAN, Batch, TimelineKind
+from perf._read.groups import GroupIndex
 from perf._record import collector as collector_module
 from perf._record import launches as launches_module
 from perf._record import span as span_module
@@ -495,6 +498,29 @@ def test_a_child_begins_with_nothing(rec: Recording) -> None:
     assert ["open"] == [record.name for record in rec.read()]
 
 
+def test_a_fork_in_the_midst_of_collecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another thread was storing when its process was copied is not in order."""
+    index = GroupIndex()
+    index.fill([])
+    rec = Recording(index=index)
+    with rec.tracer.span("x"):
+        pass
+
+    def die(info: Any, records: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "add", die)
+        with pytest.raises(SystemExit):
+            rec.tracer._collector.close_step()
+    rec.tracer._forget()
+    with rec.tracer.span("y"):
+        pass
+    rec.tracer._collector.close_step()
+    assert ["y"] == [record.name for record in rec.read()]
+    assert 1 == rec.tracer.stats().retained
+
+
 def test_a_fork_by_another_thread_makes_that_one_the_main_one(rec: Recording) -> None:
     """It is the only one that lives on in the child."""
 
@@ -539,11 +565,14 @@ def counts(rec: Recording) -> tuple[int, int, int]:
     return stats.recorded, stats.pending, stats.dropped
 
 
-def test_own_time_grows(rec: Recording) -> None:
-    """Collecting is the tracer's own time; a sink counts its drains as its own."""
-    before = rec.tracer._collector.own_ns
-    for _ in range(100):
-        rec.tracer.instant("x")
-        rec.tracer._collector.close_step()
-    assert before < rec.tracer._collector.own_ns
-    assert rec.tracer._collector.own_ns / 1e9 < rec.tracer.stats().own_time_s
+def test_collecting_is_the_tracer_s_own_time(
+    rec: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processor time of whoever collects; a sink counts its drains as its own."""
+    monkeypatch.setattr(time, "thread_time_ns", itertools.count(100, 7).__next__)
+    assert 0 == rec.tracer._collector.own_ns
+    rec.tracer._collector.close_step()
+    rec.feed.drain()
+    assert 7 == rec.tracer._collector.own_ns
+    rec.tracer.stats()
+    assert 14 == rec.tracer._collector.own_ns

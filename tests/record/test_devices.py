@@ -207,6 +207,19 @@ def test_work_of_one_device_is_put_in_a_row(steps: list[tuple[int, int]]) -> Non
         assert begins[record.id] == record.end_ns
 
 
+def test_work_that_goes_on_is_one_span(rec: Recording) -> None:
+    """What was handed over after the first arrays were ready belongs to it."""
+    first, second = rec.wait.arrays("1"), rec.wait.arrays("2")
+    with rec.tracer.span("x", ["a0"]) as span:
+        span.device_end(first)
+        rec.at(2)
+        rec.wait.finish(first)
+        span.device_end(second)
+    rec.at(6)
+    rec.wait.finish(second)
+    assert [("x", 0, 6)] == timeline(rec, "a0")
+
+
 # Which group work belongs to
 
 
@@ -294,7 +307,9 @@ def test_one_object_is_resolved_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(devices_module, "device_ids", counted)
     for some in (known, known, ["a0"], ["a0"], "a0", "a0", ("b0",), ("b0",)):
-        devices.resolve(some)
+        assert [some[0] if isinstance(some, tuple) else "a0"] == ids(
+            devices.resolve(some)
+        )
     assert 4 == len(asked)
 
 

@@ -27,6 +27,9 @@ class Mirror:
         assert mine[: len(records)] == records
         del mine[: len(records)]
 
+    def clear(self) -> None:
+        self.kept = {name: [] for name in INFOS}
+
 
 def records(*ids: int) -> list[RawRecord]:
     """Records of these ids."""
@@ -130,6 +133,14 @@ def test_a_step_that_never_ends_loses_its_older_half() -> None:
     assert ([[1, 2]], [[13, 14]]) == (kept(store, "a"), kept(store, "b"))
     assert (4, 4) == (store.count, store.current.count)
     assert records(13, 14) == index.kept["b"]
+
+
+@pytest.mark.parametrize(("count", "left"), [(7, 3), (8, 4), (16, 4)])
+def test_the_older_half_is_the_greater_one(count: int, left: int) -> None:
+    """Of an odd number; and again, until the bound is kept."""
+    store = Store(0, 10, 6)
+    store.add(INFOS["a"], records(*range(count)))
+    assert [list(range(count - left, count))] == kept(store)
 
 
 def test_nothing_may_be_kept() -> None:

@@ -550,7 +550,7 @@ def test_a_fork(tmp_path: Path) -> None:
         child = os.fork()
         if child == 0:
             stats = perf.stats()
-            print("child", stats.recorded - stats.recorded, stats.pending, flush=True)
+            print("child", stats.retained, stats.pending, flush=True)
             with perf.span("in the child"):
                 pass
             perf.export()

@@ -13,11 +13,10 @@ def place(
     begin_ns: int,
     end_ns: int | None,
     *,
-    batch: int = 1,
     parents: Mapping[int, int] | None = None,
 ) -> Node:
     """Places a slice; the parent of each span is as the mapping says."""
-    node = Node(span_id, begin_ns, end_ns, batch)
+    node = Node(span_id, begin_ns, end_ns)
     parent_of = dict(parents or {})
     lanes.place(
         node, parent_of.get(span_id, 0), lambda other: parent_of.get(other, 0), NOW_NS
@@ -84,7 +83,7 @@ def test_an_open_slice_holds_its_lane() -> None:
         place(lanes, 3, 20, 30, parents={3: 1}).lane,
         place(lanes, 4, 40, 50).lane,
     ]
-    lanes.close(outer, 60, batch=1)
+    lanes.close(outer, 60)
     assert 0 == place(lanes, 5, 60, 70).lane
 
 
@@ -92,7 +91,20 @@ def test_nothing_nests_in_an_open_slice_that_may_outlive_it() -> None:
     """A span timed elsewhere may end in the future."""
     lanes = Lanes()
     place(lanes, 1, 0, None)
-    assert 1 == place(lanes, 2, 10, NOW_NS + 1, parents={2: 1}).lane
+    assert 0 == place(lanes, 2, 10, NOW_NS, parents={2: 1}).lane
+    assert 1 == place(lanes, 3, NOW_NS, NOW_NS + 1, parents={3: 1}).lane
+
+
+def test_an_open_slice_remembers_what_lies_in_it() -> None:
+    """From batch to batch, as long as it is open."""
+    lanes = Lanes()
+    place(lanes, 1, 0, None)
+    place(lanes, 2, 10, 20, parents={2: 1})
+    lanes.end_batch()
+    assert [1, 0] == [
+        place(lanes, 3, 15, 25, parents={3: 1}).lane,
+        place(lanes, 4, 20, 30, parents={4: 1}).lane,
+    ]
 
 
 def test_a_late_slice_fills_a_gap_but_touches_nothing_behind_it() -> None:
@@ -102,9 +114,9 @@ def test_a_late_slice_fills_a_gap_but_touches_nothing_behind_it() -> None:
     place(lanes, 2, 50, 60)
     lanes.end_batch()
     assert [0, 1, 1] == [
-        place(lanes, 3, 10, 49, batch=2).lane,
-        place(lanes, 4, 49, 50, batch=2).lane,
-        place(lanes, 5, 55, 58, batch=2).lane,
+        place(lanes, 3, 10, 49).lane,
+        place(lanes, 4, 49, 50).lane,
+        place(lanes, 5, 55, 58).lane,
     ]
 
 
@@ -113,13 +125,18 @@ def test_what_has_ended_takes_no_late_child() -> None:
     lanes = Lanes()
     place(lanes, 1, 0, 100)
     lanes.end_batch()
-    assert 1 == place(lanes, 2, 10, 20, batch=2, parents={2: 1}).lane
+    assert 1 == place(lanes, 2, 10, 20, parents={2: 1}).lane
 
 
 def test_the_first_lane_may_be_taken_up_to_some_time() -> None:
     """What was written before lanes became necessary stays alone there."""
     lanes = Lanes(since_ns=100)
-    assert [1, 0] == [place(lanes, 1, 50, 60).lane, place(lanes, 2, 100, 110).lane]
+    assert [1, 0, 0, 1] == [
+        place(lanes, 1, 50, 60).lane,
+        place(lanes, 2, 200, 210).lane,
+        place(lanes, 3, 100, 110).lane,
+        place(lanes, 4, 99, 100).lane,
+    ]
 
 
 def test_slices_are_forgotten() -> None:
@@ -130,9 +147,18 @@ def test_slices_are_forgotten() -> None:
         lanes.end_batch()
     assert MAX_REMEMBERED >= len(lanes._rows[0].nodes)
     assert {} == lanes._nodes
-    assert 1 == place(lanes, 10**6, 6, 8).lane
-    last = 10 * MAX_REMEMBERED
-    assert 0 == place(lanes, 10**6 + 1, last * 10 - 14, last * 10 - 12).lane
+
+
+def test_what_is_forgotten_is_taken() -> None:
+    """A gap before the last forgotten slice is no gap any more; one after it is."""
+    lanes = Lanes()
+    for n in range(MAX_REMEMBERED + 1):
+        place(lanes, n + 1, n * 10, n * 10 + 5)
+    forgotten = MAX_REMEMBERED // 2
+    assert [1, 0] == [
+        place(lanes, 100, forgotten * 10 - 14, forgotten * 10 - 11).lane,
+        place(lanes, 101, forgotten * 10 - 5, forgotten * 10 - 1).lane,
+    ]
 
 
 def test_parents_come_first_and_go_last_at_one_moment() -> None:

@@ -28,7 +28,6 @@ from tests.write.traces import (
     PROCESS,
     QUEUE,
     RUN,
-    SERVER,
     TPU,
     WORKER,
     batch,
@@ -36,7 +35,6 @@ from tests.write.traces import (
     shown,
     span,
     stream,
-    times,
     written,
 )
 
@@ -226,53 +224,6 @@ def test_slices_that_share_a_lane_do_not_overlap(ops: list[Op]) -> None:
         ends.append(row["end"])
 
 
-def test_an_open_span_is_in_the_file_before_it_ends() -> None:
-    """Whoever is killed leaves what was open, as slices without an end."""
-    data = written(
-        batch((MAIN, [span(2, 20, 30, parent=1)]), opened=[(MAIN, [span(1, 10)])])
-    )
-    assert {"span 1": (10, -1), "span 2": (20, 10)} == times(data)
-
-
-def test_an_open_span_ends_in_a_later_batch() -> None:
-    """Its end closes the slice that is there; tags that were added come with it."""
-    data = written(
-        batch(opened=[(MAIN, [span(1, 10, tags={"a": 1, "b": 2})])]),
-        batch((MAIN, [span(1, 10, 50, tags={"a": 1, "b": 3, "c": 4})])),
-    )
-    (row,) = shown(data)
-    assert (10, 40, {"a": 1, "b": 3, "c": 4}) == (row.ts, row.dur, row.args)
-
-
-def test_a_list_that_grew_while_its_span_was_open_is_shown_twice() -> None:
-    """Perfetto would add its entries to the old ones: both states are kept apart."""
-    data = written(
-        batch(opened=[(MAIN, [span(1, 10, tags={"seen": [1], "same": ["x"]})])]),
-        batch((MAIN, [span(1, 10, 50, tags={"seen": [1, 2], "same": ["x"]})])),
-    )
-    (row,) = shown(data)
-    assert {
-        "seen[0]": 1,
-        "same[0]": "x",
-        "seen (at the end)[0]": 1,
-        "seen (at the end)[1]": 2,
-    } == row.args
-
-
-def test_a_span_that_outlives_the_one_around_it_is_drawn_again() -> None:
-    """Two open spans closed out of order: both are there whole, one also as a stub."""
-    data = written(
-        batch(opened=[(MAIN, [span(1, 10), span(2, 20, parent=1)])]),
-        batch((MAIN, [span(1, 10, 50), span(2, 20, 60, parent=1)]), tangled=[MAIN]),
-    )
-    rows = {(row.name, row.ts, row.dur, "cut" in row.args) for row in shown(data)}
-    assert {
-        ("span 1", 10, 40, False),
-        ("span 2", 20, 30, True),
-        ("span 2", 20, 40, False),
-    } == rows
-
-
 def test_work_in_flight_is_shown_waiting_until_it_ends() -> None:
     """Its slice on the queue ends where its wait did."""
     wait = span(7, 10, 30, name="queue", kind=3, tags={"NAME": "train"})
@@ -364,24 +315,3 @@ def test_a_file_of_many_threads_forgets_the_dead_ones(
             " where dur > 0"
         )
     assert {"slices": 300, "tracks": 250} == count
-
-
-def test_spans_timed_elsewhere_may_come_in_any_order() -> None:
-    """Late ones fill the gaps; those that overlap get a lane of their own."""
-    data = written(
-        batch((SERVER, [span(1, 100, 200), span(2, 300, 400), span(6, 350, 360)])),
-        batch((SERVER, [span(3, 210, 290), span(4, 150, 250), span(5, 10, 99)])),
-    )
-    assert {
-        "span 1": (100, 100),
-        "span 2": (300, 100),
-        "span 3": (210, 80),
-        "span 4": (150, 100),
-        "span 5": (10, 89),
-        "span 6": (350, 10),
-    } == times(data)
-    with TraceProcessor(data) as tp:
-        (lanes,) = tp.query(
-            "select count(distinct track_id) as n from slice where name like 'span%'"
-        )
-    assert 2 == lanes["n"]
