@@ -79,4 +79,4 @@ def is_thread_id(timeline_id: str) -> bool:
 
 def _by_number(timeline_id: str) -> tuple[str, int]:
     digits = timeline_id[len(timeline_id.rstrip("0123456789")) :]
-    return timeline_id.removesuffix(digits), int(digits or 0)
+    return timeline_id.removesuffix(digits), int(digits or -1)  # mutate: ok below 0

@@ -71,7 +71,7 @@ class SpanGroup:
 
     def find_last_inner_group(self, name: str) -> SpanGroup | None:
         """The last group of that name directly inside."""
-        return next(iter(self.find_all_inner_groups(name)[::-1]), None)
+        return next(reversed(self.find_all_inner_groups(name)), None)
 
     def find_nth_inner_group(self, name: str, index: int) -> SpanGroup | None:
         """The group of that name directly inside at a position, counted from 0."""
@@ -84,7 +84,7 @@ class SpanGroup:
 
     def find_last_inner_span(self, name: str) -> Span | None:
         """The last span of that name directly inside."""
-        return next(iter(self.find_all_inner_spans(name)[::-1]), None)
+        return next(reversed(self.find_all_inner_spans(name)), None)
 
     def find_all_inner_spans(self, name: str) -> list[Span]:
         """All spans of that name directly inside."""
@@ -222,7 +222,7 @@ def merge_span_group_trees(a: _N, b: _N) -> _N:
     if not _same(a, b):
         raise ValueError(f"roots differ: {a!r} and {b!r} are not the same node")
     merged: Node = clone_span_or_group(a)
-    if isinstance(merged, SpanGroup) and isinstance(b, SpanGroup):
+    if isinstance(merged, SpanGroup) and isinstance(b, SpanGroup):  # mutate: ok alike
         _merge_into(merged, b)
     return merged  # type: ignore[return-value]  # of the type of `a`
 

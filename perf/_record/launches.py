@@ -204,7 +204,7 @@ class Launches:
         before: Sequence[Placed[int] | None] = work.placed or [None] * len(work.lines)
         work.placed = [
             line.place(work, end_ns, placed)
-            for line, placed in zip(work.lines, before, strict=True)
+            for line, placed in zip(work.lines, before, strict=True)  # mutate: ok alike
         ]
 
     def _record(self, work: DeviceWork) -> None:
@@ -216,5 +216,6 @@ class Launches:
         tags = work.tags
         if work.error is not None:
             tags = {**(tags or {}), "error": work.error}
-        for line, placed in zip(work.lines, work.placed or (), strict=True):
+        placed_on = zip(work.lines, work.placed or (), strict=True)  # mutate: ok alike
+        for line, placed in placed_on:
             line.add(work, placed, tags)

@@ -21,7 +21,7 @@ MAX_THREADS: Final = 16
 """For device sets; as many again for work that may overtake other work."""
 MAX_PENDING: Final = 4096
 """Launches waiting per thread. Each keeps arrays alive, so there has to be an end."""
-_SLOW_EXIT_S: Final = 10.0
+_SLOW_EXIT_S: Final = 10.0  # mutate: ok any time that people notice
 
 
 class Work(Protocol):

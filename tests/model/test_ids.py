@@ -48,6 +48,7 @@ def test_what_is_no_device_is_named(wrong: Any) -> None:
         ([device(), "b", None, [device("gpu", 1)]], ["tpu0", "b", "gpu1"]),
         ((d for d in "ba"), ["b", "a"]),
         ({"d10", "d9", "c11"}, ["c11", "d9", "d10"]),
+        ({"b0", "b", "b1"}, ["b", "b0", "b1"]),
         (frozenset([device("tpu", 2).platform, "b"]), ["b", "tpu"]),
         (np.array([["b", "a"], ["c", None]], dtype=object), ["b", "a", "c"]),
         (np.array("a", dtype=object), ["a"]),

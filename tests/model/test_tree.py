@@ -62,6 +62,22 @@ def test_nodes_show_name_and_times() -> None:
     assert INF == group("g", 1.0, INF).duration
 
 
+def test_a_new_group_begins_at_nought_and_is_open() -> None:
+    """Until its times are set."""
+    made = SpanGroup("g")
+    assert (0.0, INF, []) == (made.begin, made.end, made.inner)
+    assert made is made.outer
+
+
+def test_the_last_one_is_found() -> None:
+    """Of several; None of none."""
+    tree = group("root", 0, 9, *(span("x", n, n + 1) for n in range(3)))
+    last = tree.find_last_inner_span("x")
+    assert last is tree.inner[2]
+    assert tree.find_last_inner_span("y") is None
+    assert tree.find_last_inner_group("x") is None
+
+
 def test_a_tree_is_told_line_by_line() -> None:
     """Each level two spaces further in, times from a moment of choice."""
     tree = group("g", 10, 20, span("a", 11, 12), group("h", 13, 14, span("b", 13, 14)))

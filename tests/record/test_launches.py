@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from perf._model.spans import DEVICE, QUEUED
+from perf._record import launches as launches_module
 from tests.record.recording import BORN_NS, Recording, in_thread, on
 
 
@@ -128,6 +129,48 @@ def test_pending_work_is_counted_once(rec: Recording) -> None:
         assert 1 == rec.tracer.stats().pending
     assert 1 == rec.tracer.stats().pending
     assert {"a0_queue", "b0_queue"} == {info.id for info, _ in rec.feed.drain().open}
+
+
+def test_work_has_ended_when_nothing_more_can_come_of_it(rec: Recording) -> None:
+    """Closed by the host, and all of its waitlists ready, in whatever order."""
+    array = rec.wait.arrays("x")
+    with rec.tracer.span("x", ["a0"]) as span:
+        span.device_end(array)
+        (work,) = rec.tracer._launches.pending()
+        (wait,) = rec.wait.pending(rec.tracer)
+        assert ("x", False, False) == (wait.name, wait.ended, work.ended)
+        rec.wait.finish(array)
+        assert not work.ended
+    assert (True, True) == (wait.ended, work.ended)
+
+
+def test_work_that_is_not_waited_for_is_counted(
+    rec: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its device span says so; it ends where it was handed over."""
+    monkeypatch.setattr(rec.wait, "submit", lambda key, work: False)
+    assert 0 == rec.tracer.stats().unwaited
+    for _ in range(2):
+        with rec.tracer.span("x", ["a0"]) as span:
+            span.device_end(rec.wait.arrays("x"))
+    assert (2, 0) == (rec.tracer.stats().unwaited, rec.tracer.stats().failed)
+    tags = [record.tags for record in on(rec.feed.drain(), "a0")]
+    assert [{"error": "not waited for: too much is pending"}] * 2 == tags
+
+
+def test_a_long_list_is_relieved_at_its_length(
+    rec: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any of the devices of the work that has ended, by whoever ended it."""
+    monkeypatch.setattr(launches_module, "RELIEF_AT", 3)
+    relieved: list[bool] = []
+    collector = rec.tracer._collector
+    monkeypatch.setattr(collector, "relieve_devices", lambda: relieved.append(True))
+    counts = []
+    for devices in (["a0"], ["a0", "b0"], ["b0"], ["a0", "b0"]):
+        rec.wait.finish(rec.launch("x", devices))
+        counts.append(len(relieved))
+    assert [0, 0, 0, 1] == counts
 
 
 def test_arrays_for_a_span_that_was_never_opened(
