@@ -26,7 +26,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 RELIEF_AT: Final = 4096
 """Records on a thread's list at which the thread itself has them collected."""
 
-new_id = itertools.count(1).__next__
+new_id = itertools.count(1).__next__  # mutate: ok any number above 0
 """Span ids: unique in the process, also after a fork, in the order of opening."""
 
 

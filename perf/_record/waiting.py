@@ -17,9 +17,9 @@ from typing import Any, Final, Protocol
 
 from perf._model.log import OnceLog
 
-MAX_THREADS: Final = 16
+MAX_THREADS: Final = 16  # mutate: ok any number of this size
 """For device sets; as many again for work that may overtake other work."""
-MAX_PENDING: Final = 4096
+MAX_PENDING: Final = 4096  # mutate: ok any number of this size
 """Launches waiting per thread. Each keeps arrays alive, so there has to be an end."""
 _SLOW_EXIT_S: Final = 10.0  # mutate: ok any time that people notice
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import socket
@@ -23,6 +22,8 @@ def run_info() -> dict[str, Any]:
     Returns:
         Texts and numbers; what cannot be found out is left out.
     """
+    import importlib.metadata  # takes longer than all the rest of this package
+
     info: dict[str, Any] = {
         SCHEMA_KEY: SCHEMA_VERSION,
         "command": " ".join(command()),

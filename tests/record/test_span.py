@@ -55,9 +55,13 @@ def test_a_group_is_one_record(rec: Recording) -> None:
 
 def test_a_decorator_opens_what_it_was_made_as(rec: Recording) -> None:
     """Groups stay groups, spans with devices have them at each call."""
-    for span in (rec.tracer._group("x"), rec.tracer.span("x", ["a0"])):
+    for span in (
+        rec.tracer.span("x"),
+        rec.tracer._group("x"),
+        rec.tracer.span("x", ["a0"]),
+    ):
         span(lambda: None)()
-    assert [GROUP, SPAN, DEVICE] == [record.kind for record in rec.read()]
+    assert [SPAN, GROUP, SPAN, DEVICE] == [record.kind for record in rec.read()]
 
 
 def test_a_span_after_others_keeps_their_ids(rec: Recording) -> None:

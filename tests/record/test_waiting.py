@@ -419,8 +419,9 @@ def test_a_slow_end_is_said(
 ) -> None:
     """Somebody wants to know what the exit waits for."""
     array = Array()
-    work = log.submit("x", "a", array)
-    work.name = "rollout"  # type: ignore[attr-defined]  # as device work has one
+    for number in range(7):
+        work: Any = log.submit("x", "a", array)
+        work.name = f"x{number}"  # as device work has one
     monkeypatch.setattr(waiting_module, "_SLOW_EXIT_S", 0.0)
     say = OnceLog.say
 
@@ -430,7 +431,8 @@ def test_a_slow_end_is_said(
 
     monkeypatch.setattr(OnceLog, "say", say_and_go_on)
     log.service.close()
-    assert "the exit waits for device work: ['rollout']" in caplog.text
+    five = ["x0", "x1", "x2", "x3", "x4"]
+    assert f"the exit waits for device work: {five} (said once)" in caplog.text
 
 
 def test_after_a_fork_there_is_no_work(log: Log) -> None:

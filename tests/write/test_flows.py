@@ -4,7 +4,16 @@ import pytest
 
 from perf._model.spans import DEVICE, Batch
 from tests.perfetto.trace_processor import TraceProcessor, flows, slices
-from tests.write.traces import MAIN, QUEUE, TPU, WORKER, batch, span, written
+from tests.write.traces import (
+    MAIN,
+    QUEUE,
+    TPU,
+    WORKER,
+    batch,
+    packets,
+    span,
+    written,
+)
 
 TPU1 = TPU._replace(id="tpu1", name="tpu1")
 QUEUE1 = QUEUE._replace(id="tpu1_queue", name="tpu1_queue")
@@ -154,3 +163,27 @@ def test_places_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(("Main", "span 39"), ("Main", "span 99"))] == arrows(
         batch((MAIN, [span(1, 0, 1)])), *many, late
     )
+
+
+def test_a_further_device_may_be_heard_of_later() -> None:
+    """The arrow ends at the slice that was first; there is no second one."""
+    assert [(("tpu0", "span 1"), ("tpu0", "span 2"))] == arrows(
+        batch(
+            (
+                TPU,
+                [span(1, 0, 40, kind=DEVICE), span(2, 40, 50, kind=DEVICE, after=(1,))],
+            )
+        ),
+        batch((TPU1, [span(2, 40, 55, kind=DEVICE, after=(1,))])),
+    )
+
+
+def test_spans_that_no_arrow_touches_cost_nothing() -> None:
+    """Beside their begins and ends there are the two ends of the one arrow."""
+    many = [span(n, n * 10, n * 10 + 5) for n in range(1, 9)]
+    data = written(batch((MAIN, [*many, span(9, 90, 95, after=(3,))])))
+    events = [p.track_event for p in packets(data) if p.HasField("track_event")]
+    plain = [event for event in events if not event.HasField("legacy_event")]
+    assert 2 * 9 + 1 == len(plain)  # and the event that tells of the run
+    # One of them is the start of arrows from the successor, in case it has any.
+    assert 3 == len(events) - len(plain)

@@ -205,7 +205,7 @@ def test_what_is_written_loads_again(tmp_path_factory: object, ops: list[Op]) ->
     )
 
 
-@settings(max_examples=50)
+@settings(max_examples=15)
 @given(operations())
 def test_slices_that_share_a_lane_do_not_overlap(ops: list[Op]) -> None:
     """On each track, slices lie apart or one in the other."""

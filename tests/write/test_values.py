@@ -266,8 +266,8 @@ def leaves(value: Any) -> int:
     return 1
 
 
-@settings(max_examples=50)
-@given(st.lists(tags(), min_size=1, max_size=20))
+@settings(max_examples=25)
+@given(st.lists(tags(), min_size=1, max_size=30))
 @example([{"": [{"": 0, "\0": 1}], "\0": "\0", "\\x00": "\ud800"}])
 def test_no_tag_is_lost(many: list[dict[str, Any]]) -> None:
     """Any tags on any span are all there in Perfetto."""
