@@ -23,7 +23,7 @@ demo: $(VENV)/.core ## train a small policy with GRPO and show where its steps w
 	$(BIN)/rlperf demo $(ARGS)
 
 test: $(VENV)/.test ## run the tests; ARGS="-k name" runs some of them
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-all-pythons: ## run the tests on every supported Python at hand
 	@for version in $(PYTHONS); do \
