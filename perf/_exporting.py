@@ -27,6 +27,14 @@ def attach(tracer: Tracer, export_fn: Any, make_writer: Callable[[str], Any]) ->
     A function, or the owner of a bound method, that has `attach(tracer)` is told of
     everything the tracer records, not only of what is exported.
     """
+    if export_fn is not None and not callable(export_fn):
+        hint = (
+            "; pass its export_metrics" if hasattr(export_fn, "export_metrics") else ""
+        )
+        raise ValueError(
+            f"export_fn={export_fn!r}: expected a function, found "
+            f"{type(export_fn).__name__}{hint}"
+        )
     attached = False
     for candidate in (export_fn, getattr(export_fn, "__self__", None)):
         method = getattr(candidate, "attach", None)

@@ -144,12 +144,14 @@ def load_config(
         source: a YAML file; or its content: a mapping with `perf_metrics_options`,
             on its own or under `rl_training_config` (or `training_config`), or those
             options themselves.
-        cluster_config: gives the built-in functions the devices of each role (its
-            `role_to_mesh`); without it every role is measured on the host.
+        cluster_config: gives the built-in functions the devices of each role:
+            anything with `role_to_mesh`, a mapping of roles ("rollout", "actor",
+            "reference") to meshes or devices. Not needed if all are custom.
 
     Raises:
         ValueError: an unknown key, a wrong type, a path that does not import or is
-            not callable, or a file that is no YAML mapping; the message names it.
+            not callable, a file that is no YAML mapping, or no cluster configuration
+            where one is needed; the message names it.
         OSError: the file cannot be read.
     """
     options = source if isinstance(source, PerfMetricsOptions) else load_options(source)

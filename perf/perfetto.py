@@ -51,6 +51,7 @@ class PerfettoTraceWriter:
         self._folder = make_folder_path(export_dir)
         self._writer = TraceWriter(self._folder, V1Layout())
         self._handed: HandedOver | None = None
+        self._has_tracer = False
 
     def __reduce__(self) -> Any:
         # A copy is configuration: it writes a file of its own.
@@ -58,8 +59,8 @@ class PerfettoTraceWriter:
 
     @property
     def attached(self) -> bool:
-        """Whether it writes what a tracer records."""
-        return self._writer.attached
+        """Whether it was given a tracer: then it writes what that records, no more."""
+        return self._has_tracer
 
     def attach(
         self, tracer: Tracer, role_to_devices: Mapping[str, Sequence[str]] | None = None
@@ -72,6 +73,7 @@ class PerfettoTraceWriter:
         """
         self._writer = TraceWriter(self._folder, V1Layout(role_to_devices))
         attach_writer(tracer, self._writer)
+        self._has_tracer = True
 
     def log_trace(
         self,

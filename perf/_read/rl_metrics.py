@@ -54,11 +54,11 @@ def step_metrics(step: StepSpans, roles: Roles) -> Metrics:
     metrics |= _sum_and_mean("actor_train_time", trainings, step)
     metrics |= _sum_and_mean("actor_train_step_time", train_steps, step)
     if roles.trainer_apart:
-        pairs = zip(trainings[:-1], references[1:], strict=False)
+        pairs = _consecutive(_own(trainings, step), _own(references, step))
         metrics |= _gaps("between_micro_batch_gap_time", pairs, step)
     if roles.all_apart:
-        metrics |= _gaps("refer_gap_time", pairwise(references), step)
-        metrics |= _gaps("actor_gap_time", pairwise(trainings), step)
+        metrics |= _gaps("refer_gap_time", pairwise(_own(references, step)), step)
+        metrics |= _gaps("actor_gap_time", pairwise(_own(trainings, step)), step)
     critic = _trainings(step, roles, names.CRITIC_TRAINING, CRITIC, [])
     if critic:
         metrics |= _sum_and_mean("critic_train_time", critic, step)
@@ -108,7 +108,7 @@ def _united(intervals: list[Interval]) -> Iterator[Interval]:
     for interval in intervals:
         if current is None:
             current = interval
-        elif interval.begin <= current.end:
+        elif interval.begin < current.end:
             end = max(current.end, interval.end)
             current = Interval(current.name, current.begin, end, current.id)
         else:
@@ -136,6 +136,30 @@ def _gaps(
     """From the end of one to the begin of the next, never below 0."""
     gaps = [max(0.0, after.begin - _until(before, step)) for before, after in pairs]
     return _aggregated(name, sum(gaps), gaps)
+
+
+def _own(intervals: list[Interval], step: StepSpans) -> list[Interval]:
+    """Those that began in the step: a gap lies between work of one step."""
+    return [interval for interval in intervals if interval.begin >= step.begin]
+
+
+def _consecutive(
+    trainings: list[Interval], references: list[Interval]
+) -> Iterator[tuple[Interval, Interval]]:
+    """Each training with the next reference inference that began after it did.
+
+    By time and not by number: either may be missing for a micro-batch. Of trainings
+    without an inference between them only the last one is followed by a gap.
+    """
+    following: Interval | None = None
+    remaining = list(references)
+    for training in reversed(trainings):
+        found = following
+        while remaining and remaining[-1].begin >= training.begin:
+            found = remaining.pop()
+        if found is not following and found is not None:
+            yield training, found
+        following = found
 
 
 def _aggregated(name: str, total: float, values: list[float]) -> Metrics:

@@ -75,6 +75,7 @@ class PerfettoTraceWriter(TraceWriter):
         layout = V2Layout(roles.devices, documented_names)
         self._writer = _FileWriter(self._folder, layout)
         self._handed: HandedOver | None = None
+        self._has_tracer = False
         self._steps_written: dict[str, int] = {}
 
     def __reduce__(self) -> Any:
@@ -87,12 +88,13 @@ class PerfettoTraceWriter(TraceWriter):
 
     @property
     def attached(self) -> bool:
-        """Whether it writes what a tracer records."""
-        return self._writer.attached and self._handed is None
+        """Whether it was given a tracer: then it writes what that records, no more."""
+        return self._has_tracer
 
     def attach(self, tracer: Tracer) -> None:
         """Writes everything that a tracer records from now on."""
         attach_writer(tracer, self._writer)
+        self._has_tracer = True
 
     def write_timelines(self, timelines: Mapping[str, Timeline]) -> None:
         """Writes what is new in the committed steps of the timelines."""

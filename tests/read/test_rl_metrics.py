@@ -220,7 +220,7 @@ def test_training_is_the_trainers_groups() -> None:
 
 
 def test_training_without_groups_is_the_union_of_its_steps() -> None:
-    """On the actor's devices: overlapping and touching ones are one training."""
+    """On the actor's devices: those that overlap are one, those that touch are two."""
     metrics = measure(
         APART,
         main=[("peft_train", 11, 12)],
@@ -231,7 +231,7 @@ def test_training_without_groups_is_the_union_of_its_steps() -> None:
             ("peft_train", 20, 21),
         ],
     )
-    assert (6.0, 3.0) == pick(metrics, "actor_train_time")
+    assert (6.0, 2.0) == pick(metrics, "actor_train_time")
     assert (0.0, 1.0) == (
         measure(APART, b0=[("peft_train", 11, 14)])["perf/sum/actor_train_time"],
         measure(APART, main=[("peft_train", 11, 12)])["perf/sum/actor_train_time"],
@@ -357,3 +357,20 @@ def test_all_of_a_step_in_one_table() -> None:
         "perf/sum/refer_gap_time": 0.0,
         "perf/sum/actor_gap_time": 0.0,
     }
+
+
+def test_a_gap_is_to_the_next_inference_in_time() -> None:
+    """Work carried in from the step before, or missing, does not shift the pairs."""
+    roles = {"rollout": ["a0"], "actor": ["b0"], "refer": ["b0"]}
+    metrics = measure(
+        roles,
+        main=[("peft_train", 12, 13), ("peft_train", 16, 17)],
+        b0=[
+            ("peft_train", 8, 11),  # begun in the step before, which ended at 10
+            ("reference_inference", 11, 12),
+            ("peft_train", 12, 14),
+            ("reference_inference", 15, 16),
+            ("peft_train", 16, 17),
+        ],
+    )
+    assert 1.0 == metrics["perf/sum/between_micro_batch_gap_time"]
