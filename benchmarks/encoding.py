@@ -22,9 +22,11 @@ from perf._model.tracks import Process
 from perf._write.layout import V2Layout
 from perf._write.stream import TraceStream
 
-_ROUNDS: Final = 200
+_ROUNDS: Final = 100
 _PEERS_ROUNDS: Final = 20
 _THREAD: Final = TimelineInfo("host-1", TimelineKind.HOST, "MainThread", True, 1)
+_ASYNC: Final = frozenset([_THREAD.id])
+"""Timelines whose spans need not nest, as those of coroutines."""
 _NAMES: Final = ("rollout", "reference_inference", "peft_train", "weight_sync")
 _FIXED: Final = struct.Struct("<HQQ")
 _LARGE, _SMALL = 1_000, 50
@@ -34,11 +36,14 @@ def measure(subject: str) -> dict[str, Reading]:
     """Readings in microseconds per slice: its begin and its end."""
     encoding = _ours if subject == "ours" else _protobuf
     cases = {
-        "floor": _case(_fixed_width, _LARGE, None),
-        "1000": _case(encoding(), _LARGE, None),
-        "50": _case(encoding(), _SMALL, None),
-        "tag_50": _case(encoding(), _SMALL, {"step": 3}),
+        "floor": _case(_fixed_width, _LARGE),
+        "1000": _case(encoding(), _LARGE),
+        "50": _case(encoding(), _SMALL),
+        "tag": _case(encoding(), _LARGE, {"step": 7}),
+        "tags": _case(encoding(), _LARGE, {"step": 7, "role": "actor", "loss": 0.5}),
     }
+    if subject == "ours":
+        cases["lanes"] = _case(_ours(_ASYNC), _LARGE)
     rounds = _ROUNDS if subject == "ours" else _PEERS_ROUNDS
     found = interleaved(cases, rounds=rounds)
     return {n: found[n].reading(1e3, found["floor"]) for n in cases if n != "floor"}
@@ -47,7 +52,7 @@ def measure(subject: str) -> dict[str, Reading]:
 def _case(
     encode: Callable[[list[RawRecord]], bytes],
     size: int,
-    tags: dict[str, Any] | None,
+    tags: dict[str, Any] | None = None,
 ) -> Case:
     blocks = _blocks(size, tags)
     next_block: list[list[RawRecord]] = []
@@ -85,12 +90,12 @@ def _blocks(size: int, tags: dict[str, Any] | None) -> Iterator[list[RawRecord]]
         yield block
 
 
-def _ours() -> Callable[[list[RawRecord]], bytes]:
+def _ours(tangled: frozenset[str] = frozenset()) -> Callable[[list[RawRecord]], bytes]:
     stream = TraceStream(V2Layout(), Process(1, "python"), {})
 
     def encode(block: list[RawRecord]) -> bytes:
         clocks = ClockSnapshot(block[-1][2], block[-1][2], block[-1][2])
-        return stream.encode(Batch([(_THREAD, block)], [], frozenset(), clocks))
+        return stream.encode(Batch([(_THREAD, block)], [], tangled, clocks))
 
     return encode
 
@@ -120,7 +125,12 @@ def _protobuf() -> Callable[[list[RawRecord]], bytes]:
                     for key, value in (tags or {}).items():
                         annotation = packet.track_event.debug_annotations.add()
                         annotation.name = key
-                        annotation.int_value = value
+                        if isinstance(value, int):
+                            annotation.int_value = value
+                        elif isinstance(value, float):
+                            annotation.double_value = value
+                        else:
+                            annotation.string_value = value
         return bytes(trace.SerializeToString())
 
     return encode

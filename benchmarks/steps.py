@@ -19,7 +19,7 @@ def record_step(api: Api, tracer: Any, array: Any, number: int) -> None:
 
     Args:
         api: whose tracer it is.
-        tracer: with both devices or none so far.
+        tracer: that knows `DEVICES`.
         array: what the work on devices results in.
         number: of the step.
     """

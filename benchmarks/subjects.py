@@ -24,6 +24,8 @@ ROLES: Final = {
     "refer": [TRAINER_DEVICE],
 }
 """Devices of the steps that are exported; none has to exist."""
+DEVICES: Final = (ROLLOUT_DEVICE, TRAINER_DEVICE)
+"""A tracer is told of them when it is made: v1's predecessor needs it."""
 
 OURS: Final = ("v1", "v2")
 TUNIX: Final = ("tunix v1", "tunix v2")

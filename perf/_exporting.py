@@ -57,11 +57,11 @@ def attach_writer(tracer: Tracer, writer: Any) -> None:
 
 
 def called(
-    export_fn: Callable[[Any], Any], argument: Any, log: OnceLog
+    export_fn: Callable[[Any], Any], argument: Callable[[], Any], log: OnceLog
 ) -> dict[str, Any]:
     """What an export function returns; if it fails, no metrics and one log line."""
     try:
-        metrics = export_fn(argument)
+        metrics = export_fn(argument())
     except Exception as error:
         log.say(
             f"export-failed-{type(error).__name__}",

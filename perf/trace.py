@@ -119,10 +119,10 @@ class PerfTracer(_Tracer):
             return {}
 
         def spans() -> StepSpans:
-            opened = self._collector.open_records()
+            opened = step.opened
             return from_records(step.by_timeline(), opened, step.begin_ns, step.end_ns)
 
-        return called(self._export_fn, self._query(spans), self._log)
+        return called(self._export_fn, lambda: self._query(spans), self._log)
 
     def print(self) -> None:
         """Waits for the devices and prints the tree of each timeline."""

@@ -81,6 +81,7 @@ class Roles:
         """Whether all three have devices of their own."""
         return (
             self.rollout_apart
+            and bool(self.devices.get(REFERENCE))
             and not self.share(ROLLOUT, REFERENCE)
             and not self.share(ACTOR, REFERENCE)
         )

@@ -45,7 +45,9 @@ def step_metrics(step: StepSpans, roles: Roles) -> Metrics:
     if roles.rollout_apart and rollouts:
         # Without a sync (a shared model) the step's end is where one would be.
         sync_begin = end if sync is None else sync.begin
-        metrics["perf/rollout_idle_time"] = sync_begin - _until(rollouts[-1], step)
+        metrics["perf/rollout_idle_time"] = sync_begin - max(
+            _until(rollout, step) for rollout in rollouts
+        )
         metrics["perf/first_micro_batch_rollout_time"] = (
             _until(rollouts[0], step) - step.begin
         )

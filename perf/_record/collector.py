@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from perf._model.ids import queue_id
+from perf._model.ids import QUEUE_SUFFIX, queue_id
 from perf._model.log import OnceLog
 from perf._model.spans import DEVICE, Batch, RawRecord, TimelineInfo, TimelineKind
 from perf._record import clock
@@ -60,7 +60,9 @@ class Collector:
         self._now = now
         self._devices = devices
         self._pending = pending
-        self._lock = threading.Lock()
+        # Re-entered where a name's own __str__, a logging handler or a signal handler
+        # records or asks for statistics while this thread collects.
+        self._lock = threading.RLock()
         self.store = store
         """Held: _lock."""
         self.names = Names(log)
@@ -143,8 +145,19 @@ class Collector:
 
     def close_step(self) -> Step:
         """Ends a step of the trainer and wakes the sinks."""
-        with self.collected():
+        begin_ns = time.thread_time_ns()
+        with self._lock:
+            # Before the records are taken, as in a drain: what ends in between would
+            # be in neither otherwise.
+            opened = self.open_records()
+            self._collect()
             step = self.store.close_step(self._now())
+        step.opened = [
+            (info, [record for record in records if record[3] not in ended])
+            for info, records in opened
+            for ended in [step.ended(info.id.removesuffix(QUEUE_SUFFIX))]
+        ]
+        self.own_ns += time.thread_time_ns() - begin_ns
         for feed in self.feeds:
             feed.sink.wake()
         return step
@@ -190,7 +203,7 @@ class Collector:
         Args:
             own: the list of the one thread that lives on, if it has any.
         """
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._logs = [] if own is None else [own]
         self._tracks = {}
         self.store = self.store.emptied(self._now())
@@ -216,7 +229,8 @@ class Collector:
         """Held: _lock."""
         for log in self._all_logs():
             self._collect_log(log)
-            if log.alive() is None and not log.records and not log.open_spans():
+            done = log.alive() is None and not log.records and not log.open_spans()
+            if done and log in self._logs:  # gone if this was re-entered
                 self._logs.remove(log)
                 self.dropped += log.dropped
         self._collect_devices()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from perf._record.noop import NoopSpan, NoopTracer
+from perf._record.noop import NOOP_SPAN, NoopSpan, NoopTracer
 
 if TYPE_CHECKING:
     from perf._record.tracer import Tracer
@@ -39,6 +39,12 @@ class _UnsetTracer(NoopTracer):
         after: Any = None,
     ) -> NoopSpan:
         return _LateSpan((name, devices, tags, after))
+
+    def span_group(self, name: str) -> NoopSpan:
+        return NOOP_SPAN
+
+    def process_and_commit_timelines(self) -> None:
+        return None
 
 
 _unset = _UnsetTracer()

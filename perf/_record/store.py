@@ -33,6 +33,14 @@ class Step:
     timelines: dict[str, TimelineInfo] = dataclasses.field(default_factory=dict)
     """Those of the records: a step may be read when the store has let it go."""
     count: int = 0
+    opened: list[tuple[TimelineInfo, list[RawRecord]]] = dataclasses.field(
+        default_factory=list
+    )
+    """What was open when it was closed."""
+
+    def ended(self, timeline_id: str) -> set[int]:
+        """Ids of the spans of a timeline that ended in it."""
+        return {record[3] for record in self.records.get(timeline_id, ())}
 
     def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         """Takes over records; the list stays the caller's."""

@@ -33,6 +33,7 @@ from perf._record.span import (
     DeviceSpan,
     Span,
     ThreadLog,
+    error_text,
     new_id,
 )
 from perf._record.store import KEEP_SPANS, KEEP_STEPS, Index, Store
@@ -176,6 +177,7 @@ class Tracer:
         except Exception:
             self._log.say("counter-value", f"counter {shown(name)}: no number")
             return
+        unit = unit if type(unit) is str else as_text(unit)
         self._append(
             (name, self._now(), value, new_id(), NO_PARENT, COUNTER, unit or None, None)
         )
@@ -246,7 +248,10 @@ class Tracer:
 
     def synchronize(self) -> None:
         """Waits until the devices are idle and their spans recorded. Blocks."""
-        self._waiting.idle()
+        try:
+            self._waiting.idle()
+        except Exception as error:  # a device is lost: the training will say so
+            self._log.say("idle", f"synchronize: {error_text(error)}")
         self._waiting.settle(self)
 
     def export(self) -> dict[str, Any]:

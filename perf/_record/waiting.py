@@ -96,7 +96,10 @@ class _Worker:
         while self._wakeups.get():
             work = self.works[0]
             error = self._service.wait_for(work)
-            work.finish(error)
+            try:
+                work.finish(error)
+            except Exception as failure:  # of whoever gave the work: others go on
+                OnceLog().say("finish", f"device span lost: {type(failure).__name__}")
             # Only now: until then the work counts as pending, so nobody misses it.
             self.works.popleft()
             del work

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perf._record import clock
-from perf._record.span import new_id
+from perf._record.span import error_text, new_id
 from perf._record.waiting import Waited
 from perf.adapters.jax_devices import WAITING
 
@@ -197,7 +197,7 @@ class AsyncTimeline(Timeline):
         def ended(error: BaseException | None) -> None:
             span.end = clock.seconds(clock.now())
             if error is not None:
-                span.tags["error"] = f"{type(error).__name__}: {error}"
+                span.tags["error"] = error_text(error)
             with self._lock:
                 self._current[span.id] = span
 

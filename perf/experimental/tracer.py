@@ -113,7 +113,7 @@ class PerfTracer(_Tracer):
         step = self._collector.close_step()
         if self._export_fn is None:
             return {}
-        return called(self._export_fn, StoredTimelines(self, step), self._log)
+        return called(self._export_fn, lambda: StoredTimelines(self, step), self._log)
 
     def print(self) -> None:
         """Waits for the devices and prints each timeline."""
@@ -140,13 +140,13 @@ class StoredTimelines(Mapping[str, Timeline]):
         self._born = clock.seconds(tracer._born_ns)
         self._step = step
         self._infos = dict(store.timelines)
-        self._opened = tracer._collector.open_records()
+        self._opened = tracer._collector.open_records() if step is None else step.opened
         self._steps = list(store.closed)
         self._current = store.current
         # Device work in flight has no timeline of its own until it ends: it is on
         # the queue's.
         known = [tracer._main_log.info.id, *self._infos]
-        for line in tracer._devices.lines.values():
+        for line in list(tracer._devices.lines.values()):
             known += [line.info.id, line.queue_info.id]
         self._ids = dict.fromkeys([*known, *(info.id for info, _ in self._opened)])
 

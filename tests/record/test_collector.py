@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -258,6 +259,26 @@ def test_a_step_wakes_every_sink(rec: Recording) -> None:
 # Bounds
 
 
+@contextlib.contextmanager
+def held_elsewhere(collector: Any) -> Iterator[None]:
+    """Another thread is collecting all the while."""
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with collector._lock:
+            held.set()
+            over.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads ask for relief at 4 records and keep 6."""
@@ -301,7 +322,7 @@ def test_a_full_list_drops_and_counts(rec: Recording, kind: str) -> None:
     """While the collector is held, a list keeps its bound; the rest is counted."""
     record_one(rec, kind)  # makes the track
     rec.tracer._collector.close_step()
-    with rec.tracer._collector._lock:
+    with held_elsewhere(rec.tracer._collector):
         for _ in range(10):
             record_one(rec, kind)
     assert 4 == rec.tracer.stats().dropped
@@ -313,7 +334,7 @@ def test_a_full_list_drops_and_counts(rec: Recording, kind: str) -> None:
 @pytest.mark.usefixtures("short")
 def test_device_records_are_kept_while_the_collector_is_held(rec: Recording) -> None:
     """Work that ends waits for nobody."""
-    with rec.tracer._collector._lock:
+    with held_elsewhere(rec.tracer._collector):
         for _ in range(5):
             record_one(rec, "device span")
     assert 5 == len(on(rec.feed.drain(), "a0"))
@@ -325,7 +346,7 @@ def test_a_record_collected_in_between_is_not_counted_as_dropped(
     """A list that was emptied just before its last record is dropped loses nothing."""
     collector, log = rec.tracer._collector, rec.tracer._main_log
     monkeypatch.setattr(collector_module, "MAX_ON_THREAD", -1)
-    with collector._lock:
+    with held_elsewhere(collector):
         collector.relieve(log)
     assert 0 == log.dropped
 

@@ -311,7 +311,7 @@ def test_the_account_adds_up(rec: Recording, monkeypatch: pytest.MonkeyPatch) ->
     assert (3, 0, 3, 1, 0) == (
         stats.recorded, stats.dropped, stats.retained, stats.open, stats.pending,
     )  # fmt: skip
-    assert (0, 0, 1, 1) == (stats.unwaited, stats.failed, stats.names, stats.steps)
+    assert (0, 0, 2, 1) == (stats.unwaited, stats.failed, stats.names, stats.steps)
     assert (3, 30, 300) == (
         stats.written_slices, stats.written_bytes, stats.write_errors,
     )  # fmt: skip

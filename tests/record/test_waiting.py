@@ -97,14 +97,16 @@ def ready(error: BaseException | None = None) -> Array:
 def test_work_of_a_device_set_ends_in_the_order_of_launch(log: Log) -> None:
     """Whichever array is ready first."""
     first, second = Array(), ready()
-    log.submit("first", "a", first)
+    work = log.submit("first", "a", first)
     log.submit("second", "a", second)
     first.asked.wait()
+    assert [False] == [work.ended]
     assert ([], False) == (log.ended, second.asked.is_set())
     assert 2 == len(log.service.pending(log))
     first.ready.set()
     log.service.settle(log)
     assert ["first", "second"] == log.names()
+    assert [True] == [work.ended]
     assert [] == log.service.pending(log)
 
 
@@ -341,6 +343,8 @@ def test_a_thread_that_cannot_be_started(
         for name in ("x", "concurrent"):
             with rec.tracer.span(name, ["a0"]) as span:
                 span.device_end([Array()])
+        refused = service.submit("b", Waited(None, [], lambda error: None))
+        assert refused is False
     assert (2, 0) == (rec.tracer.stats().unwaited, rec.tracer.stats().pending)
     with rec.tracer.span("later", ["a0"]) as span:
         span.device_end([ready()])
