@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet)
 WHEEL := $(if $(UV),uv build --quiet --wheel --out-dir dist,$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .)
-SOURCES := $(wildcard perf tests tools benchmarks examples)
+SOURCES := $(wildcard perf tests tools benchmarks examples setup.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all-pythons test-wheel check check-static docs-check \
@@ -73,8 +73,9 @@ clean: ## remove environments, builds and caches
 	rm -rf .venv .venv-* build dist htmlcov .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# An environment is made once; each set of dependencies is installed again when
-# pyproject.toml has changed.
+# An environment is made once; each set of dependencies is installed again, and what is
+# compiled is compiled again, when what describes them has changed.
+BUILT_FROM := pyproject.toml setup.py perf/_record/_hot.c
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -83,10 +84,10 @@ $(VENV)/.python:
 	$(if $(UV),uv venv --quiet --seed --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')",$(PYTHON) -m venv --clear) $(VENV)
 	@touch $@
 
-$(VENV)/.core: pyproject.toml $(VENV)/.python
+$(VENV)/.core: $(BUILT_FROM) $(VENV)/.python
 	$(INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.%: pyproject.toml $(VENV)/.python
+$(VENV)/.%: $(BUILT_FROM) $(VENV)/.python
 	$(INSTALL) --editable '.[$*]'
 	@touch $@

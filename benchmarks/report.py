@@ -63,7 +63,15 @@ def _row(fact: Fact, subjects: dict[str, Reading], peers: list[str]) -> Iterator
     yield fact.goal_text
     yield {None: "", True: "yes", False: "no"}[_is_met(fact, subjects)]
     for name in peers:
-        yield _joined([subjects[name].value] if name in subjects else [])
+        at_floor = own[0].floor if own else None
+        yield _joined([_as_if(subjects[name], at_floor)] if name in subjects else [])
+
+
+def _as_if(reading: Reading, floor: float | None) -> float | None:
+    """The value a peer would have had where the floor costs this: machines drift."""
+    if reading.value is None or not reading.floor or not floor:
+        return reading.value
+    return reading.value * floor / reading.floor
 
 
 def _times_floor(fact: Fact, reading: Reading) -> float | None:

@@ -23,7 +23,7 @@ from perf._model.spans import (
 )
 from perf._model.tree import Node, Span, SpanGroup, merge_span_group_trees
 from perf._record.clock import nanoseconds
-from perf._record.span import new_id
+from perf._record.hot import new_id
 from perf._record.tracer import Tracer
 from perf._write.layout import V1Layout
 from perf._write.writer import TraceWriter

@@ -46,7 +46,8 @@ def call_shape(function: Any) -> str:
         parameter.replace(annotation=inspect.Parameter.empty)
         for parameter in signature.parameters.values()
     ]
-    shape = str(inspect.Signature(bare))
+    # A compiled method takes `self` by position alone.
+    shape = str(inspect.Signature(bare)).replace("(self, /", "(self")
     return re.sub(r" at 0x[0-9a-f]+", "", shape)
 
 
@@ -80,7 +81,11 @@ def described(name: str, value: Any) -> str:
         case classmethod() | staticmethod():
             kind = type(value).__name__
             return f"{name}{call_shape(value.__func__)} ({kind})"
-        case types.FunctionType() | types.BuiltinFunctionType():
+        case (
+            types.FunctionType()
+            | types.BuiltinFunctionType()
+            | types.MethodDescriptorType()
+        ):
             return f"{name}{call_shape(value)}"
         case str() | int() | float() | bool() | None:
             return f"{name} = {value!r}"

@@ -28,22 +28,24 @@ class Sequencer(Generic[T]):
         never: before all times, e.g. -inf.
     """
 
-    __slots__ = ("_busy_until", "_queued_until")
+    __slots__ = ("state",)
 
     def __init__(self, never: T) -> None:
-        self._busy_until: T = never
-        self._queued_until: T = never
+        self.state: tuple[T, T] = never, never
+        """Until when it is busy, and until when a wait is shown. Of two in the same
+        state, both place the same."""
 
     def place(self, begin: T, end: T) -> Placed[T]:
         """Places work launched at `begin` that was done at `end`."""
-        if begin >= self._busy_until:  # mutate: ok touching work has no wait
-            self._busy_until = end
+        busy_until, queued_until = self.state
+        if begin >= busy_until:  # mutate: ok touching work has no wait
+            self.state = end, queued_until
             return Placed(begin, end, None)
-        ran_from = self._busy_until
-        queued_from: T | None = max(begin, self._queued_until)
-        if queued_from is not None and queued_from < ran_from:
-            self._queued_until = ran_from
+        queued_from: T | None = max(begin, queued_until)
+        if queued_from is not None and queued_from < busy_until:
+            queued_until = busy_until
         else:
             queued_from = None
-        self._busy_until = max(ran_from, end)
-        return Placed(ran_from, self._busy_until, queued_from)
+        ends = max(busy_until, end)
+        self.state = ends, queued_until
+        return Placed(busy_until, ends, queued_from)

@@ -20,8 +20,9 @@ from perf._model.spans import DEVICE, Batch, RawRecord, TimelineInfo, TimelineKi
 from perf._record import clock
 from perf._record.devices import Devices
 from perf._record.feed import Feed, Sink
+from perf._record.hot import RELIEF_AT
 from perf._record.names import OTHER, Names
-from perf._record.span import RELIEF_AT, ThreadLog
+from perf._record.span import ThreadLog
 from perf._record.store import Step, Store
 
 if TYPE_CHECKING:
@@ -245,11 +246,7 @@ class Collector:
             self._keep(log.info, taken)
 
     def _collect_devices(self) -> None:
-        with self._devices.lock:
-            taken = [
-                pair for line in self._devices.lines.values() for pair in line.take()
-            ]
-        for info, records in taken:
+        for info, records in self._devices.take():
             self._keep(info, records)
 
     def _keep(self, info: TimelineInfo, records: list[RawRecord]) -> None:

@@ -32,7 +32,7 @@ _MAX_REMEMBERED: Final = 256  # mutate: ok any number of this size
 class DeviceLine:
     """The timeline of one device and that of its queue. Its owner locks."""
 
-    __slots__ = ("_sequencer", "info", "queue_info", "queued", "records")
+    __slots__ = ("info", "queue_info", "queued", "records", "sequencer")
 
     def __init__(self, timeline_id: str) -> None:
         self.info = TimelineInfo(timeline_id, TimelineKind.DEVICE, timeline_id)
@@ -40,47 +40,16 @@ class DeviceLine:
         self.queue_info = TimelineInfo(queue, TimelineKind.QUEUE, queue)
         self.records: list[RawRecord] = []
         self.queued: list[RawRecord] = []
-        self._sequencer = Sequencer(0)  # mutate: ok before all times
-
-    def place(
-        self, work: DeviceWork, end_ns: int, before: Placed[int] | None
-    ) -> Placed[int]:
-        """When work ran here that was done at `end_ns`.
-
-        Args:
-            work: on one device in the order in which it is done.
-            end_ns: when.
-            before: where it was placed, if more of it came since.
-        """
-        end_ns = max(end_ns, work.begin_ns)
-        if work.concurrent:
-            return Placed(work.begin_ns, end_ns, None)
-        if before is None:
-            return self._sequencer.place(work.begin_ns, end_ns)
-        more = self._sequencer.place(before.end, end_ns)
-        return Placed(before.begin, more.end, before.queued_from)
-
-    def add(self, work: DeviceWork, placed: Placed[int], tags: Any) -> None:
-        """Adds the records of work that has ended."""
-        if placed.queued_from is not None:
-            self.queued.append(
-                (
-                    QUEUE_NAME, placed.queued_from, placed.begin, work.id,
-                    work.parent_id, QUEUED, {"NAME": work.name}, None,
-                )
-            )  # fmt: skip
-        self.records.append(
-            (
-                work.name, placed.begin, placed.end, work.id, work.parent_id,
-                DEVICE, tags, work.after,
-            )
-        )  # fmt: skip
+        self.sequencer = Sequencer(0)  # mutate: ok before all times
 
     def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
         """What was added since the last call."""
         taken = [(self.info, self.records), (self.queue_info, self.queued)]
         self.records, self.queued = [], []
         return [(info, records) for info, records in taken if records]
+
+
+Lines = tuple[DeviceLine, ...]
 
 
 class Devices:
@@ -93,12 +62,14 @@ class Devices:
     def __init__(self, first_only: bool) -> None:
         self.lock = threading.Lock()
         """Held while a line is written or taken."""
+        self.count = 0
+        """Records on all lines. Held: lock; read without it to see if it is much."""
         self.lines: dict[str, DeviceLine] = {}
         self._first_only = first_only
-        self._sets: dict[tuple[str, ...], tuple[DeviceLine, ...]] = {}
+        self._sets: dict[tuple[str, ...], Lines] = {}
         """By their ids: the same tuple for the same devices, the key of their waits."""
-        self._by_value: dict[Any, tuple[DeviceLine, ...]] = {}
-        self._by_identity: dict[int, tuple[Any, tuple[DeviceLine, ...]]] = {}
+        self._by_value: dict[Any, Lines] = {}
+        self._by_identity: dict[int, tuple[Any, Lines]] = {}
 
     def add(self, devices: Any) -> None:
         """Makes timelines for devices in any form.
@@ -111,10 +82,80 @@ class Devices:
     def forget(self) -> None:
         """After a fork: what was recorded so far belongs to the parent."""
         self.lock = threading.Lock()
-        for line in self.lines.values():
-            line.take()
+        self.take()
 
-    def resolve(self, devices: Any) -> tuple[DeviceLine, ...]:
+    def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
+        """What was added to the lines since the last call."""
+        with self.lock:
+            self.count = 0
+            return [pair for line in self.lines.values() for pair in line.take()]
+
+    @staticmethod
+    def place(work: DeviceWork, end_ns: int) -> list[Placed[int]]:
+        """When work ran on each of its lines that was done at `end_ns`. Held: lock.
+
+        Args:
+            work: on one device in the order in which it is done. If more of it came
+                since it was placed, it lasts longer.
+            end_ns: when.
+        """
+        begin_ns = work.begin_ns
+        end_ns = max(end_ns, begin_ns)
+        if work.concurrent:
+            return [Placed(begin_ns, end_ns, None)] * len(work.lines)
+        if work.placed is not None:
+            return [
+                Placed(
+                    before.begin,
+                    line.sequencer.place(before.end, end_ns).end,
+                    before.queued_from,
+                )
+                for line, before in zip(
+                    work.lines, work.placed, strict=True
+                )  # mutate: ok alike
+            ]
+        # Devices that always work together are all in one state: what is found for the
+        # first of them holds for the others.
+        placed: list[Placed[int]] = []
+        before = found = None
+        for line in work.lines:
+            state = line.sequencer.state
+            if found is None or state != before:
+                before = state
+                found = line.sequencer.place(begin_ns, end_ns)
+                after = line.sequencer.state
+            else:
+                line.sequencer.state = after
+            placed.append(found)
+        return placed
+
+    def record(self, work: DeviceWork) -> None:
+        """Adds the records of work that has ended. Held: lock."""
+        name, parent_id, tags = work.name, work.parent_id, work.tags
+        before: Placed[int] | None = None
+        record: RawRecord = ()
+        queued: RawRecord | None = None
+        for line, placed in zip(
+            work.lines, work.placed or (), strict=True
+        ):  # mutate: ok alike
+            if placed is not before:
+                before = placed
+                record = (
+                    name, placed.begin, placed.end, work.id, parent_id,
+                    DEVICE, tags, work.span.after,
+                )  # fmt: skip
+                queued = None
+                if placed.queued_from is not None:
+                    queued = (
+                        QUEUE_NAME, placed.queued_from, placed.begin, work.id,
+                        parent_id, QUEUED, {"NAME": name}, None,
+                    )  # fmt: skip
+            line.records.append(record)
+            if queued is not None:
+                line.queued.append(queued)
+        self.count += len(work.lines)
+
+    def resolve(self, devices: Any) -> Lines:
         """The timelines of a span's devices; equal devices give the same tuple.
 
         Raises:
@@ -139,7 +180,7 @@ class Devices:
         self._remember(key, devices, lines)
         return lines
 
-    def _remember(self, key: Any, devices: Any, lines: tuple[DeviceLine, ...]) -> None:
+    def _remember(self, key: Any, devices: Any, lines: Lines) -> None:
         if key is None:
             # Computed arrays are not to be held: they fill a device's memory.
             if not callable(getattr(devices, "devices", None)) and (
@@ -156,7 +197,7 @@ class Devices:
         except TypeError:  # devices nested in lists
             pass
 
-    def _lines_of(self, ids: Iterable[str]) -> tuple[DeviceLine, ...]:
+    def _lines_of(self, ids: Iterable[str]) -> Lines:
         with self.lock:
             unique = dict.fromkeys(ids)
             for timeline_id in unique:

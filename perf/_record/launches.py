@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from perf._model.log import OnceLog
 from perf._model.sequence import Placed
 from perf._model.spans import DEVICE, GROUP, OPEN, RawRecord
-from perf._record.devices import DeviceLine, Devices
+from perf._record.devices import Devices, Lines
+from perf._record.hot import RELIEF_AT
 from perf._record.names import as_text, shown
-from perf._record.span import RELIEF_AT, DeviceSpan, ThreadLog, error_text
+from perf._record.span import DeviceSpan, Span, ThreadLog, error_text
 from perf._record.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -20,45 +21,53 @@ if TYPE_CHECKING:
 class DeviceWork:
     """The device side of a span: begun with it, ended when its arrays are ready."""
 
-    __slots__ = (
-        "after", "begin_ns", "closed", "concurrent", "end_ns", "error", "id", "lines",
-        "name", "parent_id", "placed", "tags", "waiting",
-    )  # fmt: skip
+    # Most of what it knows it never needs to change: made at every launch, it is to be
+    # as cheap as can be.
+    finished = 0
+    """Waitlists that are ready. Held: devices.lock."""
+    closed = False
+    """Whether the host has closed the span: no further waitlist comes."""
+    end_ns = OPEN
+    placed: list[Placed[int]] | None = None
+    """When it ran on each line, known once all waitlists so far were ready."""
+    error: str | None = None
 
     def __init__(
-        self,
-        span: DeviceSpan,
-        parent_id: int,
-        lines: tuple[DeviceLine, ...],
-        concurrent: bool,
+        self, span: DeviceSpan, around: Span, lines: Lines, concurrent: bool
     ) -> None:
+        self.span = span
+        # A span may be opened again while this is under way.
         self.name = span.name
         self.begin_ns = span.begin_ns
         self.id = span.id
-        self.parent_id = parent_id
-        self.tags = span.tags
-        self.after = span.after
+        self.around = around
+        """What the thread that made the tracer has open."""
         self.lines = lines
         self.concurrent = concurrent
-        self.waiting = 0
-        """Waitlists that are not ready yet."""
-        self.closed = False
-        """Whether the host has closed the span: no further waitlist comes."""
-        self.end_ns = OPEN
-        self.placed: list[Placed[int]] | None = None
-        """When it ran on each line, known once all waitlists so far were ready."""
-        self.error: str | None = None
+        self.waits = 0
+        """Waitlists handed over by the launching thread, which alone changes it."""
 
     @property
     def ended(self) -> bool:
         """Whether nothing more can come of it."""
-        return self.closed and not self.waiting
+        return self.closed and self.finished == self.waits
+
+    @property
+    def tags(self) -> dict[str, Any] | None:
+        """The span's, with what went wrong on the device."""
+        tags = self.span.tags
+        return tags if self.error is None else {**(tags or {}), "error": self.error}
+
+    @property
+    def parent_id(self) -> int:
+        """Groups opened on the thread that made the tracer show on every timeline."""
+        return self.around.nearest(GROUP).id
 
     def as_open_record(self) -> RawRecord:
         """Its record while it has not ended, from its launch."""
         return (
             self.name, self.begin_ns, OPEN, self.id, self.parent_id,
-            DEVICE, self.tags, self.after,
+            DEVICE, self.span.tags, self.span.after,
         )  # fmt: skip
 
 
@@ -122,12 +131,11 @@ class Launches:
         on the same devices, by other threads, has to come after them.
         """
         work = span.work
-        if work is None:
+        if work is None or work.closed:
             work = span.work = self._begun(span)
             if work is None:
                 return
-        with self.devices.lock:
-            work.waiting += 1
+        work.waits += 1
         key = None if work.concurrent else work.lines
         if not self._waiting.submit(key, _Wait(self, waitlist, work)):
             self.unwaited += 1
@@ -136,17 +144,19 @@ class Launches:
 
     def close(self, span: DeviceSpan) -> None:
         """The host has closed a span with devices."""
-        work = span.work or self._begun(span)
-        if work is None:
-            return
+        work = span.work
+        if work is None or work.closed:
+            work = span.work = self._begun(span)
+            if work is None:
+                return
         with self.devices.lock:
-            work.tags = span.tags
             work.closed = True
-            if not work.waiting:
+            if work.finished == work.waits:
                 if work.placed is None:  # without arrays it ends at the call
-                    self._place(work, span.end_ns)
-                self._record(work)
-        self._relieve(work)
+                    work.placed = self.devices.place(work, span.end_ns)
+                self.devices.record(work)
+        if self.devices.count >= RELIEF_AT:
+            self.owner._collector.relieve_devices()
 
     def waited(self, work: DeviceWork, error: BaseException | None) -> None:
         """One waitlist is ready, or has failed. Called on a waiting thread."""
@@ -155,6 +165,8 @@ class Launches:
             self.failed += 1
             work.error = error_text(error)
         self._ready(work, end_ns)
+        if self.devices.count >= RELIEF_AT:
+            self.owner._collector.relieve_devices()
 
     def pending(self) -> list[DeviceWork]:
         """The work in flight, in the order of launch on each device set."""
@@ -174,48 +186,23 @@ class Launches:
             return None
         if not lines:
             return None
-        concurrent = self._concurrent == "all" or (
-            as_text(span.name) in self._concurrent
-        )
-        return DeviceWork(span, self._group_of(span), lines, concurrent)
-
-    def _group_of(self, span: DeviceSpan) -> int:
-        # Groups opened on the thread that made the tracer show on every timeline.
+        concurrent = self._concurrent
         main: ThreadLog = self.owner._main_log
-        around = span.parent if span._log is main else main.current
-        return around.nearest(GROUP).id
+        return DeviceWork(
+            span,
+            span.parent if span._log is main else main.current,
+            lines,
+            bool(concurrent)
+            and (concurrent == "all" or as_text(span.name) in concurrent),
+        )
 
     def _ready(self, work: DeviceWork, end_ns: int) -> None:
         with self.devices.lock:
-            work.waiting -= 1
             work.end_ns = max(work.end_ns, end_ns)
-            if not work.waiting:
-                self._place(work, work.end_ns)
-                if work.closed:
-                    self._record(work)
-        self._relieve(work)
-
-    def _relieve(self, work: DeviceWork) -> None:
-        if any(len(line.records) >= RELIEF_AT for line in work.lines):
-            self.owner._collector.relieve_devices()
-
-    def _place(self, work: DeviceWork, end_ns: int) -> None:
-        """Held: devices.lock."""
-        before: Sequence[Placed[int] | None] = work.placed or [None] * len(work.lines)
-        work.placed = [
-            line.place(work, end_ns, placed)
-            for line, placed in zip(work.lines, before, strict=True)  # mutate: ok alike
-        ]
-
-    def _record(self, work: DeviceWork) -> None:
-        """Held: devices.lock.
-
-        Since the work was marked as ended: whoever sees its record no longer sees it
-        as open.
-        """
-        tags = work.tags
-        if work.error is not None:
-            tags = {**(tags or {}), "error": work.error}
-        placed_on = zip(work.lines, work.placed or (), strict=True)  # mutate: ok alike
-        for line, placed in placed_on:
-            line.add(work, placed, tags)
+            if work.finished + 1 == work.waits:
+                work.placed = self.devices.place(work, work.end_ns)
+            # Now it may count as ended: whoever sees its record no longer sees it as
+            # open.
+            work.finished += 1
+            if work.ended:
+                self.devices.record(work)

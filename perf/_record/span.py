@@ -1,51 +1,36 @@
-"""The span a user opens: the hot path of the whole package.
-
-Opening and closing take no lock and format no string. What a thread has open is a
-chain of spans linked by `parent`, so that opening is one store and closing another;
-the chain also tells a flush which spans are open right now. A closed span leaves one
-flat tuple (`perf._model.spans.Record`) on its thread's list.
-"""
+"""The span a user opens: all of it but the hot path, which is in `hot`."""
 
 from __future__ import annotations
 
 import itertools
-from asyncio import _get_running_loop
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from perf._model.spans import GROUP, NO_PARENT, OPEN, SPAN, RawRecord, TimelineInfo
+from perf._model.spans import NO_PARENT, OPEN, SPAN, RawRecord, TimelineInfo
 from perf._record.clock import NS_PER_S
+from perf._record.hot import HotLog, HotSpan
 
 if TYPE_CHECKING:
     from perf._record.launches import DeviceWork
-    from perf._record.noop import NoopSpan
     from perf._record.tracer import Tracer
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-RELIEF_AT: Final = 4096
-"""Records on a thread's list at which the thread itself has them collected."""
-
-new_id = itertools.count(1).__next__  # mutate: ok any number above 0
-"""Span ids: unique in the process, also after a fork, in the order of opening."""
+_HINT: Final = "make a span for each `with`"
 
 
-class ThreadLog:
+class ThreadLog(HotLog):
     """What one thread has open and has recorded. Written by that thread alone."""
 
-    __slots__ = (
-        "alive", "current", "dropped", "info", "loose", "now", "records", "tangled",
-    )  # fmt: skip
+    __slots__ = ("alive", "dropped", "info", "loose", "tangled")
 
     def __init__(self, info: TimelineInfo, now: Callable[[], int], alive: Any) -> None:
         self.info = info
         self.now = now
         self.alive = alive
         """A weak reference to something that dies with the thread."""
-        self.records: list[RawRecord] = []
-        """In the order of closing. Appended by the thread, cut by the collector."""
-        self.current: Span = ROOT
-        """Innermost open span of the thread's own code."""
+        self.records = []
+        self.current = ROOT
         self.loose: dict[int, Span] = {}
         """Open spans that are not in the chain of `current`: those of asyncio tasks,
         and those that outlived the span around them."""
@@ -79,10 +64,11 @@ class ThreadLog:
         return [span for span in spans if span.end_ns == OPEN]
 
 
-class Span:
+class Span(HotSpan):
     """A span: a context manager (`with`, `async with`) and a decorator.
 
-    Made by a tracer's `span`. Each `with` wants a span of its own.
+    Made by a tracer's `span`. Each `with` wants a span of its own. False in a condition
+    unless it was opened while recording was on.
 
     Attributes:
         name: what the span is called.
@@ -90,64 +76,10 @@ class Span:
         tags: what `span(tags=…)` and `tag()` gave, or None.
     """
 
-    # No __init__: Tracer.span fills the slots, which saves a call on the hot path.
-    # As few of them as can be: each costs at birth and at death.
-    __slots__ = (
-        "_log", "_tracer", "begin_ns", "end_ns", "id", "name", "parent", "tags",
-    )  # fmt: skip
-    _log: ThreadLog
-    _tracer: Tracer
-    begin_ns: int
-    end_ns: int
-    id: int
-    name: str
-    parent: Span
-    tags: dict[str, Any] | None
+    __slots__ = ()
 
-    def __enter__(self) -> Self:
-        try:
-            log: ThreadLog = self._tracer._local.log
-        except AttributeError:
-            log = self._tracer._new_log()
-        self._log = log
-        # Here and not when it is made: the order of ids is the order of opening.
-        self.id = new_id()
-        if _get_running_loop() is None:
-            self.parent = log.current
-            self.end_ns = OPEN
-            now = log.now
-            self.begin_ns = now()
-            # Last: from here on a flush on another thread sees the span.
-            log.current = self
-        else:
-            self._enter_task(log)
-        return self
-
-    def __exit__(self, exc_type: Any, exc: Any, traceback: Any) -> None:
-        try:
-            log = self._log
-        except AttributeError:
-            self._never_opened()
-            return
-        now = log.now
-        end_ns = now()
-        parent = self.parent
-        if log.current is self:
-            log.current = parent
-        elif not self._leave(log):
-            return
-        self.end_ns = end_ns
-        if exc is not None:
-            self._mark_error(exc_type, exc)
-        records = log.records
-        records.append(
-            (
-                self.name, self.begin_ns, end_ns, self.id, parent.id,
-                SPAN, self.tags, None,
-            )
-        )  # fmt: skip
-        if len(records) >= RELIEF_AT:
-            self._tracer._collector.relieve(log)
+    def __bool__(self) -> bool:
+        return self.id != NO_PARENT
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -210,16 +142,6 @@ class Span:
 
     # -- off the hot path ----------------------------------------------------------
 
-    @property
-    def kind(self) -> int:
-        """The kind of its record."""
-        return SPAN
-
-    @property
-    def after(self) -> tuple[int, ...] | None:
-        """Ids of recorded predecessors."""
-        return None
-
     def as_open_record(self) -> RawRecord:
         """The record of a span that has not ended yet."""
         return (
@@ -231,9 +153,9 @@ class Span:
         """The innermost span of that kind among this one and those around it."""
         return next((span for span in _outwards(self) if span.kind == kind), ROOT)
 
-    def _another(self) -> Span | NoopSpan:
-        # Through the tracer, so that one switched off costs nothing here either.
-        return self._tracer.span(self.name, None, self.tags)
+    def _another(self) -> Span:
+        tags = None if self.tags is None else {**self.tags}
+        return Span(self._tracer, self.name, self.kind, tags, self.after)
 
     def _enter_task(self, log: ThreadLog) -> None:
         task_span = self._tracer._task_span
@@ -250,10 +172,7 @@ class Span:
     def _leave(self, log: ThreadLog) -> bool:
         """Takes out a span that is not the thread's innermost; False if not open."""
         if self.end_ns != OPEN:
-            self._tracer._log.say(
-                "closed-twice",
-                "a span was closed twice: make a span for each `with`",
-            )
+            self._tracer._log.say("closed-twice", f"a span was closed twice: {_HINT}")
             return False
         if log.loose.pop(self.id, None) is not None:
             # In the context of another task nothing is to be restored.
@@ -269,49 +188,42 @@ class Span:
         log.current = self.parent
         return True
 
-    def _never_opened(self) -> None:
-        self._tracer._log.say("never-opened", "a span was closed that was never opened")
+    def _misused(self) -> None:
+        """Entered while open, or closed without having been opened."""
+        if self.ended:  # entered while recording was off
+            return
+        if hasattr(self, "_log"):
+            self._tracer._log.say("opened-twice", f"a span was opened twice: {_HINT}")
+        else:
+            self._tracer._log.say(
+                "never-opened", "a span was closed that was never opened"
+            )
 
     def _mark_error(self, exc_type: Any, exc: Any) -> None:
         self.tag("error", error_text(exc))
 
 
 class DeviceSpan(Span):
-    """A span whose work goes on on devices after it was closed on the host.
+    """A span whose work goes on on devices after it was closed on the host."""
 
-    Also the form of all spans that are more than a name and tags: groups and those
-    with recorded predecessors.
-    """
+    __slots__ = ("devices", "work")
 
-    __slots__ = ("_after", "_kind", "devices", "work")
-    _after: tuple[int, ...] | None
-    _kind: int
-    devices: Any
-    work: DeviceWork | None
+    def __init__(
+        self,
+        tracer: Tracer,
+        name: str,
+        tags: dict[str, Any] | None,
+        after: tuple[int, ...] | None,
+        devices: Any,
+    ) -> None:
+        super().__init__(tracer, name, SPAN, tags, after)
+        self.devices = devices
+        self.work: DeviceWork | None = None
 
     def __exit__(self, exc_type: Any, exc: Any, traceback: Any) -> None:
-        try:
-            log = self._log
-        except AttributeError:
-            self._never_opened()
-            return
-        end_ns = log.now()
-        if log.current is self:
-            log.current = self.parent
-        elif not self._leave(log):
-            return
-        self.end_ns = end_ns
-        if exc is not None:
-            self._mark_error(exc_type, exc)
-        log.records.append(
-            (
-                self.name, self.begin_ns, end_ns, self.id, self.parent.id,
-                self._kind, self.tags, self._after,
-            )
-        )  # fmt: skip
-        if len(log.records) >= RELIEF_AT:
-            self._tracer._collector.relieve(log)
-        if self.devices is not None:
+        is_open = getattr(self, "end_ns", 0) == OPEN
+        super().__exit__(exc_type, exc, traceback)
+        if is_open:
             self._tracer._launches.close(self)
 
     def device_end(self, waitlist: Any) -> None:
@@ -321,25 +233,14 @@ class DeviceSpan(Span):
             waitlist: an array or any pytree of arrays; several calls add up. Each
                 array is let go as soon as it was waited for.
         """
-        if self.devices is not None and not self.ended:
+        if not self.ended:
             self._tracer._launches.wait_for(self, waitlist)
 
     async_end = device_end
 
-    @property
-    def kind(self) -> int:
-        """The kind of its record."""
-        return self._kind
-
-    @property
-    def after(self) -> tuple[int, ...] | None:
-        """Ids of recorded predecessors."""
-        return self._after
-
-    def _another(self) -> Span | NoopSpan:
-        if self._kind == GROUP:
-            return self._tracer._group(self.name)
-        return self._tracer.span(self.name, self.devices, self.tags, self._after)
+    def _another(self) -> Span:
+        tags = None if self.tags is None else {**self.tags}
+        return DeviceSpan(self._tracer, self.name, tags, self.after, self.devices)
 
 
 def error_text(error: BaseException) -> str:
@@ -354,7 +255,7 @@ def error_text(error: BaseException) -> str:
 def _outwards(span: Span) -> Iterator[Span]:
     """A span and those around it, without the root."""
     seen = set[int]()
-    # A span opened twice closes the chain to a ring.
+    # A span opened again, inside what outlived it, closes the chain to a ring.
     while span is not ROOT and span.id not in seen:
         yield span
         seen.add(span.id)
@@ -367,10 +268,11 @@ def _id_of(span: Span) -> int:
 
 def _root() -> Span:
     # The bottom of every chain: never closed, so nobody asks for its tracer or log.
-    root = object.__new__(Span)
+    root = Span.__new__(Span)
     root.name = "root"
     root.id = NO_PARENT
-    root.tags = None
+    root.kind = SPAN
+    root.tags = root.after = None
     root.parent = root
     root.begin_ns = 0
     root.end_ns = OPEN

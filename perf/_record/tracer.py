@@ -24,26 +24,18 @@ from perf._record import clock as clocks
 from perf._record.collector import Collector
 from perf._record.cost import span_cost_s
 from perf._record.devices import Devices
+from perf._record.hot import RELIEF_AT, HotTracer, new_id
 from perf._record.launches import Launches
 from perf._record.names import as_text, shown
 from perf._record.noop import NOOP_SPAN, NoopSpan
-from perf._record.span import (
-    RELIEF_AT,
-    ROOT,
-    DeviceSpan,
-    Span,
-    ThreadLog,
-    error_text,
-    new_id,
-)
+from perf._record.span import ROOT, DeviceSpan, Span, ThreadLog, error_text
 from perf._record.store import KEEP_SPANS, KEEP_STEPS, Index, Store
 from perf._record.waiting import Waiting
 
-_new = object.__new__
 _tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
 
 
-class Tracer:
+class Tracer(HotTracer):
     """Records spans; what both public tracers are made of.
 
     Args:
@@ -78,6 +70,7 @@ class Tracer:
         self._now = now
         self._on = True
         self._local = threading.local()
+        self._span_type = Span
         self._task_span: ContextVar[Span | None] = ContextVar("perf_span", default=None)
         """The innermost open span of an asyncio task; unused outside a running loop.
         The tracer's own: two tracers record the same tasks."""
@@ -100,58 +93,18 @@ class Tracer:
 
     # -- recording -----------------------------------------------------------------
 
-    def span(
-        self,
-        name: str,
-        devices: Any = None,
-        tags: Mapping[str, Any] | None = None,
-        after: Any = None,
-    ) -> Span | NoopSpan:
-        """A span around a block (`with`, `async with`) or a function (decorator).
+    def _group(self, name: str) -> Span:
+        return Span(self, name, GROUP, None, None)
 
-        Args:
-            name: what happens in it, e.g. "rollout". Few distinct ones: put what
-                varies into tags.
-            devices: where the work that it launches runs, in any form that JAX users
-                call devices; the span is recorded there too, until the arrays given
-                to its `device_end` are ready.
-            tags: kept with the span, copied.
-            after: spans, or ids of spans, whose results this one consumes.
-        """
-        if not self._on:
-            return NOOP_SPAN
-        if devices is not None or after is not None:
-            return self._rich_span(name, SPAN, devices, tags, after)
-        span = _new(Span)
-        span._tracer = self
-        span.name = name
-        span.id = NO_PARENT
-        if tags is None:
-            span.tags = None
-        else:
-            try:
-                span.tags = {**tags}
-            except Exception:
-                span.tags = None
-                self._refuse_tags(tags)
-        return span
-
-    def _group(self, name: str) -> Span | NoopSpan:
-        return self._rich_span(name, GROUP, None, None, None) if self._on else NOOP_SPAN
-
-    def _rich_span(
-        self, name: str, kind: int, devices: Any, tags: Any, after: Any
-    ) -> DeviceSpan:
-        span = _new(DeviceSpan)
-        span._tracer = self
-        span.name = name
-        span.id = NO_PARENT
-        span.tags = tags if tags is None else self._copied(tags)
-        span._kind = kind
-        span.devices = devices
-        span._after = after if after is None else self._ids(after)
-        span.work = None
-        return span
+    def _rich_span(self, name: str, devices: Any, tags: Any, after: Any) -> Span:
+        """A span that is more than a name and tags."""
+        if tags is not None:
+            tags = self._copied(tags)
+        if after is not None:
+            after = self._ids(after)
+        if devices is None:
+            return Span(self, name, SPAN, tags, after)
+        return DeviceSpan(self, name, tags, after, devices)
 
     def instant(self, name: str, tags: Mapping[str, Any] | None = None) -> None:
         """Records a moment on the calling thread's timeline."""

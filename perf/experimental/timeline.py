@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perf._record import clock
-from perf._record.span import error_text, new_id
+from perf._record.hot import new_id
+from perf._record.span import error_text
 from perf._record.waiting import Waited
 from perf.adapters.jax_devices import WAITING
 

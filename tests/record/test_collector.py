@@ -17,12 +17,9 @@ import pytest
 from perf._model.spans import DEVICE, QUEUED, SPAN, Batch, TimelineKind
 from perf._read.groups import GroupIndex
 from perf._record import collector as collector_module
-from perf._record import launches as launches_module
-from perf._record import span as span_module
-from perf._record import tracer as tracer_module
 from perf._record.clock import now
+from perf._record.hot import RELIEF_AT
 from perf._record.names import OTHER
-from perf._record.span import RELIEF_AT
 from tests.record.recording import Recording, flat, in_thread, on
 
 THREADS = 8
@@ -280,10 +277,11 @@ def held_elsewhere(collector: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
+def short(
+    monkeypatch: pytest.MonkeyPatch, set_relief_at: Callable[[int], None]
+) -> None:
     """Threads ask for relief at 4 records and keep 6."""
-    for module in (span_module, tracer_module, collector_module, launches_module):
-        monkeypatch.setattr(module, "RELIEF_AT", 4)
+    set_relief_at(4)
     monkeypatch.setattr(collector_module, "MAX_ON_THREAD", 6)
 
 

@@ -105,12 +105,11 @@ def test_a_tracer_switched_off_costs_nothing_here_either(
 
 
 @pytest.mark.parametrize("form", ["call", "coroutine", "generator", "async generator"])
-def test_the_no_op_span_leaves_a_function_alone(rec: Recording, form: str) -> None:
-    """And a generator whose tracer is off at its first step works undisturbed."""
-    rec.tracer.enabled = False
+def test_a_tracer_that_is_off_leaves_a_function_alone(
+    rec: Recording, form: str
+) -> None:
+    """A generator whose tracer is off at its first step works undisturbed, too."""
     span = rec.tracer.span("x")
-    rec.tracer.enabled = True
-    off = rec.tracer.span("x")
 
     def generator() -> Generator[int, int, str]:
         got = yield 1
@@ -124,10 +123,9 @@ def test_the_no_op_span_leaves_a_function_alone(rec: Recording, form: str) -> No
     async def coroutine() -> int:
         return 3
 
-    assert generator is span(generator)
     assert generator is NoopTracer().span("x")(generator)
     fns: list[Any] = [lambda: 4, coroutine, generator, async_generator]
-    wrapped = [off(fn) for fn in fns]
+    wrapped = [span(fn) for fn in fns]
     rec.tracer.enabled = False
     if form == "call":
         assert 4 == wrapped[0]()
@@ -141,6 +139,16 @@ def test_the_no_op_span_leaves_a_function_alone(rec: Recording, form: str) -> No
     else:
         assert [1, 2] == asyncio.run(collected(wrapped[3]()))
     assert [] == rec.read()
+
+
+def test_what_is_decorated_while_off_is_traced_once_it_is_on(rec: Recording) -> None:
+    """Whether to record is asked at each call, not when modules are imported."""
+    rec.tracer.enabled = False
+    fn = rec.tracer.span("x", tags={"a": 1})(lambda: None)
+    fn()
+    rec.tracer.enabled = True
+    fn()
+    assert [("x", {"a": 1})] == [(record.name, record.tags) for record in rec.read()]
 
 
 async def collected(items: AsyncIterator[int]) -> list[int]:

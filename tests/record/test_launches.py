@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from perf._model.spans import DEVICE, QUEUED
-from perf._record import launches as launches_module
 from tests.record.recording import BORN_NS, Recording, in_thread, on
 
 
@@ -158,11 +158,13 @@ def test_work_that_is_not_waited_for_is_counted(
     assert [{"error": "not waited for: too much is pending"}] * 2 == tags
 
 
-def test_a_long_list_is_relieved_at_its_length(
-    rec: Recording, monkeypatch: pytest.MonkeyPatch
+def test_many_records_are_relieved(
+    rec: Recording,
+    monkeypatch: pytest.MonkeyPatch,
+    set_relief_at: Callable[[int], None],
 ) -> None:
-    """Of any of the devices of the work that has ended, by whoever ended it."""
-    monkeypatch.setattr(launches_module, "RELIEF_AT", 3)
+    """Of all devices together, by whoever ends work or closes a span then."""
+    set_relief_at(4)
     relieved: list[bool] = []
     collector = rec.tracer._collector
     monkeypatch.setattr(collector, "relieve_devices", lambda: relieved.append(True))
@@ -170,7 +172,7 @@ def test_a_long_list_is_relieved_at_its_length(
     for devices in (["a0"], ["a0", "b0"], ["b0"], ["a0", "b0"]):
         rec.wait.finish(rec.launch("x", devices))
         counts.append(len(relieved))
-    assert [0, 0, 0, 1] == counts
+    assert [0, 0, 1, 3] == counts
 
 
 def test_arrays_for_a_span_that_was_never_opened(

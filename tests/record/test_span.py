@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf._model.spans import DEVICE, GROUP, NO_PARENT, OPEN, SPAN, Record
-from perf._record import span as span_module
+from perf._record.hot import RELIEF_AT
 from perf._record.span import ROOT, Span, ThreadLog
 from tests.record.recording import BORN_NS, Recording, flat, in_thread
 
@@ -574,15 +574,14 @@ def test_a_long_list_is_relieved_at_its_length(
     rec: Recording, devices: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the thread itself, when a span is closed."""
-    monkeypatch.setattr(span_module, "RELIEF_AT", 3)
     relieved: list[Any] = []
     monkeypatch.setattr(rec.tracer._collector, "relieve", relieved.append)
     counts = []
-    for _ in range(4):
+    for _ in range(RELIEF_AT + 1):
         with rec.tracer.span("x", devices):
             pass
         counts.append(len(relieved))
-    assert [0, 0, 1, 2] == counts
+    assert [0, 1, 2] == counts[-3:]
     assert rec.tracer._main_log is relieved[0]
 
 

@@ -202,9 +202,17 @@ def enter(span: Any) -> None:
 
 
 def test_a_tracer_that_is_off_records_nothing(rec: Recording) -> None:
-    """Of any kind; it has no current span of its own to open."""
+    """Of any kind: a span entered meanwhile is none, has no times and is false."""
     rec.tracer.enabled = False
-    assert NOOP_SPAN is rec.tracer.span("x") is rec.tracer._group("x")
+    for span in (
+        rec.tracer.span("x"),
+        rec.tracer._group("x"),
+        rec.tracer.span("x", ["a0"], {"step": 1}, after=[1]),
+    ):
+        with span as entered:
+            span.device_end([object()])
+            assert (False, NOOP_SPAN) == (bool(entered), rec.tracer.current_span())
+        assert (0, 0.0, 0.0) == (span.id, span.begin, span.duration)
     rec.tracer.instant("x")
     rec.tracer.counter("x", 1)
     assert NO_PARENT == rec.tracer.record("x", 1.0, 2.0)
@@ -225,7 +233,8 @@ def test_a_closed_tracer_records_nothing_more(rec: Recording) -> None:
     rec.tracer.close()
     rec.tracer.close()
     span.__exit__(None, None, None)
-    assert NOOP_SPAN is rec.tracer.span("y")
+    with rec.tracer.span("y") as later:
+        assert not later
     assert 1 == rec.tracer.stats().recorded
 
 
