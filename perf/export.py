@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from perf._exporting import as_metrics
@@ -12,7 +12,7 @@ from perf._model.ids import is_thread_id
 from perf._model.roles import ACTOR, REFERENCE, ROLLOUT, Roles
 from perf._model.tree import SpanGroup, groups_inside, spans_inside
 from perf._read.rl_metrics import step_metrics
-from perf._read.steps import StepSpans, from_trees
+from perf._read.steps import BEGIN, END, NAME, Interval, StepSpans, from_trees
 from perf._record.tracer import Tracer
 from perf.metrics import MetricsT, PerfMetricsOptions, PerfSpanQuery
 from perf.perfetto import PerfettoTraceWriter
@@ -184,16 +184,21 @@ class PerfMetricsExport:
         return None if root is None else root.find_last_inner_group(names.GLOBAL_STEP)
 
     def _log(self, step: StepSpans) -> None:
-        log = logging.getLogger("perf")
         rollout_device = self._roles.first(ROLLOUT) or ""
         if self._log_rollouts:
-            for i, span in enumerate(step.devices.get(rollout_device, ())):
-                if span.name in names.ROLLOUT:
-                    log.info("rollout time [%d] = %.6f s", i, span.end - span.begin)
+            spans = step.devices.get(rollout_device, ())
+            _log_each("rollout", spans, names.ROLLOUT, step)
         if self._log_trainings:
-            groups = [span for span in step.main if span.name == names.ACTOR_TRAINING]
-            for i, span in enumerate(groups):
-                log.info("actor train time [%d] = %.6f s", i, span.end - span.begin)
+            _log_each("actor train", step.main, {names.ACTOR_TRAINING}, step)
+
+
+def _log_each(
+    what: str, spans: Iterable[Interval], wanted: Container[str], step: StepSpans
+) -> None:
+    chosen = [span for span in spans if span[NAME] in wanted]
+    for i, span in enumerate(chosen):
+        time_s = (span[END] - span[BEGIN]) / step.per_second
+        logging.getLogger("perf").info("%s time [%d] = %.6f s", what, i, time_s)
 
 
 def roles_of(cluster_config: Any, *, required: bool = True) -> Roles:

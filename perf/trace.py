@@ -23,6 +23,7 @@ from perf._read.groups import GroupIndex
 from perf._read.query import PerfSpanQuery
 from perf._read.steps import StepSpans, from_records
 from perf._record import clock
+from perf._record.collector import Records
 from perf._record.noop import NOOP_SPAN, NoopSpan
 from perf._record.noop import NoopTracer as _NoopTracer
 from perf._record.span import Span as LiveSpan
@@ -122,21 +123,26 @@ class PerfTracer(_Tracer):
             opened = step.opened
             return from_records(step.by_timeline(), opened, step.begin_ns, step.end_ns)
 
-        return called(self._export_fn, lambda: self._query(spans), self._log)
+        def query() -> PerfSpanQuery:
+            return self._query(step.opened, spans)
+
+        return called(self._export_fn, query, self._log)
 
     def print(self) -> None:
         """Waits for the devices and prints the tree of each timeline."""
         self.synchronize()
         with self._collector.collected():
             pass  # what closed before is in the store
-        query = self._query(None)
+        query = self._query(self._collector.open_records())
         for timeline_id in query.get_timeline_ids():
             print(f"\n[{timeline_id}]")
             for root in query.timeline(timeline_id).get():
                 print(span_group_tostring(root, clock.seconds(self._born_ns)))
 
-    def _query(self, step: Callable[[], StepSpans] | None) -> PerfSpanQuery:
-        timelines = _StoredTimelines(self, self._index)
+    def _query(
+        self, opened: Records, step: Callable[[], StepSpans] | None = None
+    ) -> PerfSpanQuery:
+        timelines = _StoredTimelines(self, self._index, opened)
         return PerfSpanQuery(timelines, self._main_log.info.id, _step=step)
 
 
@@ -146,13 +152,13 @@ Tracer = PerfTracer | NoopTracer
 class _StoredTimelines(Mapping[str, "Timeline"]):
     """All timelines of a tracer at one moment; a tree is made where somebody looks."""
 
-    def __init__(self, tracer: PerfTracer, index: GroupIndex) -> None:
+    def __init__(self, tracer: PerfTracer, index: GroupIndex, opened: Records) -> None:
         self._index = index
         self._collector = tracer._collector
         self._main_id = tracer._main_log.info.id
         self._born_ns = tracer._born_ns
         self._opened: dict[str, list[RawRecord]] = {}
-        for info, records in tracer._collector.open_records():
+        for info, records in opened:
             # Work in flight counts as open on the device itself.
             device = info.kind is TimelineKind.QUEUE
             key = info.id.removesuffix("_queue") if device else info.id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -32,6 +33,26 @@ class Roles:
     """
 
     devices: Mapping[str, tuple[str, ...]]
+    rollout_apart: bool = dataclasses.field(init=False)
+    """Whether rollouts run on other devices than training."""
+    trainer_apart: bool = dataclasses.field(init=False)
+    """Whether actor and reference share devices that the rollouts do not."""
+    all_apart: bool = dataclasses.field(init=False)
+    """Whether all three have devices of their own."""
+
+    def __post_init__(self) -> None:
+        apart = not self.share(ROLLOUT, ACTOR)
+        # Frozen: found once, asked at every step.
+        fill = functools.partial(object.__setattr__, self)
+        fill("rollout_apart", apart)
+        fill("trainer_apart", apart and self.share(ACTOR, REFERENCE))
+        fill(
+            "all_apart",
+            apart
+            and bool(self.devices.get(REFERENCE))
+            and not self.share(ROLLOUT, REFERENCE)
+            and not self.share(ACTOR, REFERENCE),
+        )
 
     @classmethod
     def of(cls, role_to_devices: Mapping[Any, Any], *, required: bool = True) -> Roles:
@@ -65,23 +86,3 @@ class Roles:
     def share(self, a: str, b: str) -> bool:
         """Whether two roles have the same devices, in whatever order."""
         return set(self.devices.get(a, ())) == set(self.devices.get(b, ()))
-
-    @property
-    def rollout_apart(self) -> bool:
-        """Whether rollouts run on other devices than training."""
-        return not self.share(ROLLOUT, ACTOR)
-
-    @property
-    def trainer_apart(self) -> bool:
-        """Whether actor and reference share devices that the rollouts do not."""
-        return self.share(ACTOR, REFERENCE) and self.rollout_apart
-
-    @property
-    def all_apart(self) -> bool:
-        """Whether all three have devices of their own."""
-        return (
-            self.rollout_apart
-            and bool(self.devices.get(REFERENCE))
-            and not self.share(ROLLOUT, REFERENCE)
-            and not self.share(ACTOR, REFERENCE)
-        )

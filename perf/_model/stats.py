@@ -15,6 +15,8 @@ class TracerStats:
     """Of these, lost to a full buffer: the sinks never saw them."""
     retained: int = 0
     """Kept in memory for queries now; older ones are forgotten, not dropped."""
+    forgotten: int = 0
+    """Left out of a step's metrics, because it had too many for the memory."""
     open: int = 0
     """Spans open now."""
     pending: int = 0

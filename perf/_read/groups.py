@@ -56,7 +56,7 @@ class GroupIndex:
             if info.is_main:
                 counts = self._forgotten.setdefault(info.id, {})
                 for record in records:
-                    if record[5] < DEVICE:
+                    if record[5] == GROUP or record[3] in counts:
                         _count_out(counts, record)
             return
         children = self._by_parent.get(info.id)
@@ -65,7 +65,7 @@ class GroupIndex:
         counts = self._forgotten.setdefault(info.id, {})
         records = [record for record in records if record[5] <= DEVICE]
         for record in records:
-            if record[5] != DEVICE:
+            if record[5] == GROUP or record[3] in counts:
                 _count_out(counts, record)
         # They are the first of their lists.
         for parent_id, count in Counter(record[4] for record in records).items():
@@ -177,7 +177,11 @@ class _View:
 
     def _under(self, timeline_id: str, parent_id: int) -> list[RawRecord]:
         found = self._index.children(timeline_id, parent_id)
-        found += self._open.get(timeline_id, {}).get(parent_id, ())
+        opened = self._open.get(timeline_id, {}).get(parent_id)
+        if opened:
+            # What was open then may have closed since: the records go on.
+            closed = {record[3] for record in found}
+            found += [record for record in opened if record[3] not in closed]
         # v1's tree has no spans inside spans: they stand beside each other.
         for record in found.copy():
             if record[5] == SPAN:

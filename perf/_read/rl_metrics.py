@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from perf._model import names
 from perf._model.roles import ACTOR, CRITIC, REFERENCE, ROLLOUT, Roles
-from perf._read.steps import Interval, StepSpans
+from perf._read.steps import BEGIN, END, ID, NAME, Interval, StepSpans
 
 Metrics = dict[str, float]
 
@@ -35,43 +35,43 @@ def step_metrics(step: StepSpans, roles: Roles) -> Metrics:
     references = _of(step, roles, REFERENCE, names.REFERENCE_INFERENCE)
     train_steps = _named(step.main, names.TRAIN_STEP)
     trainings = _trainings(step, roles, names.ACTOR_TRAINING, ACTOR, train_steps)
-    sync = next(iter(_named(step.main, names.WEIGHT_SYNC)[::-1]), None)
-    end = step.end if step.global_step is None else min(step.global_step.end, step.end)
+    syncs = _named(step.main, names.WEIGHT_SYNC)
+    end = step.end
+    if step.global_step is not None:
+        end = min(step.global_step[END], end)
 
     metrics: Metrics = {
         "perf/global_step_time": end - step.begin,
-        "perf/weight_sync_time": 0.0 if sync is None else _length(sync, step),
+        "perf/weight_sync_time": _length(syncs[-1], step) if syncs else 0.0,
     }
     if roles.rollout_apart and rollouts:
         # Without a sync (a shared model) the step's end is where one would be.
-        sync_begin = end if sync is None else sync.begin
-        metrics["perf/rollout_idle_time"] = sync_begin - max(
-            _until(rollout, step) for rollout in rollouts
-        )
-        metrics["perf/first_micro_batch_rollout_time"] = (
-            _until(rollouts[0], step) - step.begin
-        )
-    metrics |= _sum_and_mean("rollout_time", rollouts, step)
-    metrics |= _sum_and_mean("refer_inference_time", references, step)
-    metrics |= _sum_and_mean("actor_train_time", trainings, step)
-    metrics |= _sum_and_mean("actor_train_step_time", train_steps, step)
+        sync_begin = syncs[-1][BEGIN] if syncs else end
+        last = min(max([rollout[END] for rollout in rollouts]), step.end)
+        first = min(rollouts[0][END], step.end)
+        metrics["perf/rollout_idle_time"] = sync_begin - last
+        metrics["perf/first_micro_batch_rollout_time"] = first - step.begin
+    _add_sum_and_mean(metrics, "rollout_time", rollouts, step)
+    _add_sum_and_mean(metrics, "refer_inference_time", references, step)
+    _add_sum_and_mean(metrics, "actor_train_time", trainings, step)
+    _add_sum_and_mean(metrics, "actor_train_step_time", train_steps, step)
     if roles.trainer_apart:
         pairs = _consecutive(_own(trainings, step), _own(references, step))
-        metrics |= _gaps("between_micro_batch_gap_time", pairs, step)
+        _add_gaps(metrics, "between_micro_batch_gap_time", pairs, step)
     if roles.all_apart:
-        metrics |= _gaps("refer_gap_time", pairwise(_own(references, step)), step)
-        metrics |= _gaps("actor_gap_time", pairwise(_own(trainings, step)), step)
+        _add_gaps(metrics, "refer_gap_time", pairwise(_own(references, step)), step)
+        _add_gaps(metrics, "actor_gap_time", pairwise(_own(trainings, step)), step)
     critic = _trainings(step, roles, names.CRITIC_TRAINING, CRITIC, [])
     if critic:
-        metrics |= _sum_and_mean("critic_train_time", critic, step)
-    return metrics
+        _add_sum_and_mean(metrics, "critic_train_time", critic, step)
+    return {name: value / step.per_second for name, value in metrics.items()}
 
 
 def _trainings(
     step: StepSpans, roles: Roles, group: str, role: str, train_steps: list[Interval]
 ) -> list[Interval]:
     """The trainings of a role: its groups; without groups, the union of its steps."""
-    groups = _named(step.main, {group})
+    groups = _named(step.main, (group,))
     if groups or not train_steps:
         return groups
     return list(_united(_of(step, roles, role, names.TRAIN_STEP) or train_steps))
@@ -85,23 +85,32 @@ def _of(
     A role whose devices are unknown is measured on all. A launch over many devices is
     one: from its first begin to its last end.
     """
-    found: dict[int, Interval] = {}
-    for device in roles.devices.get(role) or step.devices:
-        for new in step.devices.get(device, ()):
-            if new.name in wanted:
-                old = found.setdefault(new.id, new)
-                if new.begin < old.begin or new.end > old.end:  # mutate: ok if equal
-                    begin, end = min(old.begin, new.begin), max(old.end, new.end)
-                    found[new.id] = Interval(new.name, begin, end, new.id)
+    devices = roles.devices.get(role) or step.devices
+    found = [_named(step.devices.get(device, []), wanted) for device in devices]
+    found = [some for some in found if some]
+    if len(found) == 1:
+        return found[0]
     if found:
-        return sorted(found.values(), key=_begin)
+        return _launches(found)
     if any(_named(some, wanted) for some in step.devices.values()):
         return []
     return sorted(_named(step.main, wanted) + _named(step.hosts, wanted), key=_begin)
 
 
+def _launches(devices: list[list[Interval]]) -> list[Interval]:
+    """What ran on any of several devices, each launch once, by begin."""
+    found: dict[int, Interval] = {}
+    for some in devices:
+        for new in some:
+            old = found.setdefault(new[ID], new)
+            if new[BEGIN] < old[BEGIN] or new[END] > old[END]:  # mutate: ok if equal
+                begin, end = min(old[BEGIN], new[BEGIN]), max(old[END], new[END])
+                found[new[ID]] = (new[NAME], begin, end, new[ID])
+    return sorted(found.values(), key=_begin)
+
+
 def _named(intervals: list[Interval], wanted: Container[str]) -> list[Interval]:
-    return [interval for interval in intervals if interval.name in wanted]
+    return [interval for interval in intervals if interval[NAME] in wanted]
 
 
 def _united(intervals: list[Interval]) -> Iterator[Interval]:
@@ -110,9 +119,9 @@ def _united(intervals: list[Interval]) -> Iterator[Interval]:
     for interval in intervals:
         if current is None:
             current = interval
-        elif interval.begin < current.end:
-            end = max(current.end, interval.end)
-            current = Interval(current.name, current.begin, end, current.id)
+        elif interval[BEGIN] < current[END]:
+            end = max(current[END], interval[END])
+            current = (current[NAME], current[BEGIN], end, current[ID])
         else:
             yield current
             current = interval
@@ -120,29 +129,45 @@ def _united(intervals: list[Interval]) -> Iterator[Interval]:
         yield current
 
 
-def _sum_and_mean(name: str, intervals: list[Interval], step: StepSpans) -> Metrics:
+def _add_sum_and_mean(
+    metrics: Metrics, name: str, intervals: list[Interval], step: StepSpans
+) -> None:
     total, own = 0.0, []
+    step_begin, step_end = step.begin, step.end
     for interval in intervals:
-        end = _until(interval, step)
-        if interval.begin >= step.begin:
-            own.append(end - interval.begin)
-            total += own[-1]
-        else:
-            total += max(0.0, end - step.begin)
-    return _aggregated(name, total, own)
+        begin, end = interval[BEGIN], interval[END]
+        if end > step_end:  # mutate: ok if equal
+            end = step_end
+        if begin >= step_begin:
+            own.append(end - begin)
+            total += end - begin
+        elif end > step_begin:  # mutate: ok if equal
+            total += end - step_begin
+    _add(metrics, name, total, own)
 
 
-def _gaps(
-    name: str, pairs: Iterable[tuple[Interval, Interval]], step: StepSpans
-) -> Metrics:
+def _add_gaps(
+    metrics: Metrics,
+    name: str,
+    pairs: Iterable[tuple[Interval, Interval]],
+    step: StepSpans,
+) -> None:
     """From the end of one to the begin of the next, never below 0."""
-    gaps = [max(0.0, after.begin - _until(before, step)) for before, after in pairs]
-    return _aggregated(name, sum(gaps), gaps)
+    gaps = [
+        max(0.0, after[BEGIN] - min(before[END], step.end)) for before, after in pairs
+    ]
+    _add(metrics, name, sum(gaps), gaps)
+
+
+def _add(metrics: Metrics, name: str, total: float, values: list[float]) -> None:
+    metrics[f"perf/sum/{name}"] = total
+    if values:
+        metrics[f"perf/mean/{name}"] = sum(values) / len(values)
 
 
 def _own(intervals: list[Interval], step: StepSpans) -> list[Interval]:
     """Those that began in the step: a gap lies between work of one step."""
-    return [interval for interval in intervals if interval.begin >= step.begin]
+    return [interval for interval in intervals if interval[BEGIN] >= step.begin]
 
 
 def _consecutive(
@@ -157,26 +182,16 @@ def _consecutive(
     remaining = list(references)
     for training in reversed(trainings):
         found = following
-        while remaining and remaining[-1].begin >= training.begin:
+        while remaining and remaining[-1][BEGIN] >= training[BEGIN]:
             found = remaining.pop()
         if found is not following and found is not None:
             yield training, found
         following = found
 
 
-def _aggregated(name: str, total: float, values: list[float]) -> Metrics:
-    metrics = {f"perf/sum/{name}": float(total)}
-    if values:
-        metrics[f"perf/mean/{name}"] = sum(values) / len(values)
-    return metrics
-
-
-def _until(interval: Interval, step: StepSpans) -> float:
-    return min(interval.end, step.end)
-
-
 def _length(interval: Interval, step: StepSpans) -> float:
-    return max(0.0, _until(interval, step) - max(interval.begin, step.begin))
+    end = min(interval[END], step.end)
+    return float(max(0.0, end - max(interval[BEGIN], step.begin)))
 
 
-_begin = operator.attrgetter("begin")
+_begin = operator.itemgetter(BEGIN)

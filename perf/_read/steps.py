@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from itertools import chain
+from typing import Any
 
 from perf._model.ids import QUEUE_SUFFIX
 from perf._model.names import GLOBAL_STEP, MEASURED
@@ -15,14 +16,13 @@ from perf._model.tree import Span, SpanGroup
 _INF = float("inf")
 
 
-class Interval(NamedTuple):
-    """When something ran, in seconds; `end` is inf while it runs."""
+Interval = tuple[Any, ...]
+"""When something ran: begins with name, begin, end and id, as records do.
 
-    name: str
-    begin: float
-    end: float
-    id: int
-    """The span's; the same on all devices that it ran on."""
+The end is inf while it runs; the id is the same on all devices that it ran on. At every
+export the training waits for its metrics: records are taken as they are.
+"""
+NAME, BEGIN, END, ID = range(4)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,8 +30,9 @@ class StepSpans:
     """What ran in one step of the trainer.
 
     Attributes:
-        begin: of the step's window, seconds: the global step's group or span, or the
-            first span that the trainer began after the export before.
+        per_second: how many units of its times are a second.
+        begin: of the step's window: the global step's group or span, or the first span
+            that the trainer began after the export before.
         end: of the window: the export.
         global_step: the group or span of that name, if there is one.
         main: spans and groups of the trainer's thread, by begin.
@@ -41,6 +42,7 @@ class StepSpans:
     Names that no metric asks for may be left out.
     """
 
+    per_second: float
     begin: float
     end: float
     global_step: Interval | None
@@ -59,7 +61,8 @@ def from_records(
 
     Args:
         records: closed between the export before and this one.
-        opened: open now; on a queue timeline device work in flight.
+        opened: open now; on a queue timeline device work in flight, of which a device
+            runs the first, from when it was free.
         begin_ns: the export before.
         end_ns: this export.
     """
@@ -67,27 +70,36 @@ def from_records(
     hosts: list[Interval] = []
     devices: dict[str, list[Interval]] = {}
     begins_ns: list[int] = []
-    for info, some in [*records, *opened]:
+    in_flight: dict[str, list[RawRecord]] = {}
+    for info, some in chain(records, opened):
         if info.kind is TimelineKind.DEVICE:
             into = devices.setdefault(info.id, [])
         elif info.kind is TimelineKind.QUEUE:
-            # Of the queue only work in flight counts, since its launch: the waits
-            # have a name of their own.
-            into = devices.setdefault(info.id.removesuffix(QUEUE_SUFFIX), [])
+            running = [r for r in some if r[5] == DEVICE]  # the waits are no work
+            if running:
+                in_flight.setdefault(info.id.removesuffix(QUEUE_SUFFIX), running)
+            continue
         elif info.is_main:
             into = main
             begins_ns += [r[1] for r in some if r[5] < DEVICE]  # mutate: ok no work
         else:
             into = hosts
         into += [
-            Interval(name, begin / 1e9, _INF if end == OPEN else end / 1e9, span_id)
-            for name, begin, end, span_id, _, kind, _, _ in some
-            if name in MEASURED and kind <= DEVICE
+            r if r[END] != OPEN else (r[NAME], r[BEGIN], _INF, r[ID])
+            for r in some
+            if r[NAME] in MEASURED and r[5] <= DEVICE
         ]
+    for device, running in in_flight.items():
+        name, begin, _, span_id = min(running, key=_launched)[:4]
+        on_device = devices.setdefault(device, [])
+        free_ns = max([interval[END] for interval in on_device], default=begin)
+        if name in MEASURED:
+            on_device.append((name, max(begin, free_ns), _INF, span_id))
     # A trainer that began nothing was at work in what it had begun before.
-    idle_ns = begin_ns if begins_ns else end_ns
-    first_ns = min((b for b in begins_ns if b >= begin_ns), default=idle_ns)
-    return assembled(main, hosts, devices, first_ns / 1e9, end_ns / 1e9)
+    first_ns = begin_ns if begins_ns else end_ns
+    if begins_ns:
+        first_ns = min([b for b in begins_ns if b >= begin_ns], default=first_ns)
+    return assembled(1e9, main, hosts, devices, first_ns, end_ns)
 
 
 def from_trees(
@@ -109,21 +121,25 @@ def from_trees(
     of_main = inside(main)
     on_devices = {name: inside(root) for name, root in devices.items()}
     ends = [
-        i.end for some in (of_main, *on_devices.values()) for i in some if i.end < _INF
+        i[END]
+        for some in (of_main, *on_devices.values())
+        for i in some
+        if i[END] < _INF
     ]
     of_hosts = [i for root in hosts for i in inside(root)]
-    first = min((i.begin for i in of_main), default=0.0)
-    return assembled(of_main, of_hosts, on_devices, first, max(ends, default=0.0))
+    first = min((i[BEGIN] for i in of_main), default=0.0)
+    return assembled(1.0, of_main, of_hosts, on_devices, first, max(ends, default=0.0))
 
 
 def _walk(node: Span | SpanGroup) -> Iterator[Interval]:
-    yield Interval(node.name, node.begin, node.end, id(node))
+    yield node.name, node.begin, node.end, id(node)
     if isinstance(node, SpanGroup):
         for child in node.inner:
             yield from _walk(child)
 
 
 def assembled(
+    per_second: float,
     main: list[Interval],
     hosts: list[Interval],
     devices: dict[str, list[Interval]],
@@ -133,17 +149,19 @@ def assembled(
     """From what ran where; finds the step's window.
 
     Args:
+        per_second: how many units of the times are a second.
         main: on the trainer's thread.
         hosts: on the other threads.
         devices: by device.
-        first: begin of the trainer's first span, seconds.
-        end: of the window, seconds.
+        first: begin of the trainer's first span.
+        end: of the window.
     """
     for some in (main, hosts, *devices.values()):
         some.sort(key=_begin)
-    step = next((i for i in reversed(main) if i.name == GLOBAL_STEP), None)
-    begin = first if step is None else step.begin
-    return StepSpans(begin, end, step, main, hosts, devices)
+    step = next((i for i in reversed(main) if i[NAME] == GLOBAL_STEP), None)
+    begin = first if step is None else step[BEGIN]
+    return StepSpans(per_second, begin, end, step, main, hosts, devices)
 
 
-_begin = operator.attrgetter("begin", "end")
+_launched = operator.itemgetter(ID)
+_begin = operator.itemgetter(BEGIN, END)

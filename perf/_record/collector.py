@@ -33,6 +33,9 @@ MAX_ON_THREAD: Final = 65_536
 MAX_TRACKS: Final = 1_000
 """Tracks named in `record(track=…)`; further ones share one."""
 
+MAX_OVERDUE: Final = 16  # mutate: ok any number of this size
+"""Steps that stay in the store until a sink is next served."""
+
 Records = list[tuple[TimelineInfo, list[RawRecord]]]
 
 
@@ -66,6 +69,7 @@ class Collector:
         self._lock = threading.RLock()
         self.store = store
         """Held: _lock."""
+        self._log = log
         self.names = Names(log)
         """Held: _lock."""
         self.sinks: list[Sink] = []
@@ -74,6 +78,7 @@ class Collector:
         """Replaced under _lock, never changed: read without it."""
         self.recorded = 0
         self.dropped = 0
+        self.forgotten = 0
         self.own_ns = 0
         """Processor time spent here."""
         self._logs: list[ThreadLog] = []
@@ -153,6 +158,9 @@ class Collector:
             opened = self.open_records()
             self._collect()
             step = self.store.close_step(self._now())
+            # The training waits for this: forgetting is left to the drain that follows,
+            # unless there is none, or it is late.
+            self.store.trim(beyond=MAX_OVERDUE if self.feeds else 0)
         step.opened = [
             (info, [record for record in records if record[3] not in ended])
             for info, records in opened
@@ -161,6 +169,13 @@ class Collector:
         self.own_ns += time.thread_time_ns() - begin_ns
         for feed in self.feeds:
             feed.sink.wake()
+        if step.forgotten:
+            self.forgotten += step.forgotten
+            self._log.say(
+                "long-step",
+                f"a step of {step.count + step.forgotten} spans: its metrics leave out "
+                f"the first {step.forgotten}. Export more often; the trace has all.",
+            )
         return step
 
     def subscribe(self, sink: Sink) -> Feed:
@@ -187,7 +202,12 @@ class Collector:
         ]
         for work in self._pending():
             records = checked([work.as_open_record()])
-            opened += [(line.queue_info, records) for line in work.lines]
+            # What may overlap waits for nobody: it is on the device from its launch.
+            alone = work.concurrent
+            opened += [
+                (line.info if alone else line.queue_info, records)
+                for line in work.lines
+            ]
         return opened
 
     def dropped_in_all(self) -> int:
@@ -262,6 +282,7 @@ class Collector:
             # and left out of the open ones; the other order would lose it.
             opened = self.open_records()
             self._collect()
+            self.store.trim()
             taken = feed.take()
             tangled = frozenset(log.info.id for log in self._all_logs() if log.tangled)
         ended = {(info.id, record[3]) for info, records in taken for record in records}

@@ -58,6 +58,8 @@ class ThreadLog(HotLog):
 
     def open_spans(self) -> list[Span]:
         """What is open now, outermost first. Safe from any thread."""
+        if self.current is ROOT and not self.loose:
+            return []
         # A list: copied in one step, while the owner may change the dict.
         spans = [*self.chain(), *list(self.loose.values())]
         spans.sort(key=_id_of)

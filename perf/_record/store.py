@@ -13,6 +13,9 @@ KEEP_STEPS: Final = 100  # mutate: ok any number of this size
 """Default number of closed steps kept for queries."""
 KEEP_SPANS: Final = 20_000  # mutate: ok any number of this size
 """Default number of records kept for queries (about 250 bytes each)."""
+MAX_IN_STEP: Final = 100_000  # mutate: ok any number of this size
+"""Records that a step may have before it forgets its older ones: its metrics are made
+of all of them."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -33,6 +36,8 @@ class Step:
     timelines: dict[str, TimelineInfo] = dataclasses.field(default_factory=dict)
     """Those of the records: a step may be read when the store has let it go."""
     count: int = 0
+    forgotten: int = 0
+    """Records that it had beside these, in excess of what a step may have."""
     opened: list[tuple[TimelineInfo, list[RawRecord]]] = dataclasses.field(
         default_factory=list
     )
@@ -80,15 +85,23 @@ class Store:
     Args:
         born_ns: when the tracer was made.
         keep_steps: closed steps kept.
-        keep_spans: records kept in all steps together.
+        keep_spans: records kept in all steps together, unless the present step alone
+            has more.
         index: told what comes and goes.
+        max_in_step: records that the present step may have all the same.
     """
 
     def __init__(
-        self, born_ns: int, keep_steps: int, keep_spans: int, index: Index | None = None
+        self,
+        born_ns: int,
+        keep_steps: int,
+        keep_spans: int,
+        index: Index | None = None,
+        max_in_step: int = MAX_IN_STEP,
     ) -> None:
         self.keep_steps = keep_steps
         self.keep_spans = keep_spans
+        self.max_in_step = max(max_in_step, keep_spans)
         self.closed: deque[Step] = deque()
         self.current = Step(0, born_ns)
         self.timelines: dict[str, TimelineInfo] = {}
@@ -103,11 +116,10 @@ class Store:
         self.count += len(records)
         if self._index is not None:
             self._index.add(info, records)
-        while self.count > self.keep_spans:
-            if self.closed:
-                self._forget_step()
-            else:
-                self._forget_half(self.current)
+        while self.count > self.keep_spans and self.closed:
+            self._forget_step()
+        while self.current.count > self.max_in_step:
+            self._forget_half(self.current)
 
     def close_step(self, end_ns: int) -> Step:
         """Ends the present step and begins the next one."""
@@ -115,9 +127,16 @@ class Store:
         step.end_ns = end_ns
         self.closed.append(step)
         self.current = Step(step.index + 1, end_ns)
-        if len(self.closed) > self.keep_steps:
-            self._forget_step()
         return step
+
+    def trim(self, beyond: int = 0) -> None:
+        """Forgets the steps that are not to be kept.
+
+        Args:
+            beyond: steps that may stay for now.
+        """
+        while len(self.closed) > self.keep_steps + beyond:
+            self._forget_step()
 
     def emptied(self, born_ns: int) -> Store:
         """A store of the same bounds with nothing in it, and its index emptied.
@@ -126,7 +145,9 @@ class Store:
         """
         if self._index is not None:
             self._index.clear()
-        return Store(born_ns, self.keep_steps, self.keep_spans, self._index)
+        return Store(
+            born_ns, self.keep_steps, self.keep_spans, self._index, self.max_in_step
+        )
 
     def kept(self) -> Iterator[tuple[TimelineInfo, list[RawRecord]]]:
         """All records, on each timeline in the order of closing."""
@@ -149,6 +170,7 @@ class Store:
         self._forget(timeline_id, records[:half])
         del records[:half]
         step.count -= half
+        step.forgotten += half
         self.count -= half
 
     def _forget(self, timeline_id: str, records: list[RawRecord]) -> None:

@@ -259,6 +259,7 @@ class Tracer(HotTracer):
             recorded=recorded,
             dropped=collector.dropped_in_all(),
             retained=retained,
+            forgotten=collector.forgotten,
             open=sum(len(records) for _, records in collector.open_records()),
             pending=len(self._launches.pending()),
             unwaited=self._launches.unwaited,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import time
+from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 PERIOD_S: Final = 1.0
@@ -29,6 +31,9 @@ class Worker:
 
     def __init__(self, writers: tuple[Writer, ...] = ()) -> None:
         self._state = threading.Condition()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        """Rung by the training at every step: a condition would cost it ten times
+        that."""
         self._writers = writers
         """Replaced under _state, never changed."""
         self._thread: threading.Thread | None = None
@@ -49,8 +54,10 @@ class Worker:
 
     def wake(self) -> None:
         """Asks for a round of writing, without waiting for it."""
-        with self._state:
-            self._ask()
+        if self._thread is None:
+            with self._state:
+                self._start()
+        self._bell.put(None)
 
     def round(self, deadline_s: float | None) -> bool:
         """Has a round of writing made and waits for it.
@@ -62,7 +69,10 @@ class Worker:
             Whether it is done.
         """
         with self._state:
-            asked = self._ask()
+            self._asked += 1
+            asked = self._asked
+            self._start()
+            self._bell.put(None)
             done = self._state.wait_for(
                 lambda: self._done >= asked or self._thread is None, deadline_s
             )
@@ -70,12 +80,6 @@ class Worker:
                 return done
         self.write_now()  # the interpreter is exiting
         return True
-
-    def _ask(self) -> int:
-        self._asked += 1
-        self._start()
-        self._state.notify_all()
-        return self._asked
 
     def write_now(self) -> None:
         """Has all writers write, in the calling thread."""
@@ -86,7 +90,7 @@ class Worker:
         """Ends the thread and writes what is left."""
         with self._state:
             self._stopping = True
-            self._state.notify_all()
+            self._bell.put(None)
             thread = self._thread
         if thread is not None:
             thread.join(_STOP_S)
@@ -114,11 +118,11 @@ class Worker:
     def _run(self) -> None:
         next_s = time.monotonic() + PERIOD_S
         while True:
+            with contextlib.suppress(Empty):
+                self._bell.get(timeout=max(0.0, next_s - time.monotonic()))
+                while True:  # once for all who rang
+                    self._bell.get_nowait()
             with self._state:
-                self._state.wait_for(
-                    lambda: self._stopping or self._asked > self._done,
-                    max(0.0, next_s - time.monotonic()),
-                )
                 if self._stopping:
                     self._thread = None
                     self._state.notify_all()

@@ -10,7 +10,7 @@ from perf._exporting import DEFAULT_TRACE_DIR, as_metrics
 from perf._model.ids import HOST_PREFIX, QUEUE_SUFFIX
 from perf._model.roles import Roles
 from perf._read.rl_metrics import step_metrics
-from perf._read.steps import Interval, StepSpans, assembled
+from perf._read.steps import BEGIN, END, Interval, StepSpans, assembled
 from perf._record.tracer import Tracer
 from perf.experimental.timeline import Timeline
 from perf.experimental.trace_writer import PerfettoTraceWriter
@@ -117,7 +117,7 @@ def _last_step(timelines: Mapping[str, Timeline]) -> StepSpans:
         else:
             into = devices.setdefault(timeline_id, [])
         step = timeline.committed_steps[-1]
-        into += [Interval(s.name, s.begin, s.end, s.id) for s in step.values()]
-    ends = [i.end for some in (main, hosts, *devices.values()) for i in some]
-    first = min((i.begin for i in main), default=0.0)
-    return assembled(main, hosts, devices, first, max(ends, default=0.0))
+        into += [(s.name, s.begin, s.end, s.id) for s in step.values()]
+    ends = [i[END] for some in (main, hosts, *devices.values()) for i in some]
+    first = min((i[BEGIN] for i in main), default=0.0)
+    return assembled(1.0, main, hosts, devices, first, max(ends, default=0.0))

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 
 from perf import metrics, trace
-from perf.metrics import PerfMetricsConfig, PerfMetricsOptions, PerfSpanQuery
+from perf.metrics import (
+    MetricsT,
+    PerfMetricsConfig,
+    PerfMetricsOptions,
+    PerfSpanQuery,
+)
+from perf.trace import PerfTracer
 from tests.public.drive import V1Run
 
 # Values
@@ -269,6 +275,24 @@ def test_a_tracer_names_its_main_thread() -> None:
     assert {trace.create_thread_timeline_id(), "tpu0"} == set(
         run.seen.get_timeline_ids()
     )
+
+
+def test_a_query_that_was_kept_shows_each_group_once() -> None:
+    """Also one that was open when the query was made and has closed since."""
+    queries: list[PerfSpanQuery] = []
+
+    def export_fn(query: PerfSpanQuery) -> MetricsT:
+        queries.append(query)
+        return {}
+
+    tracer = PerfTracer(export_fn=export_fn)
+    with tracer.span_group("outer"), tracer.span_group("inner"):
+        tracer.export()
+    tracer.export()
+    for query in queries:
+        groups = query().main().all_groups("outer")
+        assert ["outer"] == [group.name for group in groups.get()]
+        assert 1 == len(groups.all_groups("inner").get())
 
 
 def test_a_query_keeps_its_answers() -> None:

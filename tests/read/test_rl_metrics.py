@@ -24,7 +24,7 @@ Span = tuple[str, float, float]
 
 def numbered(spans: list[Span], first: int) -> list[Interval]:
     """Spans that have nothing to do with each other."""
-    return [Interval(*span, first + n) for n, span in enumerate(spans)]
+    return [(*span, first + n) for n, span in enumerate(spans)]
 
 
 def measure(
@@ -38,8 +38,9 @@ def measure(
 ) -> Metrics:
     """The metrics of a step with these spans on its threads and devices."""
     step = StepSpans(
+        1.0,
         *window,
-        None if global_step is None else Interval("global_step", *global_step, 1),
+        None if global_step is None else ("global_step", *global_step, 1),
         numbered(main, 100),
         numbered(hosts, 200),
         {name: numbered(s, 1000 * n) for n, (name, s) in enumerate(devices.items(), 1)},
@@ -149,11 +150,11 @@ def test_an_empty_step_has_sums_and_no_means() -> None:
 def test_a_launch_over_many_devices_counts_once() -> None:
     """From its first begin to its last end."""
     on = {
-        "a0": [Interval("rollout", 12.0, 14.0, 7), Interval("rollout", 20.0, 21.0, 8)],
-        "a1": [Interval("rollout", 11.0, 15.0, 7), Interval("rollout", 20.0, 22.0, 8)],
-        "a2": [Interval("rollout", 13.0, 16.0, 7)],
+        "a0": [("rollout", 12.0, 14.0, 7), ("rollout", 20.0, 21.0, 8)],
+        "a1": [("rollout", 11.0, 15.0, 7), ("rollout", 20.0, 22.0, 8)],
+        "a2": [("rollout", 13.0, 16.0, 7)],
     }
-    step = StepSpans(10.0, 30.0, None, [], [], on)
+    step = StepSpans(1.0, 10.0, 30.0, None, [], [], on)
     roles = {**APART, "rollout": ["a2", "a0", "a1"]}
     metrics = step_metrics(step, Roles.of(roles))
     assert (7.0, 3.5) == pick(metrics, "rollout_time")

@@ -17,7 +17,16 @@ from perf._model.spans import (
     TimelineKind,
 )
 from perf._model.tree import Span, SpanGroup
-from perf._read.steps import Interval, StepSpans, from_records, from_trees
+from perf._read.steps import (
+    BEGIN,
+    END,
+    ID,
+    NAME,
+    Interval,
+    StepSpans,
+    from_records,
+    from_trees,
+)
 
 MAIN = TimelineInfo("main", TimelineKind.HOST, "main", is_main=True)
 WORKER = TimelineInfo("worker", TimelineKind.HOST, "worker")
@@ -34,6 +43,23 @@ def record(
     """A record; times in seconds, inf is open."""
     end_ns = OPEN if end_s == INF else round(end_s * S)
     return (name, round(begin_s * S), end_ns, span_id, 0, kind, None, None)
+
+
+def seconds(interval: Interval | None) -> Interval | None:
+    """What tells an interval, its times in seconds."""
+    if interval is None:
+        return None
+    return (interval[NAME], interval[BEGIN] / S, interval[END] / S, interval[ID])
+
+
+def all_seconds(intervals: list[Interval]) -> list[Interval | None]:
+    """Likewise of several."""
+    return [seconds(interval) for interval in intervals]
+
+
+def window(step: StepSpans) -> tuple[float, float]:
+    """Begin and end in seconds."""
+    return step.begin / step.per_second, step.end / step.per_second
 
 
 def step_of(
@@ -55,14 +81,14 @@ def test_spans_go_where_they_ran() -> None:
         (TPU, [record("rollout", 1, 2, 2, DEVICE)]),
     )
     assert [
-        Interval("rollout", 1.0, 5.0, 1),
-        Interval("weight_sync", 3.0, 4.0, 2),
-    ] == step.main
+        ("rollout", 1.0, 5.0, 1),
+        ("weight_sync", 3.0, 4.0, 2),
+    ] == all_seconds(step.main)
     assert [
-        Interval("rollout", 1.0, 2.0, 4),
-        Interval("refer_inference", 2.0, 3.0, 3),
-    ] == step.hosts
-    assert {"tpu0": [Interval("rollout", 1.0, 2.0, 2)]} == step.devices
+        ("rollout", 1.0, 2.0, 4),
+        ("refer_inference", 2.0, 3.0, 3),
+    ] == all_seconds(step.hosts)
+    assert [("rollout", 1.0, 2.0, 2)] == all_seconds(step.devices["tpu0"])
 
 
 def test_moments_and_waits_are_no_work() -> None:
@@ -71,7 +97,7 @@ def test_moments_and_waits_are_no_work() -> None:
         (MAIN, [record("rollout", 1, 1, 1, k) for k in (INSTANT, COUNTER)]),
         (QUEUE, [record("queue", 1, 2, 3, QUEUED)]),
     )
-    assert ([], [], {"tpu0": []}) == (step.main, step.hosts, step.devices)
+    assert ([], [], {}) == (step.main, step.hosts, step.devices)
 
 
 def test_what_no_metric_needs_is_left_out() -> None:
@@ -81,20 +107,38 @@ def test_what_no_metric_needs_is_left_out() -> None:
         (WORKER, [record("tokenize", 1, 2, 3)]),
         (TPU, [record("copy", 1, 2, 4, DEVICE)]),
     )
-    assert (2.0, ["rollout"]) == (step.begin, [i.name for i in step.main])
+    assert 2.0 == window(step)[0]
+    assert ["rollout"] == [interval[NAME] for interval in step.main]
     assert ([], {"tpu0": []}) == (step.hosts, step.devices)
 
 
 def test_what_is_open_is_in_the_step() -> None:
-    """Without an end; device work in flight is on its device since its launch."""
+    """Without an end; device work in flight is on its device since that is free."""
     opened = [
         (MAIN, [record("rollout", 1, INF, 1)]),
         (QUEUE, [record("rollout", 2, INF, 2, DEVICE)]),
     ]
     step = step_of((TPU, [record("peft_train", 1, 3, 3, DEVICE)]), opened=opened)
-    assert [Interval("rollout", 1.0, INF, 1)] == step.main
-    expected = [Interval("peft_train", 1.0, 3.0, 3), Interval("rollout", 2.0, INF, 2)]
-    assert {"tpu0": expected} == step.devices
+    assert [("rollout", 1.0, INF, 1)] == all_seconds(step.main)
+    expected = [("peft_train", 1.0, 3.0, 3), ("rollout", 3.0, INF, 2)]
+    assert expected == all_seconds(step.devices["tpu0"])
+
+
+def test_of_work_in_flight_the_first_runs() -> None:
+    """A device does one program at a time: what is queued behind it does not count."""
+    flights = [record("copy", 4, INF, 5, DEVICE), record("rollout", 3, INF, 4, DEVICE)]
+    step = step_of(opened=[(QUEUE, flights)])
+    assert [("rollout", 3.0, INF, 4)] == all_seconds(step.devices["tpu0"])
+    step = step_of(opened=[(QUEUE, flights[:1])])
+    assert {"tpu0": []} == step.devices
+
+
+def test_work_in_flight_that_may_overlap_counts_from_its_launch() -> None:
+    """It is on the device's own timeline, as it waits for nothing."""
+    flights = [record("rollout", n, INF, n, DEVICE) for n in (3, 4)]
+    step = step_of(opened=[(TPU, flights)])
+    expected = [("rollout", 3.0, INF, 3), ("rollout", 4.0, INF, 4)]
+    assert expected == all_seconds(step.devices["tpu0"])
 
 
 def test_the_window_of_a_global_step() -> None:
@@ -110,20 +154,23 @@ def test_the_window_of_a_global_step() -> None:
             ],
         )
     )
-    assert (8.0, 20.0) == (step.begin, step.end)
-    assert Interval("global_step", 8.0, 9.0, 4) == step.global_step
+    assert (8.0, 20.0) == window(step)
+    assert ("global_step", 8.0, 9.0, 4) == seconds(step.global_step)
 
 
 def test_a_global_step_may_be_open() -> None:
     """At an export inside it."""
     step = step_of(opened=[(MAIN, [record("global_step", 3, INF, 2, GROUP)])])
-    assert (3.0, INF) == (step.begin, step.global_step and step.global_step.end)
+    assert (3.0, ("global_step", 3.0, INF, 2)) == (
+        window(step)[0],
+        seconds(step.global_step),
+    )
 
 
 def test_global_steps_of_other_threads_do_not_count() -> None:
     """The trainer's thread says what a step is."""
     step = step_of((WORKER, [record("global_step", 3, 5, 2, GROUP)]))
-    assert (None, 20.0) == (step.global_step, step.begin)
+    assert (None, 20.0) == (step.global_step, window(step)[0])
 
 
 def test_the_window_without_a_global_step() -> None:
@@ -133,13 +180,13 @@ def test_the_window_without_a_global_step() -> None:
         (WORKER, [record("refer_inference", 11, 19, 3)]),
         begin=10.0,
     )
-    assert (12.0, None) == (step.begin, step.global_step)
+    assert (12.0, None) == (window(step)[0], step.global_step)
 
 
 def test_a_span_that_begins_with_the_export_is_after_it() -> None:
     """On a coarse clock the next step begins at the same moment."""
     step = step_of((MAIN, [record("x", 12, 13, 2), record("x", 10, 11, 1)]), begin=10.0)
-    assert 10.0 == step.begin
+    assert 10.0 == window(step)[0]
 
 
 def test_a_span_from_before_does_not_begin_the_window() -> None:
@@ -147,8 +194,8 @@ def test_a_span_from_before_does_not_begin_the_window() -> None:
     crossing, mine = record("rollout", 8, 11, 1), record("weight_sync", 13, 14, 2)
     opened = [(MAIN, [record("training", 0, INF, 3)])]
     step = step_of((MAIN, [crossing, mine]), opened=opened, begin=10.0)
-    assert 13.0 == step.begin
-    assert [8.0, 13.0] == [interval.begin for interval in step.main]
+    assert 13.0 == window(step)[0]
+    assert [8 * S, 13 * S] == [interval[BEGIN] for interval in step.main]
 
 
 def test_the_window_of_a_step_inside_one_span() -> None:
@@ -157,15 +204,15 @@ def test_the_window_of_a_step_inside_one_span() -> None:
     It was at work in what it had begun before.
     """
     opened = [(MAIN, [record("training", 0, INF, 3)])]
-    assert 10.0 == step_of(opened=opened, begin=10.0).begin
+    assert 10.0 == window(step_of(opened=opened, begin=10.0))[0]
     closed = (MAIN, [record("training", 0, 15, 3)])
-    assert 10.0 == step_of(closed, begin=10.0).begin
+    assert 10.0 == window(step_of(closed, begin=10.0))[0]
 
 
 def test_the_window_of_a_step_in_which_the_trainer_did_nothing() -> None:
     """It is empty."""
     step = step_of((WORKER, [record("refer_inference", 11, 19, 3)]), begin=10.0)
-    assert (20.0, 20.0) == (step.begin, step.end)
+    assert (20.0, 20.0) == window(step)
 
 
 def tree() -> SpanGroup:
@@ -187,11 +234,11 @@ def test_trees_give_their_last_global_step() -> None:
     """With everything inside, however deep, and an end at the last thing's end."""
     step = from_trees(tree(), [tree()], {"tpu0": tree(), "tpu1": SpanGroup("root")})
     names = ["global_step", "mini", "early", "late"]
-    assert names == [i.name for i in step.main] == [i.name for i in step.hosts]
-    assert (10.0, 19.0) == (step.begin, step.end)
-    assert names == [interval.name for interval in step.devices["tpu0"]]
+    assert names == [i[NAME] for i in step.main] == [i[NAME] for i in step.hosts]
+    assert (10.0, 19.0) == window(step)
+    assert names == [interval[NAME] for interval in step.devices["tpu0"]]
     assert [] == step.devices["tpu1"]
-    assert 4 == len({interval.id for interval in step.main})
+    assert 4 == len({interval[ID] for interval in step.main})
 
 
 def test_trees_may_have_open_ends() -> None:

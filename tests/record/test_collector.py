@@ -595,3 +595,43 @@ def test_collecting_is_the_tracer_s_own_time(
     assert 7 == rec.tracer._collector.own_ns
     rec.tracer.stats()
     assert 14 == rec.tracer._collector.own_ns
+
+
+# Steps
+
+
+def test_a_step_of_many_spans_is_measured_whole() -> None:
+    """More than what is kept for queries."""
+    rec = Recording(keep_spans=10)
+    for _ in range(25):
+        record_one(rec, "span")
+    step = rec.tracer._collector.close_step()
+    assert (25, 0) == (step.count, rec.tracer.stats().forgotten)
+
+
+def test_what_a_step_forgets_is_counted_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Metrics that leave something out must not look like others."""
+    rec = Recording(keep_spans=10)
+    rec.tracer._collector.store.max_in_step = 20
+    for _ in range(2):
+        for _ in range(25):
+            record_one(rec, "span")
+        rec.tracer._collector.close_step()
+    assert 26 == rec.tracer.stats().forgotten
+    assert 1 == caplog.text.count("leave out the first 13")
+
+
+def test_old_steps_are_forgotten_by_the_drain() -> None:
+    """The training does not wait for it, as long as somebody drains."""
+    rec = Recording(keep_steps=2)
+    store = rec.tracer._collector.store
+    for _ in range(4):
+        rec.tracer._collector.close_step()
+    assert 4 == len(store.closed)
+    rec.feed.drain()
+    assert 2 == len(store.closed)
+    for _ in range(collector_module.MAX_OVERDUE + 3):
+        rec.tracer._collector.close_step()
+    assert 2 + collector_module.MAX_OVERDUE == len(store.closed)

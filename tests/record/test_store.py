@@ -68,12 +68,19 @@ def test_a_list_that_was_added_stays_the_caller_s() -> None:
     assert 1 == len(mine)
 
 
+def close(store: Store, end_ns: int) -> Step:
+    """Ends a step and forgets those that are too many."""
+    step = store.close_step(end_ns)
+    store.trim()
+    return step
+
+
 def test_steps_beyond_the_bound_go() -> None:
     """The oldest first; their timelines too, unless they have later records."""
     store = Store(0, 2, 100, index := Mirror())
     for turn, name in enumerate("abac", start=1):
         store.add(INFOS[name], records(turn))
-        store.close_step(turn)
+        close(store, turn)
     assert [2, 3] == [step.index for step in store.closed]
     assert (2, ["a", "c"]) == (store.count, sorted(store.timelines))
     assert {"a": records(3), "b": [], "c": records(4)} == index.kept
@@ -83,13 +90,13 @@ def test_a_timeline_with_records_in_the_present_step_stays() -> None:
     """Though the step that went had some of it."""
     store = Store(0, 1, 100)
     store.add(INFOS["a"], records(1))
-    store.close_step(1)
-    store.close_step(2)
+    close(store, 1)
+    close(store, 2)
     assert {} == store.timelines
     store.add(INFOS["a"], records(2))
-    store.close_step(3)
+    close(store, 3)
     store.add(INFOS["a"], records(3))
-    store.close_step(4)
+    close(store, 4)
     assert ["a"] == list(store.timelines)
 
 
@@ -97,7 +104,7 @@ def test_no_step_at_all_may_be_kept() -> None:
     """Then the step that was closed is its caller's alone, timelines included."""
     store = Store(0, 0, 100)
     store.add(INFOS["a"], records(1))
-    step = store.close_step(1)
+    step = close(store, 1)
     assert ({}, 0, 0) == (store.timelines, store.count, len(store.closed))
     assert [(INFOS["a"], records(1))] == step.by_timeline()
 
@@ -125,27 +132,39 @@ def test_closed_steps_go_before_records_of_the_present_one() -> None:
     assert ([[6, 7, 8, 9]], 4) == (kept(store), store.count)
 
 
+def test_the_present_step_may_have_more_than_is_kept() -> None:
+    """Its metrics are made of all of it; when it is closed, it goes with the next."""
+    store = Store(0, 10, 2, max_in_step=5)
+    store.add(INFOS["a"], records(*range(5)))
+    assert (5, 0) == (store.count, store.current.forgotten)
+    step = close(store, 1)
+    assert ([[0, 1, 2, 3, 4], []], 5) == (kept(store), step.count)
+    store.add(INFOS["a"], records(5))
+    assert [[5]] == kept(store)
+
+
 def test_a_step_that_never_ends_loses_its_older_half() -> None:
     """Of the timeline that has most."""
-    store = Store(0, 10, 6, index := Mirror())
+    store = Store(0, 10, 6, index := Mirror(), max_in_step=6)
     store.add(INFOS["a"], records(1, 2))
     store.add(INFOS["b"], records(*range(10, 15)))
     assert ([[1, 2]], [[13, 14]]) == (kept(store, "a"), kept(store, "b"))
     assert (4, 4) == (store.count, store.current.count)
+    assert 3 == store.current.forgotten
     assert records(13, 14) == index.kept["b"]
 
 
 @pytest.mark.parametrize(("count", "left"), [(7, 3), (8, 4), (16, 4)])
 def test_the_older_half_is_the_greater_one(count: int, left: int) -> None:
     """Of an odd number; and again, until the bound is kept."""
-    store = Store(0, 10, 6)
+    store = Store(0, 10, 6, max_in_step=6)
     store.add(INFOS["a"], records(*range(count)))
     assert [list(range(count - left, count))] == kept(store)
 
 
 def test_nothing_may_be_kept() -> None:
-    """Both bounds may be nought."""
-    store = Store(0, 0, 0)
+    """All bounds may be nought."""
+    store = Store(0, 0, 0, max_in_step=0)
     for turn in range(3):
         store.add(INFOS["a"], records(turn))
         assert 0 == store.count
@@ -183,18 +202,18 @@ def test_what_is_kept_is_the_latest(
 ) -> None:
     """Within both bounds, without gaps, and the index knows the same."""
     index = Mirror()
-    store = Store(0, keep_steps, keep_spans, index)
+    store = Store(0, keep_steps, keep_spans, index, max_in_step=3)
     added: dict[str, list[int]] = {name: [] for name in INFOS}
     number = 0
     for what, count in ops:
         if what == ".":
-            store.close_step(0)
+            close(store, 0)
         else:
             ids = list(range(number, number + count))
             number += count
             added[what] += ids
             store.add(INFOS[what], records(*ids))
-        assert store.count <= keep_spans
+        assert store.count <= max(keep_spans, 3)
         assert len(store.closed) <= keep_steps
         assert store.count == sum(s.count for s in (*store.closed, store.current))
         for name in INFOS:
