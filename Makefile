@@ -75,7 +75,7 @@ clean: ## remove environments, builds and caches
 
 # An environment is made once; each set of dependencies is installed again, and what is
 # compiled is compiled again, when what describes them has changed.
-BUILT_FROM := pyproject.toml setup.py perf/_record/_hot.c
+BUILT_FROM := pyproject.toml setup.py perf/_record/_hot.c perf/_write/_wire.c
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

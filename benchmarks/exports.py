@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from benchmarks.steps import record_step
 from benchmarks.subjects import DEVICES, Api, api
-from benchmarks.timing import Reading, rounds_of
+from benchmarks.timing import FLOOR, Reading, interleaved, rounds_of
 
 _STEPS: Final = (10, 1_000)
 _SAMPLES: Final = 100
@@ -49,10 +49,11 @@ def measure(subject: str) -> dict[str, Reading]:
                 else:
                     tracer.export()
                 number += 1
+    floor = interleaved({"floor": FLOOR}, rounds=30)["floor"]
     readings: dict[str, Reading] = {}
     for step, window in windows.items():
-        readings[f"stall_{step}"] = rounds_of(window.stalled_ns).reading(1e6)
-        readings[f"total_{step}"] = rounds_of(window.total_ns).reading(1e6)
+        readings[f"stall_{step}"] = rounds_of(window.stalled_ns).reading(1e6, floor)
+        readings[f"total_{step}"] = rounds_of(window.total_ns).reading(1e6, floor)
     first, last = (readings[f"total_{step}"].value or 0 for step in _STEPS)
     readings["growth"] = Reading(last / first)
     return readings

@@ -10,12 +10,13 @@ metrics = tracer.export()
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from perf._exporting import attach, called
-from perf._model.ids import THREAD_PREFIX, device_id, device_ids
+from perf._model.ids import QUEUE_SUFFIX, THREAD_PREFIX, device_id, device_ids
 from perf._model.sequence import Sequencer
 from perf._model.spans import RawRecord, TimelineKind
 from perf._model.tree import Span, SpanGroup, span_group_tostring
@@ -153,29 +154,40 @@ class _StoredTimelines(Mapping[str, "Timeline"]):
     """All timelines of a tracer at one moment; a tree is made where somebody looks."""
 
     def __init__(self, tracer: PerfTracer, index: GroupIndex, opened: Records) -> None:
+        # No more than this: the training waits, and metrics need none of it.
+        self._tracer = tracer
         self._index = index
+        self._open_now = opened
         self._collector = tracer._collector
         self._main_id = tracer._main_log.info.id
-        self._born_ns = tracer._born_ns
-        self._opened: dict[str, list[RawRecord]] = {}
-        for info, records in opened:
+
+    @functools.cached_property
+    def _opened(self) -> dict[str, list[RawRecord]]:
+        opened: dict[str, list[RawRecord]] = {}
+        for info, records in self._open_now:
             # Work in flight counts as open on the device itself.
             device = info.kind is TimelineKind.QUEUE
-            key = info.id.removesuffix("_queue") if device else info.id
-            self._opened.setdefault(key, []).extend(records)
+            key = info.id.removesuffix(QUEUE_SUFFIX) if device else info.id
+            opened.setdefault(key, []).extend(records)
+        return opened
+
+    @functools.cached_property
+    def _ids(self) -> dict[str, None]:
         stored = [
             info.id
-            for info in list(tracer._collector.store.timelines.values())
+            for info in list(self._collector.store.timelines.values())
             if info.kind is not TimelineKind.QUEUE
         ]
-        known = [self._main_id, *stored, *tracer.all_devices, *self._opened]
-        self._ids = dict.fromkeys(known)
+        devices = self._tracer.all_devices
+        return dict.fromkeys([self._main_id, *stored, *devices, *self._opened])
 
     def __getitem__(self, timeline_id: str) -> Timeline:
         if timeline_id not in self._ids:
             raise KeyError(timeline_id)
         self._fill()
-        root = self._index.tree(timeline_id, self._main_id, self._born_ns, self._opened)
+        root = self._index.tree(
+            timeline_id, self._main_id, self._tracer._born_ns, self._opened
+        )
         return Timeline(timeline_id, root.begin, [root])
 
     def _fill(self) -> None:

@@ -75,9 +75,8 @@ def from_records(
         if info.kind is TimelineKind.DEVICE:
             into = devices.setdefault(info.id, [])
         elif info.kind is TimelineKind.QUEUE:
-            running = [r for r in some if r[5] == DEVICE]  # the waits are no work
-            if running:
-                in_flight.setdefault(info.id.removesuffix(QUEUE_SUFFIX), running)
+            if some[-1][5] == DEVICE:  # in flight: the waits are no work
+                in_flight.setdefault(info.id.removesuffix(QUEUE_SUFFIX), some)
             continue
         elif info.is_main:
             into = main
@@ -157,11 +156,11 @@ def assembled(
         end: of the window.
     """
     for some in (main, hosts, *devices.values()):
-        some.sort(key=_begin)
+        some.sort(key=_begin)  # of those that begin together, the inner one comes first
     step = next((i for i in reversed(main) if i[NAME] == GLOBAL_STEP), None)
     begin = first if step is None else step[BEGIN]
     return StepSpans(per_second, begin, end, step, main, hosts, devices)
 
 
 _launched = operator.itemgetter(ID)
-_begin = operator.itemgetter(BEGIN, END)
+_begin = operator.itemgetter(BEGIN)

@@ -14,9 +14,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from perf._model.ids import QUEUE_SUFFIX, queue_id
+from perf._model.ids import QUEUE_SUFFIX
 from perf._model.log import OnceLog
-from perf._model.spans import DEVICE, Batch, RawRecord, TimelineInfo, TimelineKind
+from perf._model.spans import Batch, RawRecord, TimelineInfo, TimelineKind
 from perf._record import clock
 from perf._record.devices import Devices
 from perf._record.feed import Feed, Sink
@@ -285,11 +285,4 @@ class Collector:
             self.store.trim()
             taken = feed.take()
             tangled = frozenset(log.info.id for log in self._all_logs() if log.tangled)
-        ended = {(info.id, record[3]) for info, records in taken for record in records}
-        ended |= {
-            (queue_id(info.id), record[3])
-            for info, records in taken
-            for record in records
-            if record[5] == DEVICE
-        }
-        return Batch(taken, feed.newly_open(opened, ended), tangled, clock.snapshot())
+        return Batch(taken, feed.newly_open(opened, taken), tangled, clock.snapshot())

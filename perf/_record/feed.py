@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from perf._model.spans import Batch, RawRecord, TimelineInfo
+from perf._model.ids import queue_id
+from perf._model.spans import Batch, RawRecord, TimelineInfo, TimelineKind
 
 MAX_WAITING: Final = 262_144  # mutate: ok any number of this size
 """Records that may wait for a sink that does not take them; further ones are dropped
@@ -63,14 +64,22 @@ class Feed:
     def newly_open(
         self,
         opened: list[tuple[TimelineInfo, list[RawRecord]]],
-        ended: set[tuple[str, int]],
+        taken: list[tuple[TimelineInfo, list[RawRecord]]],
     ) -> list[tuple[TimelineInfo, list[RawRecord]]]:
         """Those open spans that the sink does not know of yet.
 
         Args:
             opened: all spans that were open a moment ago.
-            ended: timeline and id of the spans that ended since the last call.
+            taken: what closed since the last call.
         """
+        if not opened and not self._handed_over:
+            return []
+        ended = set[tuple[str, int]]()
+        for info, records in taken:
+            ended |= {(info.id, record[3]) for record in records}
+            if info.kind is TimelineKind.DEVICE:  # in flight, it was on the queue's
+                queue = queue_id(info.id)
+                ended |= {(queue, record[3]) for record in records}
         self._handed_over -= ended
         unknown = []
         for info, records in opened:

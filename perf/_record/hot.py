@@ -20,6 +20,7 @@ from asyncio import _get_running_loop
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from perf._model.compiled import PURE_PYTHON_VARIABLE
 from perf._model.spans import NO_PARENT, OPEN, SPAN, RawRecord
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 RELIEF_AT: Final = 4096
 """Records on a thread's list at which the thread itself has them collected."""
-
-PURE_PYTHON_VARIABLE: Final = "RLPERF_PURE_PYTHON"
-"""Environment variable: if it is set, the compiled half is left alone."""
 
 _new_id = itertools.count(1).__next__  # mutate: ok any number above 0
 

@@ -28,31 +28,22 @@ class Places:
     """Where the slices of the last spans lie."""
 
     def __init__(self) -> None:
-        self._recent: dict[int, dict[int, int]] = {}
-        self._older: dict[int, dict[int, int]] = {}
+        self.recent: dict[int, tuple[int, int]] = {}
+        """Track and begin by the ids of their spans, to be added to. Not to be kept
+        from one batch to the next."""
+        self._older: dict[int, tuple[int, int]] = {}
         self._started: set[int] = set()
         self._started_before: set[int] = set()
 
-    def on(self, track_uuid: int) -> dict[int, int]:
-        """The begins of a track's slices by the ids of their spans, to be added to.
-
-        Not to be kept from one batch to the next.
-        """
-        return self._recent.setdefault(track_uuid, {})
-
     def forget_some(self) -> None:
         """Forgets the older half if there are many."""
-        if sum(map(len, self._recent.values())) > _REMEMBERED:
-            self._older, self._recent = self._recent, {}
+        if len(self.recent) > _REMEMBERED:
+            self._older, self.recent = self.recent, {}
             self._started_before, self._started = self._started, set()
 
     def find(self, span_id: int) -> tuple[int, int] | None:
         """Track and begin of a span's slice."""
-        for begins_by_track in (self._recent, self._older):
-            for track_uuid, begins_ns in begins_by_track.items():
-                if span_id in begins_ns:
-                    return track_uuid, begins_ns[span_id]
-        return None
+        return self.recent.get(span_id) or self._older.get(span_id)
 
     def start(self, span_id: int) -> bool:
         """Notes that a slice gets the start of its arrows; whether it had none yet."""

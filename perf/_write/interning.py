@@ -21,19 +21,20 @@ class Strings:
         self.limit = limit
         self._field = field
         self._longest = longest
-        self._iids: dict[str, int] = {}
+        self.iids: dict[str, int] = {}
+        """The number of each text that the table holds."""
         self._new: list[bytes] = []
 
     def get(self, text: str) -> int:
         """The number of a text; 0 if the table does not hold it."""
-        return self._iids.get(text, 0)
+        return self.iids.get(text, 0)
 
     def iid(self, text: str) -> int:
         """The number of a text, taking it into the table; 0 if that cannot be."""
-        iid = self._iids.get(text, 0)
-        if iid or len(self._iids) >= self.limit or len(text) > self._longest:
+        iid = self.iids.get(text, 0)
+        if iid or len(self.iids) >= self.limit or len(text) > self._longest:
             return iid
-        iid = self._iids[text] = len(self._iids) + 1
+        iid = self.iids[text] = len(self.iids) + 1
         data = number(_IID, iid) + blob(_TEXT, readable(text, self._longest))
         self._new.append(blob(self._field, data))
         return iid

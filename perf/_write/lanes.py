@@ -111,6 +111,11 @@ class Lanes:
             node.inside = _Row(since_ns)
             row, around = node.inside, node
 
+    def pass_over(self, until_ns: int) -> None:
+        """Others were drawn on the first lane, after all that was there."""
+        self._rows[0] = _Row(until_ns)
+        self._until_ns[0] = until_ns
+
     def close(self, node: Node, end_ns: int) -> None:
         """An open slice gets its end."""
         node.end_ns = end_ns

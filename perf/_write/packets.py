@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 from typing import Any, Final
 
 from perf._model.spans import ClockSnapshot
@@ -165,7 +164,7 @@ class PacketSequence:
         return blob(_PACKET, self._head + fields)
 
     def events(
-        self, track_uuid: int, times_ns: Sequence[int], bodies: Sequence[bytes]
+        self, track_uuid: int, times_ns: list[int], bodies: list[bytes]
     ) -> bytes:
         """The packets of events, in this order, after whatever they refer to.
 

@@ -109,16 +109,31 @@ class Row:
         self.last_batch = self._pen.batch
         if not records and not opened:
             return
-        if self._lanes is None and not tangled:
-            if self._nests:
+        closed = not opened and not self.begun
+        if tangled:
+            pass
+        elif self._nests:
+            if self._lanes is None or (closed and self._come_after(records)):
                 self._draw_nested(records, opened)
+                self._pass_lanes()
                 return
-            if not opened and not self.begun and self._lie_apart(records):
-                self._draw_apart(records)
-                return
+        elif closed and self._lie_apart(records):
+            self._draw_apart(records)
+            self._pass_lanes()
+            return
         if self._lanes is None:
             self._lanes = self._make_lanes()
         self._draw_in_lanes(self._lanes, records, opened)
+
+    def _come_after(self, records: list[RawRecord]) -> bool:
+        """Whether all of them begin after what is on the first lane."""
+        until_ns = self._until_ns
+        return until_ns is None or min([r[1] for r in records]) >= until_ns
+
+    def _pass_lanes(self) -> None:
+        # Lanes that were necessary once need not be searched for ever.
+        if self._lanes is not None and self._until_ns is not None:
+            self._lanes.pass_over(self._until_ns)
 
     # -- spans that nest ---------------------------------------------------------------
 
@@ -129,7 +144,7 @@ class Row:
         # what other methods do by calls is written out.
         pen, places, begun = self._pen, self._places, self.begun
         assert places is not None
-        begins_ns = places.on(self._uuids[0])
+        places_now, uuid = places.recent, self._uuids[0]
         marked, after_begin = pen.flows.marked, pen.flows.after_begin
         bare_begins, bare_end = pen.sequence.bare_begins, pen.sequence.bare_end
         own_names = pen.name is None
@@ -143,7 +158,7 @@ class Row:
         for record in opened:
             push((top, top_begin_ns, top_body))
             top, top_begin_ns, top_body = record[3], record[1], self._open(record)
-            begins_ns[top] = top_begin_ns
+            places_now[top] = uuid, top_begin_ns
         special = marked.union(begun) if begun else marked
         not_begun = 0
         for record in chain(reversed(records), (_LAST,)):
@@ -171,7 +186,7 @@ class Row:
                 add_body(self._close(record, 0))
                 continue
             add_body(bare_end)
-            begins_ns[span_id] = begin_ns
+            places_now[span_id] = uuid, begin_ns
             push((top, top_begin_ns, top_body))
             top, top_begin_ns = span_id, begin_ns
             if tags is None and own_names:
@@ -194,11 +209,42 @@ class Row:
         return True
 
     def _draw_apart(self, records: list[RawRecord]) -> None:
-        events: list[_Event] = []
-        for record in records:
-            events.append((record[1], record, _Part.BOTH, True))
-            events.append((record[2], record, _Part.BOTH, False))
-        self._put_events(0, events)
+        # As `_put_events` does it, without what only open slices and lanes need.
+        pen, places, uuid = self._pen, self._places, self._uuids[0]
+        bare_begins, bare_end = pen.sequence.bare_begins, pen.sequence.bare_end
+        own_names, flows = pen.name is None, pen.flows
+        times: list[int] = []
+        bodies: list[bytes] = []
+        add_time, add_body = times.append, bodies.append
+        last = len(records) - 1
+        for at, record in enumerate(records):
+            name, begin_ns, end_ns, span_id, _, kind, tags, after = record
+            add_time(begin_ns)
+            if kind == INSTANT:
+                add_body(self._instant(record))
+                continue
+            pen.slices += 1
+            if own_names and not tags:
+                add_body(bare_begins[name])
+            else:
+                add_body(self._begin(record))
+            if places and not (kind == DEVICE and places.find(span_id)):
+                # Of device slices, arrows look for that on the first device.
+                places.recent[span_id] = uuid, begin_ns
+                shares_time = begin_ns == end_ns or (
+                    at < last and records[at + 1][1] == begin_ns
+                )
+                if shares_time or span_id in flows.marked:
+                    new = flows.after_begin(places, span_id)
+                    bodies += new
+                    times += [begin_ns] * len(new)
+            if places and after:
+                ends = list(flows.before_end(record))
+                bodies += ends
+                times += [end_ns] * len(ends)
+            add_time(end_ns)
+            add_body(bare_end)
+        self._put_down(0, times, bodies)
 
     # -- spans that overlap ------------------------------------------------------------
 
@@ -308,7 +354,7 @@ class Row:
         places, span_id = self._places, record[3]
         # Of device slices, arrows look for that on the first device.
         if places and not (record[5] == DEVICE and places.find(span_id)):
-            places.on(self._uuid(lane))[span_id] = record[1]
+            places.recent[span_id] = self._uuid(lane), record[1]
             if is_open or shares_time or span_id in self._pen.flows.marked:
                 bodies += self._pen.flows.after_begin(places, span_id)
         return bodies

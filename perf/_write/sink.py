@@ -128,13 +128,12 @@ class TraceFile:
             yield f"{stem}_{whose}_{number}.pb"
 
     def is_gone(self) -> bool:
-        """Whether somebody removed or replaced the file: what is written is lost."""
-        if self._file is None or self.path is None:
-            return False
+        """Whether the file has no name any more: what is written is lost.
+
+        One that was moved is still somebody's.
+        """
         try:
-            return not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
-        except FileNotFoundError:
-            return True
+            return self._file is not None and os.fstat(self._file.fileno()).st_nlink < 1
         except OSError:
             return False
 

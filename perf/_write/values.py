@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from perf._write.interning import Strings
-from perf._write.wire import blob, double, key, number, readable, varint
+from perf._write.wire import blob, double, key, number, plain_tags, readable, varint
 
 MAX_TEXT: Final = 4_096
 """Characters of a value; a longer one is cut and says how long it was."""
@@ -61,6 +61,9 @@ class Annotations:
 
     def encode(self, tags: Any) -> bytes:
         """The `debug_annotations` fields of a TrackEvent that hold these tags."""
+        quick = plain_tags(tags, self._plain_keys, self._texts.iids)
+        if quick is not None:
+            return quick
         parts: list[bytes] = []
         try:
             for tag, value in tags.items():

@@ -84,6 +84,8 @@ class Timeline:
         self._open: list[Span] = []
         self._current: dict[int, Span] = {}
         self._committed: list[dict[int, Span]] = []
+        self._forgotten_steps = 0
+        """How many came before the first of `committed_steps`."""
 
     @property
     def committed_steps(self) -> Sequence[Step]:

@@ -103,8 +103,10 @@ class PerfettoTraceWriter(TraceWriter):
             self._writer.attach(self._handed)
         for timeline_id, timeline in timelines.items():
             steps = timeline.committed_steps
-            done = self._steps_written.get(timeline_id, 0)
-            self._steps_written[timeline_id] = len(steps)
+            # Counted from the run's first: a tracer keeps the last steps alone.
+            before = timeline._forgotten_steps
+            done = max(0, self._steps_written.get(timeline_id, 0) - before)
+            self._steps_written[timeline_id] = before + len(steps)
             info = _info(timeline_id)
             self._handed.put(
                 info,

@@ -9,6 +9,7 @@ metrics = tracer.export()
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -143,12 +144,16 @@ class StoredTimelines(Mapping[str, Timeline]):
         self._opened = tracer._collector.open_records() if step is None else step.opened
         self._steps = list(store.closed)
         self._current = store.current
+        self._tracer = tracer
+
+    @functools.cached_property
+    def _ids(self) -> dict[str, None]:
         # Device work in flight has no timeline of its own until it ends: it is on
         # the queue's.
-        known = [tracer._main_log.info.id, *self._infos]
-        for line in list(tracer._devices.lines.values()):
+        known = [self._tracer._main_log.info.id, *self._infos]
+        for line in list(self._tracer._devices.lines.values()):
             known += [line.info.id, line.queue_info.id]
-        self._ids = dict.fromkeys([*known, *(info.id for info, _ in self._opened)])
+        return dict.fromkeys([*known, *(info.id for info, _ in self._opened)])
 
     def __getitem__(self, timeline_id: str) -> Timeline:
         if timeline_id not in self._ids:
@@ -158,7 +163,8 @@ class StoredTimelines(Mapping[str, Timeline]):
         ]
         steps = [step.records.get(timeline_id, ()) for step in self._steps]
         current = [*self._current.records.get(timeline_id, ()), *opened]
-        return _StoredTimeline(timeline_id, self._born, steps, current)
+        forgotten = self._steps[0].index if self._steps else 0
+        return _StoredTimeline(timeline_id, self._born, steps, current, forgotten)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)
@@ -185,8 +191,10 @@ class _StoredTimeline(Timeline):
         born: float,
         steps: Sequence[Sequence[RawRecord]],
         current: Sequence[RawRecord],
+        forgotten_steps: int,
     ) -> None:
         super().__init__(id, born)
+        self._forgotten_steps = forgotten_steps
         self._steps = _LazySteps(steps)
         self._current = _spans(current)
 

@@ -14,7 +14,8 @@ import pytest
 from perf.experimental import export, trace_writer
 from perf.experimental.export import PerfMetricsExport
 from perf.experimental.timeline import Timeline
-from perf.metrics import PerfMetricsOptions
+from perf.experimental.tracer import PerfTracer
+from perf.metrics import MetricsT, PerfMetricsOptions
 from tests.public.drive import V2Run, play, play_launches
 from tests.public.trace_file import TraceFile
 
@@ -253,6 +254,25 @@ def test_writing_again_writes_only_what_is_new(tmp_path: Path) -> None:
         growing.commit_step()
         writer.write_timelines({"host-1": growing})
     assert 3 == len(TraceFile(tmp_path).named("peft_train"))
+
+
+def test_a_writer_called_by_hand_goes_on_for_the_whole_run(tmp_path: Path) -> None:
+    """Also when the tracer no longer keeps the steps that were written first."""
+    writer = trace_writer.PerfettoTraceWriter(str(tmp_path))
+    keep = 3
+
+    def export_fn(timelines: Any) -> MetricsT:
+        writer.write_timelines(timelines)
+        return {}
+
+    tracer = PerfTracer(export_fn=export_fn, keep_steps=keep)
+    for step in range(3 * keep):
+        with tracer.span("peft_train", tags={"step": step}):
+            pass
+        tracer.export()
+    writer.close()
+    rows = TraceFile(tmp_path).named("peft_train")
+    assert list(range(3 * keep)) == [row.args["step"] for row in rows]
 
 
 def test_a_writer_that_writes_nothing(tmp_path: Path) -> None:

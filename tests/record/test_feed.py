@@ -91,31 +91,40 @@ def test_the_sink_is_woken_when_more_than_half_waits(feed: Feed) -> None:
 def test_an_open_span_is_shown_once(feed: Feed) -> None:
     """Its sink knows of it from then on."""
     opened = [(A, [span(1, OPEN), span(2, OPEN)])]
-    assert [("a", 1), ("a", 2)] == ids(feed.newly_open(opened, set()))
+    assert [("a", 1), ("a", 2)] == ids(feed.newly_open(opened, []))
     opened = [(A, [span(1, OPEN), span(3, OPEN)]), (B, [span(1, OPEN)])]
-    assert [("a", 3), ("b", 1)] == ids(feed.newly_open(opened, set()))
-    assert [] == feed.newly_open(opened, set())
+    assert [("a", 3), ("b", 1)] == ids(feed.newly_open(opened, []))
+    assert [] == feed.newly_open(opened, [])
 
 
 def test_a_span_that_ended_meanwhile_is_not_shown(feed: Feed) -> None:
     """It was open when the open ones were listed, and is in the records now."""
-    assert [] == feed.newly_open([(A, [span(1, OPEN)])], {("a", 1)})
+    assert [] == feed.newly_open([(A, [span(1, OPEN)])], [(A, [span(1)])])
+
+
+def test_device_work_that_ended_meanwhile_is_not_shown_as_waiting(feed: Feed) -> None:
+    """In flight it was on the queue's timeline; its record is on the device's."""
+    device = TimelineInfo("tpu0", TimelineKind.DEVICE, "tpu0")
+    queue = TimelineInfo("tpu0_queue", TimelineKind.QUEUE, "tpu0_queue")
+    opened = [(queue, [span(1, OPEN), span(2, OPEN)])]
+    found = feed.newly_open(opened, [(device, [span(1)])])
+    assert [("tpu0_queue", 2)] == ids(found)
 
 
 def test_a_span_that_ended_is_no_longer_remembered(feed: Feed) -> None:
     """What a feed remembers is bounded by what is open."""
-    feed.newly_open([(A, [span(1, OPEN), span(2, OPEN)])], set())
-    feed.newly_open([], {("a", 1)})
+    feed.newly_open([(A, [span(1, OPEN), span(2, OPEN)])], [])
+    feed.newly_open([], [(A, [span(1)])])
     assert {("a", 2)} == feed._handed_over
 
 
 def test_after_a_fork_a_feed_is_empty(feed: Feed) -> None:
     """What waited is the parent's, and so are the spans it was shown."""
     feed.put(A, [span(1)])
-    feed.newly_open([(A, [span(2, OPEN)])], set())
+    feed.newly_open([(A, [span(2, OPEN)])], [])
     feed.forget()
     assert ([], 0) == (feed.take(), feed.waiting_count)
-    assert [("a", 2)] == ids(feed.newly_open([(A, [span(2, OPEN)])], set()))
+    assert [("a", 2)] == ids(feed.newly_open([(A, [span(2, OPEN)])], []))
 
 
 def test_draining_asks_the_tracer() -> None:

@@ -178,3 +178,31 @@ def test_a_timeline_that_becomes_tangled_keeps_what_is_open() -> None:
     found = tracks(data)
     assert found["span 1"] == found["span 2"] == found["span 3"] == found["span 4"]
     assert found["span 5"] != found["span 1"]
+
+
+def test_after_lanes_a_timeline_that_is_quiet_again_needs_none() -> None:
+    """It goes on on its first lane; what comes late after that finds another one."""
+    data = written(
+        batch((TPU, [span(1, 0, 10, kind=2), span(2, 5, 20, kind=2)])),
+        batch((TPU, [span(3, 20, 30, kind=2), span(4, 30, 40, kind=2)])),
+        batch((TPU, [span(5, 25, 35, kind=2)])),
+        batch((TPU, [span(6, 40, 50, kind=2)])),
+        batch((MAIN, [span(8, 2, 3, parent=7), span(7, 1, 4)]), tangled=[MAIN]),
+        batch((MAIN, [span(10, 6, 7, parent=9), span(9, 5, 8)])),
+    )
+    assert {
+        "span 1": (0, 10),
+        "span 2": (5, 15),
+        "span 3": (20, 10),
+        "span 4": (30, 10),
+        "span 5": (25, 10),
+        "span 6": (40, 10),
+        "span 7": (1, 3),
+        "span 8": (2, 1),
+        "span 9": (5, 3),
+        "span 10": (6, 1),
+    } == times(data)
+    found = tracks(data)
+    assert found["span 1"] == found["span 3"] == found["span 4"] == found["span 6"]
+    assert found["span 5"] != found["span 1"]
+    assert found["span 7"] == found["span 10"]

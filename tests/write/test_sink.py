@@ -179,6 +179,21 @@ def test_a_file_that_was_removed_or_replaced_is_gone(tmp_path: Path) -> None:
     assert not file.is_gone()
 
 
+def test_a_file_that_was_moved_is_still_written(tmp_path: Path) -> None:
+    """Somebody keeps it under another name; one that is replaced is gone."""
+    file = trace_file(tmp_path)
+    file.append(b"a")
+    assert file.path is not None
+    file.path.rename(tmp_path / "kept")
+    assert not file.is_gone()
+    file.append(b"b")
+    assert b"ab" == (tmp_path / "kept").read_bytes()
+    (tmp_path / "other").write_bytes(b"c")
+    (tmp_path / "other").rename(tmp_path / "kept")
+    assert file.is_gone()
+    file.close()
+
+
 @pytest.mark.parametrize(
     "url", ["gs://bucket/traces", "gs:/bucket", "s3://x", "https://x/y"]
 )

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
+from perf._write import values
 from perf._write.interning import Strings
 from perf._write.values import MAX_ITEMS, MAX_TEXT, Annotations
 from tests.strategies import tags
@@ -278,3 +280,20 @@ def test_no_tag_is_lost(many: list[dict[str, Any]]) -> None:
         for key, value in given_tags.items():
             if type(value) in (bool, int) and re.fullmatch(r"\w+", key, re.ASCII):
                 assert str(value) == str(found.args[key])
+
+
+PLAIN = st.one_of(
+    st.integers(-(2**70), 2**70), st.booleans(), st.floats(), st.none(), st.text("ab")
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "c.d"]), PLAIN), max_size=8))
+def test_the_short_way_for_plain_tags_gives_the_same(
+    many: list[dict[str, Any]],
+) -> None:
+    """What is compiled encodes as Python does, or leaves it to Python."""
+    quick, slow = new_annotations(), new_annotations()
+    for given_tags in many:
+        with mock.patch.object(values, "plain_tags", return_value=None):
+            expected = slow.encode(given_tags)
+        assert expected == quick.encode(given_tags)

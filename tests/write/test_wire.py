@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
+from perf._write import wire
 from perf._write.wire import blob, double, number, readable, timed_packets, varint
 
 
@@ -78,3 +82,20 @@ def test_a_long_text_is_cut_and_says_how_long_it_was() -> None:
     """The limit is in characters."""
     assert "ääää… (10 characters)" == readable("ä" * 10, 4).decode()
     assert "ääää" == readable("ä" * 4, 4).decode()
+
+
+@pytest.mark.skipif(wire.timed_packets.__module__ == wire.__name__, reason="none here")
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        lambda: timed_packets([1], [], 0),
+        lambda: timed_packets([1], ["text"], 0),  # type: ignore[list-item]
+        lambda: timed_packets([1.5], [b"x"], 0),  # type: ignore[list-item]
+        lambda: timed_packets((1,), (b"x",), 0),  # type: ignore[arg-type]
+        lambda: wire.plain_tags({}, (), {}),  # type: ignore[arg-type]
+    ],
+)
+def test_the_compiled_half_checks_what_it_is_given(misuse: Callable[[], Any]) -> None:
+    """It reads memory by size: nothing but lists of the right things will do."""
+    with pytest.raises(TypeError):
+        misuse()
