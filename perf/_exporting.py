@@ -101,7 +101,7 @@ class HandedOver:
         """Queues records of one timeline."""
         self._records.append((info, records))
 
-    def drain(self) -> Batch:
+    def drain(self, *, anew: bool = False) -> Batch:
         """Takes what was queued; called by the writer."""
         taken, self._records = self._records, []
         # Nobody says that spans made by hand nest.

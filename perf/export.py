@@ -14,6 +14,7 @@ from perf._model.tree import SpanGroup, groups_inside, spans_inside
 from perf._read.rl_metrics import step_metrics
 from perf._read.steps import BEGIN, END, NAME, Interval, StepSpans, from_trees
 from perf._record.tracer import Tracer
+from perf._write.files import TraceFiles
 from perf.metrics import MetricsT, PerfMetricsOptions, PerfSpanQuery
 from perf.perfetto import PerfettoTraceWriter
 
@@ -113,11 +114,14 @@ class PerfMetricsExport:
         cluster_config: Any,
         log_rollout_time_at_micro_batch_level: bool = False,
         log_actor_train_time_at_micro_batch_level: bool = False,
+        *,
+        trace_files: TraceFiles | None = None,
     ) -> PerfMetricsExport:
         """Like `from_cluster_config`, with options given beside the cluster's."""
         writer = None
         if options.enable_trace_writer:
-            writer = PerfettoTraceWriter(options.trace_dir or None)
+            folder = options.trace_dir or None
+            writer = PerfettoTraceWriter(folder, files=trace_files)
         return PerfMetricsExport(
             roles_of(cluster_config),
             writer,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from perf._model.tree import Span, SpanGroup
 from perf._read.query import PerfSpanQuery
+from perf._write.files import TraceFiles
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -37,6 +38,7 @@ that aggregates them (None: each is logged)."""
 
 _SECTIONS = ("rl_training_config", "training_config")
 _OPTIONS = "perf_metrics_options"
+_FILES = "trace_files"
 
 
 @dataclasses.dataclass(slots=True)
@@ -143,7 +145,8 @@ def load_config(
     Args:
         source: a YAML file; or its content: a mapping with `perf_metrics_options`,
             on its own or under `rl_training_config` (or `training_config`), or those
-            options themselves.
+            options themselves. `trace_files` beside `perf_metrics_options` holds the
+            arguments of a `perf.perfetto.TraceFiles`.
         cluster_config: gives the built-in functions the devices of each role:
             anything with `role_to_mesh`, a mapping of roles ("rollout", "actor",
             "reference") to meshes or devices. Not needed if all are custom.
@@ -154,7 +157,7 @@ def load_config(
             where one is needed; the message names it.
         OSError: the file cannot be read.
     """
-    options = source if isinstance(source, PerfMetricsOptions) else load_options(source)
+    options, files = _loaded(source)
     trace_dir = options.trace_dir or None
     config = PerfMetricsConfig()
     if options.enable_perf_v1:
@@ -166,7 +169,7 @@ def load_config(
             from perf.export import PerfMetricsExport
 
             config.custom_export_fn = PerfMetricsExport.from_options(
-                options, cluster_config
+                options, cluster_config, trace_files=files
             )
     if options.enable_perf_v2:
         if options.custom_export_fn_path_v2:
@@ -177,7 +180,10 @@ def load_config(
             from perf.experimental.export import PerfMetricsExport as ExportV2
 
             config.custom_export_fn_v2 = ExportV2.from_cluster_config(
-                cluster_config, options.enable_trace_writer, trace_dir
+                cluster_config,
+                options.enable_trace_writer,
+                trace_dir,
+                trace_files=files,
             ).export_metrics
     return config
 
@@ -186,6 +192,14 @@ def load_options(
     source: str | os.PathLike[str] | Mapping[str, Any],
 ) -> PerfMetricsOptions:
     """The options alone; see `load_config`."""
+    return _loaded(source)[0]
+
+
+def _loaded(
+    source: str | os.PathLike[str] | Mapping[str, Any] | PerfMetricsOptions,
+) -> tuple[PerfMetricsOptions, TraceFiles | None]:
+    if isinstance(source, PerfMetricsOptions):
+        return source, None
     content: Any = source
     if not isinstance(source, Mapping):
         content = _yaml(source)
@@ -193,10 +207,13 @@ def load_options(
         if section in content:
             content = _mapping(section, content[section])
             break
+    files = None
+    if _FILES in content:
+        files = TraceFiles.from_mapping(_mapping(_FILES, content[_FILES]))
     found = content.get(_OPTIONS, content if _is_bare(content) else {})
-    if isinstance(found, PerfMetricsOptions):
-        return found
-    return PerfMetricsOptions.from_mapping(_mapping(_OPTIONS, found))
+    if not isinstance(found, PerfMetricsOptions):
+        found = PerfMetricsOptions.from_mapping(_mapping(_OPTIONS, found))
+    return found, files
 
 
 def _is_bare(content: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,10 +26,11 @@ from perf._model.tree import Node, Span, SpanGroup, merge_span_group_trees
 from perf._record.clock import nanoseconds
 from perf._record.hot import new_id
 from perf._record.tracer import Tracer
+from perf._write.files import TraceFiles
 from perf._write.layout import V1Layout
 from perf._write.writer import TraceWriter
 
-__all__ = ["DEFAULT_EXPORT_DIR", "PerfettoTraceWriter"]
+__all__ = ["DEFAULT_EXPORT_DIR", "PerfettoTraceWriter", "TraceFiles"]
 
 DEFAULT_EXPORT_DIR = DEFAULT_TRACE_DIR
 """Where traces go if no folder is given."""
@@ -42,20 +44,30 @@ class PerfettoTraceWriter:
 
     Args:
         export_dir: the folder; None for `DEFAULT_EXPORT_DIR`.
+        files: how the trace is spread over files.
 
     Raises:
         ValueError: the folder is a URL: only local folders can be written.
     """
 
-    def __init__(self, export_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        export_dir: str | os.PathLike[str] | None = None,
+        *,
+        files: TraceFiles | None = None,
+    ) -> None:
         self._folder = make_folder_path(export_dir)
-        self._writer = TraceWriter(self._folder, V1Layout())
+        self._files = files or TraceFiles()
+        self._writer = self._make_writer(V1Layout())
         self._handed: HandedOver | None = None
         self._has_tracer = False
 
     def __reduce__(self) -> Any:
         # A copy is configuration: it writes a file of its own.
-        return type(self), (self._folder,)
+        return functools.partial(type(self), files=self._files), (self._folder,)
+
+    def _make_writer(self, layout: V1Layout) -> TraceWriter:
+        return TraceWriter(self._folder, layout, files=self._files)
 
     @property
     def attached(self) -> bool:
@@ -71,7 +83,7 @@ class PerfettoTraceWriter:
             tracer: whose spans.
             role_to_devices: ids of the devices by role, for the tracks of the roles.
         """
-        self._writer = TraceWriter(self._folder, V1Layout(role_to_devices))
+        self._writer = self._make_writer(V1Layout(role_to_devices))
         attach_writer(tracer, self._writer)
         self._has_tracer = True
 

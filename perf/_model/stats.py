@@ -37,7 +37,9 @@ class TracerStats:
     """Writes that failed; the last reason is in `last_error`."""
     last_error: str = ""
     trace_paths: tuple[str, ...] = ()
-    """The trace files written so far."""
+    """The trace files that there are."""
+    deleted_files: int = 0
+    """Trace files deleted to keep `max_disk_mb`."""
     own_time_s: float = 0.0
     """The tracer's own time: measured for steps, exports, device work and writing;
     for the spans themselves their number times what one costs on this machine."""

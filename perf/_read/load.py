@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,10 @@ _REALTIME, _MONOTONIC, _BOOTTIME = 1, 3, 6
 _STATE_CLEARED: Final = 1
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _ARROW_START, _ARROW_END = ord("s"), ord("f")
+
+
+_MOST_UNPACKED: Final = 64 << 20
+"""Bytes that one packet may unpack to: a damaged one must not fill the memory."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,7 +109,25 @@ class _Reader:
                     f"{self._path}: expected a trace of rlperf, found a packet that "
                     f"cannot be read ({error})"
                 ) from error
-            self._take(packet)
+            if packet.HasField("compressed_packets"):
+                self.read(self._unpacked(packet.compressed_packets))
+            else:
+                self._take(packet)
+
+    def _unpacked(self, data: bytes) -> bytes:
+        unpacker = zlib.decompressobj()
+        try:
+            packets = unpacker.decompress(data, _MOST_UNPACKED)
+        except zlib.error as error:
+            raise TraceFormatError(
+                f"{self._path}: expected compressed packets, found what cannot be "
+                f"unpacked ({error})"
+            ) from error
+        if unpacker.unconsumed_tail:
+            raise TraceFormatError(
+                f"{self._path}: compressed packets of more than {_MOST_UNPACKED} bytes"
+            )
+        return packets
 
     def _packets(self, data: memoryview) -> Iterator[bytes]:
         at = 0

@@ -99,6 +99,12 @@ class Feed:
         self.take()
         self._handed_over.clear()
 
-    def drain(self) -> Batch:
-        """Takes everything recorded since the last call. Called by the sink."""
+    def drain(self, *, anew: bool = False) -> Batch:
+        """Takes everything recorded since the last call. Called by the sink.
+
+        Args:
+            anew: with all spans that are open, as if none had been handed over.
+        """
+        if anew:
+            self._handed_over.clear()
         return self._collect(self)

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from perf._model.log import OnceLog
 from perf._model.spans import (
@@ -31,6 +31,9 @@ from perf._record.noop import NOOP_SPAN, NoopSpan
 from perf._record.span import ROOT, DeviceSpan, Span, ThreadLog, error_text
 from perf._record.store import KEEP_SPANS, KEEP_STEPS, Index, Store
 from perf._record.waiting import Waiting
+
+DISABLE_VARIABLE: Final = "RLPERF_DISABLE"
+"""Environment variable: if it is set, tracers are made switched off."""
 
 _tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
 
@@ -68,7 +71,7 @@ class Tracer(HotTracer):
         self._log = OnceLog()
         self._waiting = waiting
         self._now = now
-        self._on = True
+        self._on = not os.environ.get(DISABLE_VARIABLE)
         self._local = threading.local()
         self._span_type = Span
         self._task_span: ContextVar[Span | None] = ContextVar("perf_span", default=None)
@@ -270,7 +273,8 @@ class Tracer(HotTracer):
             written_bytes=sum(file.written_bytes for file in files),
             write_errors=sum(file.errors for file in files),
             last_error=next((f.last_error for f in files if f.last_error), ""),
-            trace_paths=tuple(str(file.path) for file in files if file.path),
+            trace_paths=tuple(str(path) for file in files for path in file.paths),
+            deleted_files=sum(file.deleted_files for file in files),
             own_time_s=collector.own_ns / clocks.NS_PER_S
             + sum(file.own_time_s for file in files)
             + recorded * span_cost_s(),

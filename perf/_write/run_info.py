@@ -14,6 +14,8 @@ from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION
 
 _PACKAGES: Final = (("jax", "jax"), ("jaxlib", "jaxlib"), ("perf", "rlperf"))
 """What a file calls them, and the names under which they are installed."""
+_VARIABLES: Final = {"RLPERF_RUN_ID": "run_id", "RLPERF_ROLE": "role"}
+"""Environment variables that whoever starts a process tells about it."""
 
 
 def run_info() -> dict[str, Any]:
@@ -32,6 +34,9 @@ def run_info() -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python_version": platform.python_version(),
     }
+    for variable, key in _VARIABLES.items():
+        if os.environ.get(variable):
+            info[key] = os.environ[variable]
     for name, package in _PACKAGES:
         try:
             # Asked without importing: jax takes a second, and a device.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from perf._model.log import OnceLog
+from perf._write.files import Disk
 
 MAX_WAITING_BYTES: Final = 64 << 20
 """What waits in memory while the file cannot be written to; no more is encoded then."""
@@ -47,12 +48,19 @@ class TraceFile:
         prefix: begins the name.
         process_index: of a run of several processes; its files say whose they are.
         log: of the writer.
+        disk: keeps account of it.
     """
 
     def __init__(
-        self, folder: Path, prefix: str, process_index: int | None, log: OnceLog
+        self,
+        folder: Path,
+        prefix: str,
+        process_index: int | None,
+        log: OnceLog,
+        disk: Disk,
     ) -> None:
         self._log = log
+        self._disk = disk
         self.path: Path | None = None
         self.written_bytes = 0
         self.errors = 0
@@ -101,6 +109,8 @@ class TraceFile:
                 file.truncate(self.written_bytes)
             raise
         self.written_bytes += len(data)
+        if self.path is not None:
+            self._disk.grow(self.path, self.written_bytes)
 
     def _create(self) -> io.FileIO:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -139,6 +149,8 @@ class TraceFile:
 
     def close(self) -> None:
         """Lets the file go; what waits is lost."""
+        if self.path is not None:
+            self._disk.close(self.path)
         self._waiting.clear()
         self.waiting_bytes = 0
         file, self._file = self._file, None

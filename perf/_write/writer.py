@@ -13,6 +13,8 @@ from perf._model.log import OnceLog
 from perf._model.spans import Batch
 from perf._model.tracks import Process
 from perf._write.background import worker
+from perf._write.compression import compressed
+from perf._write.files import Disk, TraceFiles
 from perf._write.layout import Layout
 from perf._write.run_info import command, run_info
 from perf._write.sink import MAX_WAITING_BYTES, TraceFile, check_folder
@@ -22,8 +24,12 @@ from perf._write.stream import TraceStream
 class Source(Protocol):
     """Where records come from."""
 
-    def drain(self) -> Batch:
-        """Everything recorded since the last call. Never raises; any thread."""
+    def drain(self, *, anew: bool = False) -> Batch:
+        """Everything recorded since the last call. Never raises; any thread.
+
+        Args:
+            anew: with all spans that are open, as if none had been handed over.
+        """
         ...
 
 
@@ -31,8 +37,8 @@ class Source(Protocol):
 class WriteStats:
     """What became of the records that a writer took."""
 
-    path: Path | None = None
-    """The file; None before its first bytes."""
+    paths: tuple[Path, ...] = ()
+    """The files that there are, oldest first; none before the first bytes."""
     written_slices: int = 0
     written_bytes: int = 0
     errors: int = 0
@@ -40,20 +46,23 @@ class WriteStats:
     last_error: str = ""
     dropped: int = 0
     """Records that no file holds: too much was waiting to be written."""
+    deleted_files: int = 0
+    """Files that were deleted because all together took too much of the disk."""
     own_time_s: float = 0.0
     """Processor time spent on writing."""
 
 
 class TraceWriter:
-    """Streams one tracer's records to one file, from a background thread.
+    """Streams one tracer's records to files, from a background thread.
 
     Until something is attached it is configuration: a copy, deep or pickled, has the
     configuration alone.
 
     Args:
-        folder: where its file goes; made when needed.
+        folder: where its files go; made when needed.
         layout: which track shows what.
         process_index: of a run of several processes; None: it is the only one.
+        files: how the trace is spread over files.
 
     Raises:
         ValueError: the folder is a URL.
@@ -65,29 +74,43 @@ class TraceWriter:
         layout: Layout,
         *,
         process_index: int | None = None,
+        files: TraceFiles | None = None,
     ) -> None:
         self.folder = check_folder(folder)
         self.layout = layout
         self.process_index = process_index
+        self.files = files or TraceFiles()
         self._source: Source | None = None
         self._begin_anew()
 
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()
         """Held while writing, and by nothing that a recording thread waits for."""
-        self._seed = os.urandom(16)
-        self._stream: TraceStream | None = None
-        self._slices_before = 0
         self._log = OnceLog()
-        prefix = self.layout.file_prefix
-        self._file = TraceFile(self.folder, prefix, self.process_index, self._log)
+        self._stream: TraceStream | None = None
+        self._past = WriteStats()
+        """Of the files that are complete."""
+        self._segment = -1
+        self._begin_file()
         self._dropped = 0
         self._errors = 0
         self._last_error = ""
         self._own_ns = 0
 
+    def _begin_file(self) -> None:
+        self._drop_stream()
+        self._seed = os.urandom(16)
+        self._segment += 1
+        prefix = self.layout.file_prefix
+        self._file = TraceFile(
+            self.folder, prefix, self.process_index, self._log, _disk
+        )
+        self._full_at_ns: int | None = None
+        self._begins = True
+        """Whether the file has nothing yet: what is open belongs into it, too."""
+
     def __reduce__(self) -> Any:
-        return _copy, (self.folder, self.layout, self.process_index)
+        return _copy, (self.folder, self.layout, self.process_index, self.files)
 
     @property
     def attached(self) -> bool:
@@ -138,14 +161,16 @@ class TraceWriter:
     @property
     def stats(self) -> WriteStats:
         """What it wrote so far."""
-        stream, file = self._stream, self._file
+        stream, file, past = self._stream, self._file, self._past
+        here = () if file.path is None else (file.path,)
         return WriteStats(
-            path=file.path,
-            written_slices=self._slices_before + (stream.slices if stream else 0),
-            written_bytes=file.written_bytes,
-            errors=file.errors + self._errors,
-            last_error=file.last_error or self._last_error,
+            paths=past.paths + here,
+            written_slices=past.written_slices + (stream.slices if stream else 0),
+            written_bytes=past.written_bytes + file.written_bytes,
+            errors=past.errors + file.errors + self._errors,
+            last_error=file.last_error or self._last_error or past.last_error,
             dropped=self._dropped,
+            deleted_files=past.deleted_files,
             own_time_s=self._own_ns / 1e9,
         )
 
@@ -154,7 +179,9 @@ class TraceWriter:
         with self._lock:
             if self._source is None:
                 return
-            batch = self._source.drain()  # its time is the tracer's
+            self._turn_over()
+            # Its time is the tracer's. A file that begins is told of all that is open.
+            batch = self._source.drain(anew=self._begins)
             begin_ns = time.thread_time_ns()
             try:
                 self._write(batch)
@@ -167,15 +194,29 @@ class TraceWriter:
                     "encode", f"spans left out of a trace: {self._last_error}"
                 )
                 self._drop_stream()
+                self._begins = True
             self._own_ns += time.thread_time_ns() - begin_ns
 
+    def _turn_over(self) -> None:
+        """Begins a file if the present one is full, or gone."""
+        file = self._file
+        if file.is_gone():
+            self._log.say("gone", f"the trace {file.path} is gone: a new one begins")
+        elif file.waiting_bytes or not self._is_full():
+            return
+        file.close()
+        past = self.stats
+        there = tuple(path for path in past.paths if path != file.path or path.exists())
+        self._past = dataclasses.replace(past, paths=there)
+        self._errors, self._stream = 0, None
+        self._begin_file()
+
+    def _is_full(self) -> bool:
+        if self._file.written_bytes >= self.files.segment_bytes:
+            return True
+        return self._full_at_ns is not None and time.monotonic_ns() >= self._full_at_ns
+
     def _write(self, batch: Batch) -> None:
-        if self._file.is_gone():
-            self._log.say(
-                "gone", f"the trace {self._file.path} is gone: a new one begins"
-            )
-            self._file.close()
-            self._drop_stream()
         if self._file.waiting_bytes > MAX_WAITING_BYTES:
             self._dropped += sum(len(records) for _, records in batch.records)
             self._file.append(b"")
@@ -185,24 +226,51 @@ class TraceWriter:
             if self._stream is None:
                 self._stream = self._new_stream()
             data = self._stream.encode(batch)
+            if self.files.compress:
+                data = compressed(data)
+            if self._full_at_ns is None and self.files.segment_s:
+                age_ns = int(self.files.segment_s * 1e9)
+                self._full_at_ns = time.monotonic_ns() + age_ns
+            self._begins = False
         self._file.append(data)
+        if self.files.max_disk_bytes:
+            self._forget_files(_disk.make_room(self.files.max_disk_bytes))
+
+    def _forget_files(self, deleted: list[Path]) -> None:
+        if not deleted:
+            return
+        past = self._past
+        self._past = dataclasses.replace(
+            past,
+            paths=tuple(path for path in past.paths if path not in deleted),
+            deleted_files=past.deleted_files + len(deleted),
+        )
 
     def _new_stream(self) -> TraceStream:
         line = command()
         name = Path(line[0]).name if line else "python"
         process = Process(os.getpid(), name, tuple(line))
-        return TraceStream(self.layout, process, run_info(), self._seed)
+        about = {**run_info(), "segment": self._segment}
+        return TraceStream(self.layout, process, about, self._seed)
 
     def _drop_stream(self) -> None:
         if self._stream is not None:
-            self._slices_before += self._stream.slices
+            slices = self._past.written_slices + self._stream.slices
+            self._past = dataclasses.replace(self._past, written_slices=slices)
             self._stream = None
 
     def after_fork(self) -> None:
         """Called in the child: what was written is the parent's."""
+        _disk.begin_anew()
         self._file.close()  # the descriptor; the parent has its own
         self._begin_anew()
 
 
-def _copy(folder: Path, layout: Layout, process_index: int | None) -> TraceWriter:
-    return TraceWriter(folder, layout, process_index=process_index)
+def _copy(
+    folder: Path, layout: Layout, process_index: int | None, files: TraceFiles
+) -> TraceWriter:
+    return TraceWriter(folder, layout, process_index=process_index, files=files)
+
+
+_disk = Disk()
+"""Of this process: v1 and v2 write side by side, and share what they may take."""

@@ -12,6 +12,7 @@ from perf._model.roles import Roles
 from perf._read.rl_metrics import step_metrics
 from perf._read.steps import BEGIN, END, Interval, StepSpans, assembled
 from perf._record.tracer import Tracer
+from perf._write.files import TraceFiles
 from perf.experimental.timeline import Timeline
 from perf.experimental.trace_writer import PerfettoTraceWriter
 from perf.experimental.tracer import StoredTimelines
@@ -38,6 +39,7 @@ class PerfMetricsExport:
         trace_dir: where to; None for `DEFAULT_TRACE_DIR`.
         role_to_devices: role to its devices in any form; a role that is not there is
             measured on whatever device ran it.
+        trace_files: how the trace is spread over files.
 
     Raises:
         ValueError: something in `role_to_devices` is no device.
@@ -49,11 +51,14 @@ class PerfMetricsExport:
         enable_trace_writer: bool = True,
         trace_dir: str | None = None,
         role_to_devices: Mapping[Any, Any] | None = None,
+        trace_files: TraceFiles | None = None,
     ) -> None:
         self._roles = Roles.of(role_to_devices or {}, required=False)
         self._writer: PerfettoTraceWriter | None = None
         if enable_trace_writer:
-            self._writer = PerfettoTraceWriter(trace_dir, role_to_devices)
+            self._writer = PerfettoTraceWriter(
+                trace_dir, role_to_devices, files=trace_files
+            )
 
     @classmethod
     def from_cluster_config(
@@ -61,6 +66,8 @@ class PerfMetricsExport:
         cluster_config: Any,
         enable_trace_writer: bool = True,
         trace_dir: str | None = None,
+        *,
+        trace_files: TraceFiles | None = None,
     ) -> Self:
         """With the meshes of a cluster: anything with `role_to_mesh`.
 
@@ -71,6 +78,7 @@ class PerfMetricsExport:
             enable_trace_writer=enable_trace_writer,
             trace_dir=trace_dir,
             role_to_devices=roles_of(cluster_config, required=False).devices,
+            trace_files=trace_files,
         )
 
     def attach(self, tracer: Tracer) -> bool:

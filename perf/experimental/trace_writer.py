@@ -21,6 +21,7 @@ from perf._model.spans import (
 )
 from perf._record.clock import nanoseconds
 from perf._record.tracer import Tracer
+from perf._write.files import TraceFiles
 from perf._write.layout import V2Layout
 from perf._write.writer import TraceWriter as _FileWriter
 from perf.experimental.constants import QUEUE
@@ -55,6 +56,7 @@ class PerfettoTraceWriter(TraceWriter):
         role_to_devices: role to its devices in any form, for the tracks of clusters.
         documented_names: whether slices bear the tags that make them distinct in
             their names, as `rollout (step=3, …)`; Perfetto then groups by none.
+        files: how the trace is spread over files.
 
     Raises:
         ValueError: the folder is a URL (only local folders can be written), or
@@ -67,13 +69,15 @@ class PerfettoTraceWriter(TraceWriter):
         role_to_devices: Mapping[Any, Any] | None = None,
         *,
         documented_names: bool = False,
+        files: TraceFiles | None = None,
     ) -> None:
         self._folder = make_folder_path(trace_dir)
+        self._files = files or TraceFiles()
         self._role_to_devices = role_to_devices
         self._documented_names = documented_names
         roles = Roles.of(role_to_devices or {}, required=False)
         layout = V2Layout(roles.devices, documented_names)
-        self._writer = _FileWriter(self._folder, layout)
+        self._writer = _FileWriter(self._folder, layout, files=self._files)
         self._handed: HandedOver | None = None
         self._has_tracer = False
         self._steps_written: dict[str, int] = {}
@@ -84,6 +88,7 @@ class PerfettoTraceWriter(TraceWriter):
             self._folder,
             self._role_to_devices,
             self._documented_names,
+            self._files,
         )
 
     @property
@@ -124,10 +129,13 @@ class PerfettoTraceWriter(TraceWriter):
 
 
 def _made_anew(
-    folder: str, role_to_devices: Mapping[Any, Any] | None, documented_names: bool
+    folder: str,
+    role_to_devices: Mapping[Any, Any] | None,
+    documented_names: bool,
+    files: TraceFiles,
 ) -> PerfettoTraceWriter:
     return PerfettoTraceWriter(
-        folder, role_to_devices, documented_names=documented_names
+        folder, role_to_devices, documented_names=documented_names, files=files
     )
 
 

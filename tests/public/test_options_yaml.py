@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from perf import trace
+from perf._read.load import load as load_trace
 from perf.experimental import tracer as tracer_v2
 from perf.metrics import MetricsT, PerfMetricsConfig, load_config
 
@@ -242,3 +243,44 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """The error names the file (P5)."""
     with pytest.raises((ValueError, OSError), match=r"missing\.yaml"):
         load_config(tmp_path / "missing.yaml", cluster())
+
+
+def test_how_a_trace_is_spread_over_files(tmp_path: Path) -> None:
+    """`trace_files` beside the options goes to the writers of both versions."""
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "rl_training_config:\n"
+        "  perf_metrics_options:\n"
+        "    enable_perf_v2: true\n"
+        f"    trace_dir: {tmp_path}/traces\n"
+        "  trace_files:\n"
+        "    segment_mb: 0.0005\n"
+        "    compress: true\n"
+    )
+    loaded = load_config(config, cluster())
+    tracers = [
+        trace.PerfTracer(export_fn=loaded.custom_export_fn),
+        tracer_v2.PerfTracer(export_fn=loaded.custom_export_fn_v2),
+    ]
+    for tracer in tracers:
+        for _ in range(2):
+            with tracer.span("rollout", tags={"prompt": "x"}):
+                pass
+            tracer.export()
+            tracer.flush()
+        paths = tracer.stats().trace_paths
+        tracer.close()
+        assert 2 == len(paths)
+        for path in paths:
+            (run,) = load_trace(path).runs
+            assert run["segment"] in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [({"segment": 1}, "unknown keys.*segment"), (5, "trace_files.*mapping.*int")],
+)
+def test_wrong_trace_files_are_refused(files: Any, said: str) -> None:
+    """Like any other option."""
+    with pytest.raises(ValueError, match=said):
+        load_config({"perf_metrics_options": {}, "trace_files": files}, cluster())

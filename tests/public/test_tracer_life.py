@@ -18,6 +18,7 @@ import pytest
 
 import perf
 from perf import trace
+from perf._read.load import load
 from perf.experimental import tracer as tracer_v2
 from tests.public.conftest import Version
 from tests.public.drive import Run, V1Run, V2Run
@@ -220,3 +221,29 @@ def test_a_folder_in_the_environment(
     with trace.PerfTracer() as tracer, tracer.span("work"):
         pass
     assert TraceFile(tmp_path).named("work")
+
+
+def test_the_environment_says_whose_process_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`RLPERF_RUN_ID` and `RLPERF_ROLE` are in the metadata of its trace."""
+    monkeypatch.setenv("RLPERF_DIR", str(tmp_path))
+    monkeypatch.setenv("RLPERF_RUN_ID", "grpo-7")
+    monkeypatch.setenv("RLPERF_ROLE", "rollout")
+    with trace.PerfTracer() as tracer, tracer.span("x"):
+        pass
+    (path,) = tmp_path.iterdir()
+    (run,) = load(path).runs
+    assert ("grpo-7", "rollout") == (run["run_id"], run["role"])
+
+
+def test_the_environment_switches_tracing_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`RLPERF_DISABLE` makes tracers that are off; nothing is written."""
+    monkeypatch.setenv("RLPERF_DIR", str(tmp_path))
+    monkeypatch.setenv("RLPERF_DISABLE", "1")
+    with trace.PerfTracer() as tracer, tracer.span("x"):
+        pass
+    assert (False, 0) == (tracer.enabled, tracer.stats().recorded)
+    assert [] == list(tmp_path.iterdir())

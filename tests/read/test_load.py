@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from perf._read.load import LoadedTrace, load
 from perf._write.layout import V1Layout
 from perf._write.run_info import run_info
 from perf._write.stream import TraceStream
+from perf._write.wire import blob
 from tests.write.traces import (
     MAIN,
     PROCESS,
@@ -252,3 +254,15 @@ def test_importing_it_loads_no_protobuf() -> None:
         check=True,
     )
     assert "False" == done.stdout.strip()
+
+
+def test_compressed_packets_that_are_none_are_said(tmp_path: Path) -> None:
+    """Damaged, or of a size that would fill the memory."""
+    path = tmp_path / "trace.pb"
+    for packed, said in (
+        (b"nonsense", "cannot be unpacked"),
+        (zlib.compress(bytes(65 << 20)), "more than 67108864 bytes"),
+    ):
+        path.write_bytes(blob(1, blob(50, packed)))
+        with pytest.raises(TraceFormatError, match=said):
+            load(path)

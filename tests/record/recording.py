@@ -25,7 +25,8 @@ class QuietSink:
             written_bytes=0,
             errors=0,
             last_error="",
-            path=None,
+            paths=(),
+            deleted_files=0,
             own_time_s=0.0,
         )
 

@@ -307,7 +307,7 @@ def test_the_account_adds_up(rec: Recording, monkeypatch: pytest.MonkeyPatch) ->
         some.stats.written_slices = number
         some.stats.written_bytes = 10 * number
         some.stats.errors = 100 * number
-        some.stats.path = f"trace-{number}.pb"
+        some.stats.paths = (f"trace-{number}.pb",)
         some.stats.own_time_s = 8.0 * number
     sink.stats.last_error = "disk full"
     with rec.tracer.span("open"):

@@ -316,7 +316,7 @@ class Recorder:
         wanted = timeline, self._names[span_id]
         return next(seen for seen in self.seen if (seen.timeline, seen.name) == wanted)
 
-    def drain(self) -> Batch:
+    def drain(self, *, anew: bool = False) -> Batch:
         """What a tracer would hand over now."""
         infos = [*THREADS, LOOP, SERVER, IN_ORDER, CONCURRENT, QUEUE]
         opened = []

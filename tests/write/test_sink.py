@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from perf._model.log import OnceLog
+from perf._write.files import Disk
 from perf._write.sink import TraceFile, check_folder
 
 
 def trace_file(folder: Path, process_index: int | None = None) -> TraceFile:
     """A file in a folder."""
-    return TraceFile(folder, "perfetto_trace", process_index, OnceLog())
+    return TraceFile(folder, "perfetto_trace", process_index, OnceLog(), Disk())
 
 
 @pytest.fixture

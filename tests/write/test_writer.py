@@ -3,15 +3,19 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import time
 from pathlib import Path
 
 import pytest
 
-from perf._model.spans import Batch, RawRecord
+from perf._model.spans import OPEN, Batch, RawRecord
 from perf._read.load import load
+from perf._write import writer as writer_module
+from perf._write.files import MB, Disk, TraceFiles
 from perf._write.layout import V1Layout, V2Layout
 from perf._write.stream import TraceStream
 from perf._write.writer import TraceWriter
+from tests.perfetto.trace_processor import TraceProcessor, slices
 from tests.write.traces import MAIN, clocks, span
 
 
@@ -22,8 +26,10 @@ class Source:
         self.records: list[RawRecord] = []
         self.opened: list[RawRecord] = []
         self.now_ns = 10**6
+        self.anew: list[bool] = []
 
-    def drain(self) -> Batch:
+    def drain(self, *, anew: bool = False) -> Batch:
+        self.anew.append(anew)
         taken, self.records = self.records, []
         opened, self.opened = self.opened, []
         self.now_ns += 10
@@ -64,7 +70,7 @@ def test_what_a_source_gives_is_in_the_file_after_a_flush(tmp_path: Path) -> Non
     source.records = [span(1, 0, 1), span(2, 2, 3)]
     writer.wake()
     assert writer.flush()
-    assert ["span 1", "span 2"] == names(writer.stats.path)
+    assert ["span 1", "span 2"] == names(writer.stats.paths[-1])
     writer.close()
 
 
@@ -86,7 +92,7 @@ def test_closing_writes_and_lets_go(tmp_path: Path) -> None:
     writer.write_now()
     writer.wake()
     writer.close()
-    assert ["span 1"] == names(writer.stats.path)
+    assert ["span 1"] == names(writer.stats.paths[-1])
     assert 1 == writer.stats.written_slices
     assert not writer.attached
 
@@ -106,8 +112,8 @@ def test_statistics_say_what_was_written(writer: TraceWriter, source: Source) ->
     source.opened = [span(3, 2)]
     writer.write_now()
     stats = writer.stats
-    assert stats.path is not None
-    assert (2, stats.path.stat().st_size) == (stats.written_slices, stats.written_bytes)
+    (path,) = stats.paths
+    assert (2, path.stat().st_size) == (stats.written_slices, stats.written_bytes)
     assert 0 < stats.own_time_s < 60
     assert (0, "", 0) == (stats.errors, stats.last_error, stats.dropped)
 
@@ -144,14 +150,13 @@ def test_a_file_that_vanishes_is_begun_anew(
     """With everything introduced again, so that it can be read."""
     source.records = [span(1, 0, 1)]
     writer.write_now()
-    first = writer.stats.path
-    assert first is not None
+    (first,) = writer.stats.paths
     first.unlink()
     first.parent.rmdir()
     source.records = [span(2, 2, 3)]
     with caplog.at_level(logging.WARNING, logger="perf"):
         writer.write_now()
-    assert ["span 2"] == names(writer.stats.path)
+    assert ["span 2"] == names(writer.stats.paths[-1])
     assert 2 == writer.stats.written_slices
     assert f"the trace {first} is gone" in caplog.text
 
@@ -169,7 +174,7 @@ def test_an_unwritable_folder_never_reaches_the_caller(
     assert "FileExistsError" in writer.stats.last_error
     (tmp_path / "traces").unlink()
     writer.write_now()
-    assert ["span 1", "span 2"] == names(writer.stats.path)
+    assert ["span 1", "span 2"] == names(writer.stats.paths[-1])
 
 
 def test_too_much_waiting_is_dropped_and_counted(
@@ -189,7 +194,7 @@ def test_too_much_waiting_is_dropped_and_counted(
     writer.write_now()
     source.records = [span(9, 90, 95)]
     writer.write_now()
-    assert ["span 1", "span 9"] == names(writer.stats.path)
+    assert ["span 1", "span 9"] == names(writer.stats.paths[-1])
 
 
 def test_a_fault_of_ours_costs_one_batch(
@@ -204,8 +209,129 @@ def test_a_fault_of_ours_costs_one_batch(
         writer.write_now()
     source.records = [span(3, 4, 5)]
     writer.write_now()
-    assert ["span 1", "span 3"] == names(writer.stats.path)
+    assert ["span 1", "span 3"] == names(writer.stats.paths[-1])
     assert (1, "ZeroDivisionError: division by zero") == (
         writer.stats.errors,
         writer.stats.last_error,
+    )
+
+
+# Several files
+
+SMALL = TraceFiles(segment_mb=500 / MB)
+"""A file is full after its first batch."""
+
+
+@pytest.fixture(autouse=True)
+def disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account without the files of other tests of this process."""
+    monkeypatch.setattr(writer_module, "_disk", Disk())
+
+
+def segmented(folder: Path, source: Source, files: TraceFiles) -> TraceWriter:
+    """An attached writer whose rounds are made by the test's own thread."""
+    made = TraceWriter(folder, V1Layout(), files=files)
+    made._source = source
+    return made
+
+
+def test_a_full_file_is_followed_by_another(tmp_path: Path, source: Source) -> None:
+    """Each is whole: it opens on its own, and knows which part of the run it is."""
+    writer = segmented(tmp_path, source, SMALL)
+    for number in range(1, 4):
+        source.records = [span(number, number, number + 1)]
+        writer.write_now()
+    found = [load(path) for path in writer.stats.paths]
+    assert [["span 1"], ["span 2"], ["span 3"]] == [
+        names(p) for p in writer.stats.paths
+    ]
+    assert [0, 1, 2] == [file.runs[0]["segment"] for file in found]
+    assert 3 == writer.stats.written_slices
+    sizes = [path.stat().st_size for path in writer.stats.paths]
+    assert sum(sizes) == writer.stats.written_bytes
+    for path in writer.stats.paths:
+        with TraceProcessor(path.read_bytes()) as tp:
+            tp.assert_clean()
+
+
+def test_a_file_that_begins_is_told_of_what_is_open(
+    tmp_path: Path, source: Source
+) -> None:
+    """So that a span open since long is in the last file, too, if the run is killed."""
+    writer = segmented(tmp_path, source, SMALL)
+    source.records = [span(1, 1, 2)]
+    writer.write_now()
+    writer.write_now()
+    assert [True, True] == source.anew
+    source.opened = [span(2, 1)]
+    writer.write_now()
+    source.records = [span(2, 1, 9)]
+    writer.write_now()
+    assert [True, True, True, True] == source.anew
+    (_, opened, closed) = (load(path).slices for path in writer.stats.paths)
+    assert [("span 2", OPEN)] == [(piece.name, piece.end_ns) for piece in opened]
+    assert [("span 2", 9)] == [(piece.name, piece.end_ns) for piece in closed]
+
+
+def test_a_file_that_goes_on_is_not(writer: TraceWriter, source: Source) -> None:
+    """It has what was open already."""
+    for number in range(3):
+        source.records = [span(number + 1, number, number + 1)]
+        writer.write_now()
+    assert [True, False, False] == source.anew
+
+
+def test_an_old_file_is_followed_by_another(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its size; its age counts from its first bytes."""
+    now_ns = [10**12]
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns[0])
+    writer = segmented(tmp_path, source, TraceFiles(segment_s=60))
+    for number, age_s in enumerate((0, 59, 60, 61), start=1):
+        now_ns[0] = 10**12 + age_s * 10**9
+        source.records = [span(number, number, number + 1)]
+        writer.write_now()
+    assert [["span 1", "span 2"], ["span 3", "span 4"]] == [
+        names(path) for path in writer.stats.paths
+    ]
+
+
+def test_the_oldest_files_make_room(tmp_path: Path, source: Source) -> None:
+    """They are counted, and no longer told as there."""
+    files = TraceFiles(segment_mb=500 / MB, max_disk_mb=4_000 / MB)
+    writer = segmented(tmp_path, source, files)
+    for number in range(1, 21):
+        source.records = [span(number, number, number + 1)]
+        writer.write_now()
+    stats = writer.stats
+    assert set(stats.paths) == set(tmp_path.iterdir())
+    assert 20 == stats.deleted_files + len(stats.paths)
+    assert 0 < stats.deleted_files < 19
+    assert sum(path.stat().st_size for path in stats.paths) <= 4_000
+    assert ["span 20"] == names(stats.paths[-1])
+    assert 20 == stats.written_slices
+
+
+def test_a_compressed_file_reads_back(tmp_path: Path, source: Source) -> None:
+    """Flush by flush, so that one that is cut off is readable up to the cut."""
+    writer = segmented(tmp_path, source, TraceFiles(compress=True))
+    for number in range(1, 4):
+        source.records = [span(number, number, number + 1)]
+        writer.write_now()
+    (path,) = writer.stats.paths
+    assert ["span 1", "span 2", "span 3"] == names(path)
+    data = path.read_bytes()
+    with TraceProcessor(data) as tp:
+        tp.assert_clean()
+        assert 3 == len([row for row in slices(tp) if row.track[-1] == "Main"])
+    with TraceProcessor(data[:-5]) as tp:
+        assert 2 == len([row for row in slices(tp) if row.track[-1] == "Main"])
+
+
+def test_a_copy_has_the_same_files(tmp_path: Path) -> None:
+    """How a trace is spread is configuration."""
+    writer = TraceWriter(tmp_path, V1Layout(), files=SMALL)
+    assert (
+        SMALL == copy.deepcopy(writer).files == pickle.loads(pickle.dumps(writer)).files
     )

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perf._write.files import MB, Disk, TraceFiles
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"segment_mb": 0}, "segment_mb=0.*positive"),
+        ({"segment_mb": -1}, "segment_mb=-1"),
+        ({"max_disk_mb": -1}, "max_disk_mb=-1"),
+        ({"segment_s": "5"}, "segment_s='5'.*number.*str"),
+        ({"segment_mb": True}, "segment_mb=True.*number"),
+        ({"compress": 1}, "compress=1.*bool"),
+        ({"compres": True}, "unknown keys.*compres.*segment_mb"),
+    ],
+)
+def test_wrong_options_are_refused(options: Any, said: str) -> None:
+    """At once, with what was asked, what was found and what there is."""
+    with pytest.raises(ValueError, match=said):
+        TraceFiles.from_mapping(options)
+
+
+def test_segments_are_small_enough_for_the_disk() -> None:
+    """Several have to fit, or all that is left would be the one being written."""
+    assert 256 * MB == TraceFiles().segment_bytes
+    assert 25 * MB == TraceFiles(max_disk_mb=100).segment_bytes
+    assert 2 * MB == TraceFiles(segment_mb=2, max_disk_mb=100).segment_bytes
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.booleans()), max_size=12),
+    st.integers(0, 200),
+)
+def test_room_is_made_by_the_oldest_closed_files(
+    sizes: list[tuple[int, bool]], limit: int
+) -> None:
+    """Until all keep the limit or only those being written are left."""
+    disk = Disk()
+    for number, (size, is_closed) in enumerate(sizes):
+        disk.grow(Path(f"/nowhere/{number}"), size)
+        if is_closed:
+            disk.close(Path(f"/nowhere/{number}"))
+    deleted = [int(path.name) for path in disk.make_room(limit)]
+    closed = [number for number, (_, is_closed) in enumerate(sizes) if is_closed]
+    assert closed[: len(deleted)] == deleted
+    left = sum(size for n, (size, _) in enumerate(sizes) if n not in deleted)
+    assert left <= limit or len(deleted) == len(closed)
+    if deleted:
+        assert left + sizes[deleted[-1]][0] > limit
+
+
+def test_a_file_that_is_gone_already_is_no_error(tmp_path: Path) -> None:
+    """Somebody else may tidy up, too."""
+    disk = Disk()
+    (tmp_path / "b").write_bytes(b"b")
+    for name in "ab":
+        disk.grow(tmp_path / name, 1)
+        disk.close(tmp_path / name)
+    assert [tmp_path / "a", tmp_path / "b"] == disk.make_room(0)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_child_does_not_delete_its_parents_files() -> None:
+    """They are of another account."""
+    disk = Disk()
+    disk.grow(Path("/nowhere/a"), 5)
+    disk.close(Path("/nowhere/a"))
+    disk.begin_anew()
+    assert [] == disk.make_room(0)
