@@ -29,10 +29,15 @@ from perf._write.rows import Pen, Row
 CLOCKS_EVERY_NS: Final = 30_000_000_000
 """How often a file relates the clocks to each other: they drift."""
 
-_MAX_ROWS: Final = 4_096
+_MAX_ROWS: Final = 1_024
 """Timelines that are remembered. Runs that start a thread for each task have more."""
-_IDLE_BATCHES: Final = 100
-"""A timeline that nothing was recorded on for so many batches may be forgotten."""
+
+_Key = tuple[TimelineKind, str]
+"""Of a timeline: the user may call a track as a device or a thread is called."""
+
+
+def _key(info: TimelineInfo) -> _Key:
+    return info.kind, info.id
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,8 +74,9 @@ class TraceStream:
         self._plan = layout.plan(root)
         self._root = root
         self._uuids: dict[tuple[str, ...], int] = {}
-        self._rows: dict[str, list[_Place]] = {}
+        self._rows: dict[_Key, list[_Place]] = {}
         """By timeline; its home comes first."""
+        self._max_rows = _MAX_ROWS
         self._copies: dict[tuple[str, ...], Row] = {}
         """By track: several timelines may meet there."""
         self._for_copies: dict[Row, tuple[list[RawRecord], list[RawRecord]]] = {}
@@ -120,26 +126,29 @@ class TraceStream:
         self, batch: Batch
     ) -> list[tuple[TimelineInfo, list[RawRecord], list[RawRecord]]]:
         """Each timeline with what ended and what opened on it."""
-        infos: dict[str, TimelineInfo] = {}
-        ended: dict[str, list[RawRecord]] = {}
-        opened: dict[str, list[RawRecord]] = {}
+        infos: dict[_Key, TimelineInfo] = {}
+        ended: dict[_Key, list[RawRecord]] = {}
+        opened: dict[_Key, list[RawRecord]] = {}
         for part, found in ((batch.records, ended), (batch.open, opened)):
             for info, records in part:
-                infos[info.id] = info
-                before = found.get(info.id)
-                found[info.id] = [*before, *records] if before else records
-        for info in list(infos.values()):
-            waits = self._rows.get(queue_id(info.id))
-            if info.kind is TimelineKind.DEVICE and waits and waits[0].row.begun:
-                queue = waits[0]
-                done = ended.get(queue.info.id, [])
-                over = _ends_of_waits(queue.row, ended.get(info.id, []), done)
+                key = _key(info)
+                infos[key] = info
+                before = found.get(key)
+                found[key] = [*before, *records] if before else records
+        for key, info in list(infos.items()):
+            if info.kind is not TimelineKind.DEVICE:
+                continue
+            queue_key = TimelineKind.QUEUE, queue_id(info.id)
+            waits = self._rows.get(queue_key)
+            if waits and waits[0].row.begun:
+                done = ended.get(queue_key, [])
+                over = _ends_of_waits(waits[0].row, ended.get(key, []), done)
                 if over:
-                    infos[queue.info.id] = queue.info
-                    ended[queue.info.id] = [*done, *over]
+                    infos[queue_key] = waits[0].info
+                    ended[queue_key] = [*done, *over]
         return [
-            (info, ended.get(info.id, []), opened.get(info.id, []))
-            for info in infos.values()
+            (info, ended.get(key, []), opened.get(key, []))
+            for key, info in infos.items()
         ]
 
     def _draw(
@@ -149,7 +158,7 @@ class TraceStream:
         opened: list[RawRecord],
         tangled: bool,
     ) -> None:
-        for place in self._rows.get(info.id) or self._new_rows(info, ended + opened):
+        for place in self._rows.get(_key(info)) or self._new_rows(info, ended + opened):
             if place.of is None:
                 place.row.draw(ended, opened, tangled=tangled)
                 continue
@@ -163,7 +172,7 @@ class TraceStream:
         if info.native_thread_id:
             thread = Thread(self._process.pid, info.native_thread_id, info.name)
             self._uuid(Track(info.name, self._root, key=info.id, thread=thread))
-        if len(self._rows) >= _MAX_ROWS:
+        if len(self._rows) >= self._max_rows:
             self._forget_rows()
         flows = self._pen.flows
         places = flows.device if info.kind is TimelineKind.DEVICE else flows.host
@@ -173,7 +182,7 @@ class TraceStream:
             nests=info.kind is TimelineKind.HOST,
             places=None if info.kind is TimelineKind.QUEUE else places,
         )
-        found = self._rows[info.id] = [_Place(info, home, None)]
+        found = self._rows[_key(info)] = [_Place(info, home, None)]
         for copy in self._plan.copies(info):
             if copy.track.keys not in self._copies:
                 self._copies[copy.track.keys] = Row(
@@ -184,13 +193,20 @@ class TraceStream:
         return found
 
     def _forget_rows(self) -> None:
-        # What comes back gets the same track again: ids are made from names.
-        old = self._pen.batch - _IDLE_BATCHES
-        self._rows = {
-            timeline: places
-            for timeline, places in self._rows.items()
-            if places[0].row.begun or places[0].row.last_batch > old
-        }
+        """Forgets the older half of the threads with nothing open.
+
+        Devices and named tracks are few. What comes back gets the same track again:
+        ids are made from names.
+        """
+        idle = [
+            key
+            for key, places in self._rows.items()
+            if key[0] is TimelineKind.HOST and not places[0].row.begun
+        ]
+        idle.sort(key=lambda key: self._rows[key][0].row.last_batch)
+        for key in idle[: (len(idle) + 1) // 2]:
+            del self._rows[key]
+        self._max_rows = max(_MAX_ROWS, 2 * len(self._rows))
         self._uuids.clear()
 
     def _parent_of(self, span_id: int) -> int:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perf._model.spans import OPEN
+from perf._model.spans import OPEN, TimelineInfo, TimelineKind
 from perf._read.load import load
-from perf._write.layout import V1Layout
+from perf._write.layout import Layout, V1Layout, V2Layout
 from perf._write.stream import TraceStream
 from tests.perfetto.trace_processor import (
     CounterSample,
@@ -295,6 +295,50 @@ def test_clocks_are_related_again_every_thirty_seconds() -> None:
     assert [(s * 10**9 + 5, 4) for s in range(70)] == [
         (r.ts, r.dur) for r in shown(data)
     ]
+
+
+@pytest.mark.parametrize("layout", [V1Layout(), V2Layout()])
+@pytest.mark.parametrize("other", [TPU, QUEUE, WORKER])
+def test_a_named_track_is_not_a_timeline_of_its_name(
+    layout: Layout, other: TimelineInfo
+) -> None:
+    """The user who calls a track `tpu0` gets one beside that of the device."""
+    named = TimelineInfo(other.id, TimelineKind.NAMED, other.id)
+    data = written(
+        batch((named, [span(1, 10, 20)]), (other, [span(2, 10, 20)])),
+        batch((other, [span(3, 30, 40)]), (named, [span(4, 30, 40)])),
+        batch(opened=[(named, [span(5, 50)]), (other, [span(6, 50)])]),
+        layout=layout,
+    )
+    tracks = {row.name: row.track for row in shown(data)}
+    assert tracks["span 1"] == tracks["span 4"] == tracks["span 5"]
+    assert tracks["span 2"] == tracks["span 3"] == tracks["span 6"]
+    assert tracks["span 1"] != tracks["span 2"]
+
+
+def test_a_thread_for_each_task_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many come at once; those with something open are remembered."""
+    monkeypatch.setattr("perf._write.stream._MAX_ROWS", 20)
+    file = stream()
+    data = file.encode(batch(opened=[(MAIN, [span(1, 1)])]))
+    for n in range(10):
+        data += file.encode(
+            batch(
+                *[
+                    (
+                        WORKER._replace(id=f"host-{n}-{k}", native_thread_id=k + 1),
+                        [span(2 + n * 30 + k, 10 + n * 10, 15 + n * 10)],
+                    )
+                    for k in range(30)
+                ]
+            )
+        )
+    assert 20 >= len(file._rows)
+    assert 100 >= len(file._uuids)
+    data += file.encode(batch((MAIN, [span(1, 1, 500)])))
+    assert 301 == len({row.name for row in shown(data) if row.dur > 0})
 
 
 def test_a_file_of_many_threads_forgets_the_dead_ones(
