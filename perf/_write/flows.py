@@ -86,10 +86,13 @@ class Flows:
         self.host.forget_some()
         self.device.forget_some()
         consumers = self._look_over(batch)
+        if not consumers:  # as in most batches of most runs
+            self._consumers, self.marked = {}, frozenset()
+            return []
         wanted = {span_id for record in consumers for span_id in record[7]}
         self._host_now = {
             record[3]
-            for _, records in (chain(batch.records, batch.open) if wanted else ())
+            for _, records in chain(batch.records, batch.open)
             for record in records
             if record[3] in wanted and record[5] in (SPAN, GROUP)
         }

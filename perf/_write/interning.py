@@ -41,5 +41,7 @@ class Strings:
 
     def take_new(self) -> bytes:
         """The fields of InternedData for what was taken in since the last call."""
+        if not self._new:  # as in most batches
+            return b""
         new, self._new = self._new, []
         return b"".join(new)

@@ -32,6 +32,8 @@ MAX_KEYS: Final = 4_096
 MAX_TEXTS: Final = 8_192
 """Entries of the tables of interned names, keys and text values: what is not in them
 is written out. The tables are what the writer keeps in memory as a run goes on."""
+_MAX_DEFAULTS: Final = 4_096  # mutate: ok any number of this size
+"""Tracks whose packet of defaults is remembered."""
 
 # Fields of TracePacket.
 _PACKET: Final = 1  # of Trace
@@ -83,6 +85,8 @@ class PacketSequence:
         self._head = number(_SEQUENCE_ID, self._sequence_id)
         self._last_ns = 0
         self._track = 0
+        self._defaults: dict[int, bytes] = {}
+        """What tells the file which track the next events are on, by track."""
         self._event_key = self._head + key(_TRACK_EVENT, 2)
         self._names = _Names()
         self._keys = Strings(_ANNOTATION_NAMES, MAX_KEYS, MAX_KEY)
@@ -180,17 +184,21 @@ class PacketSequence:
             + self._keys.take_new()
             + self._texts.take_new()
         )
-        setup = blob(_INTERNED_DATA, before) if before else b""
+        setup = self._packet(blob(_INTERNED_DATA, before)) if before else b""
         if track_uuid != self._track:
             self._track = track_uuid
-            setup += blob(
-                _DEFAULTS,
-                number(_DEFAULT_CLOCK, self._clock_id)
-                + blob(_TRACK_EVENT, number(_EVENT_TRACK, track_uuid)),
-            )
+            setup += self._defaults.get(track_uuid) or self._default_track(track_uuid)
         packets = timed_packets(times_ns, bodies, self._last_ns)
         self._last_ns = times_ns[-1]
-        return (self._packet(setup) if setup else b"") + packets
+        return setup + packets
+
+    def _default_track(self, uuid: int) -> bytes:
+        if len(self._defaults) >= _MAX_DEFAULTS:
+            self._defaults.clear()
+        event = blob(_TRACK_EVENT, number(_EVENT_TRACK, uuid))
+        clock = number(_DEFAULT_CLOCK, self._clock_id)
+        packet = self._defaults[uuid] = self._packet(blob(_DEFAULTS, clock + event))
+        return packet
 
     def snapshot(self, clocks: ClockSnapshot, *, is_first: bool = False) -> bytes:
         """Relates the clocks to each other; times count from here again.
