@@ -181,6 +181,7 @@ def test_the_report_says_where_the_time_went(run: Finished) -> None:
         ("v2", {"Host - Main threads", "Rollout Cluster", "cpu0", "cpu2", "reward"}),
     ],
 )
+@pytest.mark.row("P30")
 def test_the_trace_opens_in_the_real_ui(
     run: Finished, version: str, expected: set[str]
 ) -> None:
@@ -191,6 +192,7 @@ def test_the_trace_opens_in_the_real_ui(
     assert not view.dialogs
 
 
+@pytest.mark.row("P10")
 def test_options_come_from_yaml(tmp_path: Path) -> None:
     """The document's YAML configures the run; what is off leaves no file (P5)."""
     folder = tmp_path / "traces"

@@ -44,6 +44,7 @@ def both(meshes: dict[str, str]) -> tuple[MetricsT, MetricsT]:
 
 
 @pytest.mark.parametrize("meshes", LAYOUTS)
+@pytest.mark.row("P23")
 def test_both_versions_measure_the_same(meshes: dict[str, str]) -> None:
     """Every metric of v1 is in v2's, with the same value and aggregation (P23)."""
     v1, v2 = both(meshes)
@@ -79,6 +80,7 @@ def test_queued_work_is_the_same_in_both() -> None:
         assert pytest.approx(3.0) == metrics["perf/mean/rollout_time"][0]
 
 
+@pytest.mark.row("P3")
 def test_both_run_side_by_side(tmp_path: Path) -> None:
     """One real run, two tracers: two sets of metrics and two files (P3)."""
     devices = jax.devices()[:1]

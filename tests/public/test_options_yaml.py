@@ -79,6 +79,7 @@ rl_training_config:
 
 
 @pytest.mark.parametrize("as_text", [True, False], ids=["str", "Path"])
+@pytest.mark.row("P5")
 def test_a_file_configures_the_run(tmp_path: Path, as_text: bool) -> None:
     """The document's YAML gives metrics and a trace of each version (P5, P10)."""
     folder = tmp_path / "traces"
@@ -95,6 +96,7 @@ def test_a_file_configures_the_run(tmp_path: Path, as_text: bool) -> None:
 
 
 @pytest.mark.parametrize("key", ["rl_training_config", "training_config"])
+@pytest.mark.row("P5")
 def test_both_names_of_the_section(tmp_path: Path, key: str) -> None:
     """The document's key and the former one mean the same (P5, H22)."""
     config = load({"trace_dir": str(tmp_path)}, key)
@@ -104,6 +106,7 @@ def test_both_names_of_the_section(tmp_path: Path, key: str) -> None:
 
 @pytest.mark.parametrize("v1", [True, False])
 @pytest.mark.parametrize("v2", [True, False])
+@pytest.mark.row("P7")
 def test_only_the_enabled_versions_export(tmp_path: Path, v1: bool, v2: bool) -> None:
     """Each version is switched on by itself (P7)."""
     config = load(
@@ -118,6 +121,7 @@ def test_only_the_enabled_versions_export(tmp_path: Path, v1: bool, v2: bool) ->
     assert v2 is (config.custom_export_fn_v2 is not None)
 
 
+@pytest.mark.row("P8")
 def test_no_trace_when_the_writer_is_off(tmp_path: Path) -> None:
     """`enable_trace_writer: false` leaves the folder empty (P8)."""
     config = load(
@@ -131,6 +135,7 @@ def test_no_trace_when_the_writer_is_off(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
+@pytest.mark.row("P9")
 def test_dotted_paths_are_imported(tmp_path: Path) -> None:
     """A custom function takes the place of the built-in one (P9)."""
     config = load(
@@ -216,6 +221,7 @@ def test_built_in_functions_need_a_cluster() -> None:
         ),
     ],
 )
+@pytest.mark.row("P9")
 def test_wrong_options_are_named(options: Options, named: str) -> None:
     """What cannot be meant is refused at once, by name (P9; field 17)."""
     with pytest.raises(ValueError, match=named):

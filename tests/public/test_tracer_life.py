@@ -213,6 +213,7 @@ def test_a_device_span_needs_no_log(run: Run, caplog: pytest.LogCaptureFixture) 
     assert [] == [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
+@pytest.mark.row("P31")
 def test_a_folder_in_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

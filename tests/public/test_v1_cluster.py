@@ -52,6 +52,7 @@ def cluster(roles: Roles, options: PerfMetricsOptions | None = None) -> Any:
 NO_FILES = PerfMetricsOptions(enable_trace_writer=False)
 
 
+@pytest.mark.row("P12")
 def test_an_export_function_from_a_cluster_config() -> None:
     """The roles and their devices are read from the meshes (P12)."""
     roles = {"rollout": ["a0", "a1"], "actor": ["b0"], "refer": ["c0"]}
@@ -83,6 +84,7 @@ def test_a_mesh_of_many_dimensions() -> None:
     assert BASE == pytest.approx({name: found.get(name) for name in BASE})
 
 
+@pytest.mark.row("P8", "P18")
 def test_the_trace_goes_where_the_options_say(tmp_path: Path) -> None:
     """`trace_dir` of the cluster's options is the folder of the trace (P17, P18)."""
     options = PerfMetricsOptions(trace_dir=str(tmp_path))

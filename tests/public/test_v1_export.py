@@ -62,6 +62,7 @@ def export(roles: Roles, plan: Plan = PLAN, **options: Any) -> MetricsT:
         ),
     ],
 )
+@pytest.mark.row("P13", "P14", "P15")
 def test_the_metrics_of_each_layout(roles: Roles, expected: dict[str, float]) -> None:
     """Each way of sharing devices has its metrics (P13–P15; mended; field 20)."""
     found = values(export(roles))
@@ -233,6 +234,7 @@ def test_reference_inference_inside_training_counts() -> None:
     assert pytest.approx(3.0) == found["perf/sum/refer_inference_time"]
 
 
+@pytest.mark.row("P15")
 def test_a_gap_is_never_negative() -> None:
     """Work that begins before the work before it ended leaves no gap (mended)."""
     roles = {"rollout": ["a0"], "actor": ["b0"], "refer": ["c0", "c1"]}
@@ -283,12 +285,14 @@ def test_work_still_running_counts_up_to_the_step_s_end() -> None:
         pytest.param({}, "rollout", id="no role at all"),
     ],
 )
+@pytest.mark.row("P4")
 def test_unknown_roles_are_an_error(roles: Roles, named: str) -> None:
     """A role map that no formula fits is refused at once, by name (P4)."""
     with pytest.raises(ValueError, match=named):
         PerfMetricsExport.from_role_to_devices(roles)
 
 
+@pytest.mark.row("P4")
 def test_a_critic_is_welcome() -> None:
     """PPO's critic may have devices of its own (P4)."""
     found = values(export({**APART, "critic": ["d0"]}))

@@ -37,6 +37,7 @@ def test_buffers_share_no_metrics() -> None:
     assert {} == metrics.MetricsBuffer(1).metrics
 
 
+@pytest.mark.row("P6")
 def test_the_defaults_of_the_options() -> None:
     """v1 is on, v2 off, traces are written, nothing is custom (P6)."""
     assert {
@@ -108,6 +109,7 @@ def export_nothing(query: PerfSpanQuery) -> metrics.MetricsT:
     return {}
 
 
+@pytest.mark.row("P11")
 def test_a_config_starts_without_export_functions() -> None:
     """No function means a no-op tracer; both can be set afterwards (P11)."""
     config = PerfMetricsConfig()
@@ -168,6 +170,7 @@ def test_a_timeline_without_a_selector_gives_its_root(query: PerfSpanQuery) -> N
     assert ["rollout"] == [child.name for child in root.inner]
 
 
+@pytest.mark.row("P25")
 def test_the_documented_query(query: PerfSpanQuery) -> None:
     """The duration of the main thread's last global step (P25)."""
     steps = query().main().last_group("global_step").get()
@@ -198,6 +201,7 @@ def test_selectors_go_one_level_down_each(query: PerfSpanQuery) -> None:
     assert [1.0, 5.0, 11.0, 15.0] == begins(every_step.all_groups("micro_batch_steps"))
 
 
+@pytest.mark.row("P25")
 def test_what_is_not_there_gives_an_empty_list(query: PerfSpanQuery) -> None:
     """An unknown name or a position past the end finds nothing (P25)."""
     main = query().main()
@@ -220,6 +224,7 @@ def test_a_query_that_chose_no_timeline_has_no_answer(query: PerfSpanQuery) -> N
         query().first_group("global_step").get()
 
 
+@pytest.mark.row("P25")
 def test_calling_a_query_gives_a_new_one(query: PerfSpanQuery) -> None:
     """`query()` goes on from what was chosen, and is another object (P25)."""
     step = query().main().last_group("global_step")
@@ -309,6 +314,7 @@ def test_a_query_keeps_its_answers() -> None:
     assert [] == kept.inner
 
 
+@pytest.mark.row("P24")
 def test_the_documented_custom_export_function() -> None:
     """A user's own function of the query gives the metrics of the step (P24, P28)."""
 

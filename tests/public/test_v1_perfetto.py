@@ -47,6 +47,7 @@ def written_by_hand(folder: Path) -> TraceFile:
     return TraceFile(folder)
 
 
+@pytest.mark.row("P29")
 def test_the_file_is_named_by_its_time(tmp_path: Path) -> None:
     """The file is `perfetto_trace_<unix seconds>.pb` (P29)."""
     before = int(time.time())
@@ -56,11 +57,13 @@ def test_the_file_is_named_by_its_time(tmp_path: Path) -> None:
     assert before <= int(match[1]) <= time.time()
 
 
+@pytest.mark.row("P29")
 def test_the_file_is_a_perfetto_trace(tmp_path: Path) -> None:
     """It parses as `perfetto.protos.Trace` and holds packets (P29)."""
     assert written_by_hand(tmp_path).packets()
 
 
+@pytest.mark.row("P30")
 def test_the_four_tracks(tmp_path: Path) -> None:
     """Each role has its track below "Post-Training Run" (P30)."""
     file = written_by_hand(tmp_path)
@@ -140,6 +143,7 @@ PerfettoTraceWriter(None).log_trace([group], [], [], [])
 """
 
 
+@pytest.mark.row("P17")
 def test_the_default_folder() -> None:
     """Without a folder traces go to /tmp/perf_traces (P17)."""
     assert "/tmp/perf_traces" == perfetto.DEFAULT_EXPORT_DIR
@@ -256,6 +260,7 @@ def test_a_hostile_name_stops_no_writing(name: str, tmp_path: Path) -> None:
     assert [row for row in file.slices if row.name not in ("global_step", "after")]
 
 
+@pytest.mark.row("P32")
 def test_a_folder_that_cannot_be_made_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_span_lands_on_its_thread() -> None:
     assert [] == run.rows("tpu0")
 
 
+@pytest.mark.row("P2")
 def test_a_device_span_ends_when_its_arrays_are_ready() -> None:
     """The host goes on; the device's span lasts until its work is done (P2)."""
     run = V1Run(["tpu0"])
@@ -207,6 +208,7 @@ def in_thread(function: Callable[[], None]) -> None:
     thread.join()
 
 
+@pytest.mark.row("P2")
 def test_a_worker_has_a_timeline_of_its_own() -> None:
     """Spans of another thread are not the main thread's (P2)."""
     run = V1Run()

@@ -36,11 +36,13 @@ def closed(run: V2Run, folder: Path) -> TraceFile:
     return TraceFile(folder)
 
 
+@pytest.mark.row("P21")
 def test_the_default_folder() -> None:
     """Without a folder traces go to /tmp/perf_traces (P21)."""
     assert "/tmp/perf_traces" == export.DEFAULT_TRACE_DIR
 
 
+@pytest.mark.row("P20", "P31")
 def test_the_documented_export(tmp_path: Path) -> None:
     """`PerfMetricsExport(trace_dir=…).export_metrics` writes a v2 file (P20, P29)."""
     built_in = PerfMetricsExport(trace_dir=str(tmp_path))
@@ -367,6 +369,7 @@ def test_the_trace_says_what_it_is_of(tmp_path: Path) -> None:
     assert file.processes - {None}
 
 
+@pytest.mark.row("P32")
 def test_a_folder_that_cannot_be_made_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -180,6 +180,7 @@ def test_ids_are_not_used_twice() -> None:
     assert 4 == len(set(ids))
 
 
+@pytest.mark.row("P27")
 def test_the_root_is_a_span_over_the_timeline() -> None:
     """`root` looks like a span from the timeline's birth to its last end (P27)."""
     timeline = Timeline("host-1", 1.0)

@@ -40,6 +40,7 @@ def test_a_span_lands_on_its_thread() -> None:
     assert [] == run.rows("tpu0")
 
 
+@pytest.mark.row("P2")
 def test_a_device_span_ends_when_its_arrays_are_ready() -> None:
     """The host goes on; the device's span lasts until its work is done (P22)."""
     run = V2Run(["tpu0"])
@@ -75,6 +76,7 @@ def test_all_waitlists_are_waited_for() -> None:
     assert [("rollout", 0.0, 2.0)] == run.rows("tpu0")
 
 
+@pytest.mark.row("P22")
 def test_spans_nest_by_parent() -> None:
     """The parent is the span around it on its own thread (P22; field 21)."""
     run = V2Run()
@@ -104,6 +106,7 @@ def test_a_span_has_one_id_everywhere() -> None:
     assert {"step": 4, "group_id": "g"}.items() <= dict(on_device[1].tags).items()
 
 
+@pytest.mark.row("P22")
 def test_a_tags_dict_may_be_used_again() -> None:
     """A dict that the caller changes later changes no earlier span (field 22)."""
     run = V2Run()
@@ -134,6 +137,7 @@ def test_ids_are_unique_over_threads() -> None:
     assert 2 == len(set(ids))
 
 
+@pytest.mark.row("P22")
 def test_threads_are_kept_apart() -> None:
     """Each thread has its own timeline; parents do not cross (P22)."""
     run = V2Run()
@@ -328,6 +332,7 @@ def test_steps_can_be_committed_without_an_export() -> None:
 # Doors
 
 
+@pytest.mark.row("P26")
 def test_the_documented_custom_export_function() -> None:
     """A user's function gets timelines by id and returns the metrics (P26–P28)."""
 
