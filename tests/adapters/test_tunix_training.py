@@ -302,22 +302,22 @@ def test_the_tags_are_in_the_trace_of_v2(training: Training) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_an_inference_follows_its_rollout(training: Training, version: int) -> None:
-    """On the devices' tracks too: what was computed from what is in the right order."""
-    if not training.plan.has_reference:
-        pytest.skip("there is no inference")
-    rollout, reference = (
-        f"cpu{training.plan.devices[role][0]}" for role in ("rollout", "reference")
-    )
+def test_device_work_does_not_begin_before_its_launch(
+    training: Training, version: int
+) -> None:
+    """Of each rollout, inference and training step, on the first device of its role."""
     rows = training.slices(version)
-    ends = [
-        s.ts + s.dur for s in rows if s.track[-1] == rollout and s.name == "rollout"
-    ]
-    begins = [
-        s.ts for s in rows if s.track[-1] == reference and "inference" in str(s.name)
-    ]
-    assert training.plan.batches == len(begins)
-    assert all(end <= begin for end, begin in zip(ends, begins, strict=True))
+    for role, names in {
+        "rollout": {"rollout"},
+        "reference": {"refer_inference", "reference_inference"},
+        "actor": {"peft_train_step", "peft_train"},
+    }.items():
+        device = f"cpu{training.plan.devices[role][0]}"
+        chosen = [s for s in rows if s.name in names]
+        ran = [s.ts for s in chosen if s.track[-1] == device]
+        launched = [s.ts for s in chosen if s.track[-1].startswith(("host-", "Main"))]
+        assert len(launched) == len(ran)
+        assert all(a <= b for a, b in zip(launched, ran, strict=True)), role
 
 
 def test_nothing_was_dropped_or_failed(training: Training) -> None:
