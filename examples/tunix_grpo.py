@@ -2,9 +2,9 @@
 
     python -m perf.adapters.tunix examples/tunix_grpo.py --layout rollout-apart traces
 
-trains a tiny model on virtual CPU devices and leaves in the folder `traces` the traces of
-both tracers, and TensorBoard's event files with the metrics in `traces/tensorboard`. The
-same script without `-m perf.adapters.tunix` records with tunix's own tracer.
+trains a tiny model on virtual CPU devices and leaves in the folder `traces` the traces
+of both tracers, and TensorBoard's event files with the metrics in `traces/tensorboard`.
+The same script without `-m perf.adapters.tunix` records with tunix's own tracer.
 """
 
 from __future__ import annotations

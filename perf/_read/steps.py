@@ -23,6 +23,8 @@ The end is inf while it runs; the id is the same on all devices that it ran on. 
 export the training waits for its metrics: records are taken as they are.
 """
 NAME, BEGIN, END, ID = range(4)
+TAGS = 6
+"""Of an interval that was recorded; one of a tree built by hand has none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,16 +86,16 @@ def from_records(
             if info.kind is TimelineKind.HOST:
                 begins_ns += [r[1] for r in some if r[5] < DEVICE]  # mutate: ok no work
         into += [
-            r if r[END] != OPEN else (r[NAME], r[BEGIN], _INF, r[ID])
+            r if r[END] != OPEN else (r[NAME], r[BEGIN], _INF, *r[ID:])
             for r in some
             if r[NAME] in MEASURED and r[5] <= DEVICE
         ]
     for device, running in in_flight.items():
-        name, begin, _, span_id = min(running, key=_launched)[:4]
+        name, begin, _, *more = min(running, key=_launched)
         on_device = devices.setdefault(device, [])
         free_ns = max([interval[END] for interval in on_device], default=begin)
         if name in MEASURED:
-            on_device.append((name, max(begin, free_ns), _INF, span_id))
+            on_device.append((name, max(begin, free_ns), _INF, *more))
     # Of any thread: a framework may roll out on one of its own while the trainer waits
     # outside of all spans. Where none began, what had begun before was still at work.
     first_ns = begin_ns if begins_ns else end_ns

@@ -131,7 +131,7 @@ print(__name__, sys.argv[1:], tunix.rl.perf_trace.__name__)
 
 
 def test_a_script_runs_unchanged(folder: Path) -> None:
-    """With its arguments, as `__main__`, beside its own modules; it may install, too."""
+    """With its arguments, as `__main__`, beside its modules; it may install, too."""
     (folder / "scripts").mkdir()
     (folder / "scripts/neighbour.py").write_text("")
     (folder / "scripts/train.py").write_text(PROGRAM)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib.util
 import math
 import os
+import pkgutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +24,9 @@ from tests.perfetto.trace_processor import Slice, TraceProcessor, slices
 pytestmark = [
     pytest.mark.tunix,
     pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in ("tunix", "tensorboard")),
+        any(
+            importlib.util.find_spec(name) is None for name in ("tunix", "tensorboard")
+        ),
         reason="google-tunix and tensorboard are not both installed: make test-tunix",
     ),
 ]
@@ -56,7 +61,7 @@ class Plan:
         return STEPS * self.micro_batches
 
 
-def grpo(layout: str, devices: Mapping[str, str], *more: str, **facts: int) -> Plan:
+def grpo(layout: str, devices: Mapping[str, str], *more: str, **facts: Any) -> Plan:
     """A training of the example."""
     arguments = ("--layout", layout, "--steps", str(STEPS), *more)
     return Plan("examples/tunix_grpo.py", arguments, devices, **facts)
@@ -91,7 +96,7 @@ class Training:
         self.folder = folder
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "examples")]),
             # Compiling takes most of the time: quickly, and each program once.
             "XLA_FLAGS": "--xla_backend_optimization_level=0",
             "JAX_COMPILATION_CACHE_DIR": str(cache),
@@ -130,7 +135,9 @@ class Training:
         log = event_accumulator.EventAccumulator(str(self.folder / "tensorboard"))
         log.Reload()
         return {
-            tag.removeprefix("perf/train/"): [(e.step, e.value) for e in log.Scalars(tag)]
+            tag.removeprefix("perf/train/"): [
+                (e.step, e.value) for e in log.Scalars(tag)
+            ]
             for tag in log.Tags()["scalars"]
             if tag.startswith("perf/")
         }
@@ -174,7 +181,9 @@ def test_the_metrics_reach_tunix_s_own_log(training: Training) -> None:
     """Each of them, for each step; the first of tunix's steps is number 1."""
     found = training.metrics()
     expected = expected_metrics(training.plan)
-    means_of_gaps = {n for n in found if n.startswith("mean/") and n.endswith("gap_time")}
+    means_of_gaps = {
+        n for n in found if n.startswith("mean/") and n.endswith("gap_time")
+    }
     assert expected == set(found) - means_of_gaps
     for name in expected:
         assert [1, 2] == [step for step, _ in found[name]], name
@@ -193,13 +202,12 @@ def test_no_metric_is_nan(training: Training) -> None:
 
 
 def test_both_tracers_measured_the_same(training: Training) -> None:
-    """Tunix logs the mean of v1's and v2's values: none lacks a rollout or inference.
+    """Tunix logs the mean of v1's and v2's values: neither lacks or adds a span.
 
-    Rollouts and inferences have a mean in a step if they have a sum, and their number
-    is known.
+    How many there are is known: so many times the mean is the sum.
     """
     found = training.metrics()
-    names = ["rollout_time"]
+    names = ["rollout_time", "actor_train_step_time"]
     if training.plan.has_reference:
         names.append("refer_inference_time")
     for name in names:
@@ -255,7 +263,7 @@ def test_every_span_is_in_the_trace_of_v1(training: Training) -> None:
 
 
 def test_every_span_is_in_the_trace_of_v2(training: Training) -> None:
-    """As often as there were micro-batches, on its thread and on one device of a mesh."""
+    """As often as there were micro-batches; of a mesh only the first device has it."""
     plan = training.plan
     found: Counter[tuple[str, str | None]] = Counter()
     for row in training.slices(2):
@@ -318,6 +326,48 @@ def test_device_work_does_not_begin_before_its_launch(
         launched = [s.ts for s in chosen if s.track[-1].startswith(("host-", "Main"))]
         assert len(launched) == len(ran)
         assert all(a <= b for a, b in zip(launched, ran, strict=True)), role
+
+
+def test_all_that_tunix_asks_of_its_tracer_is_there() -> None:
+    """Every name that a module of tunix takes from one of `tunix.perf`."""
+    spec = importlib.util.find_spec("tunix")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    taken = {
+        name
+        for path in package.rglob("*.py")
+        if package / "perf" not in path.parents
+        for name in names_taken(path.read_text(encoding="utf-8"))
+    }
+    assert "perf.trace.PerfTracer" in taken
+    assert [] == [name for name in sorted(taken) if not is_there(name)]
+
+
+def names_taken(source: str) -> Iterator[str]:
+    """What a module imports from `tunix.perf` and its modules, by our names."""
+    bound: dict[str, str] = {}
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.ImportFrom(module=str(module), names=names) if (
+                f"{module}.".startswith("tunix.perf.")
+            ):
+                ours = module.removeprefix("tunix.")
+                bound |= {n.asname or n.name: f"{ours}.{n.name}" for n in names}
+    yield from bound.values()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Attribute(value=ast.Name(id=name), attr=attr) if name in bound:
+                yield f"{bound[name]}.{attr}"
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name leads to something."""
+    try:
+        pkgutil.resolve_name(name)
+    except (AttributeError, ImportError):
+        return False
+    return True
 
 
 def test_nothing_was_dropped_or_failed(training: Training) -> None:

@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import tunix_grpo as example
 from tunix.rl.ppo.ppo_learner import PPOConfig, PPOLearner
 from tunix.rl.rl_cluster import RLCluster, Role
 from tunix.rl.utils import create_critic_model
-
-from examples import tunix_grpo as example
 
 if __name__ == "__main__":
     folder, steps = Path(sys.argv[1]), int(sys.argv[2])
