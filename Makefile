@@ -13,8 +13,8 @@ WHEEL := $(if $(UV),uv build --quiet --wheel --out-dir dist,$(BIN)/python -m pip
 SOURCES := $(wildcard perf tests tools benchmarks examples setup.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all-pythons test-wheel check check-static docs-check \
-	public-names coverage bench format clean
+.PHONY: help demo test test-all-pythons test-tunix test-wheel check check-static \
+	docs-check public-names coverage bench format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ test-all-pythons: ## run the tests on every supported Python at hand
 		if [ -z "$$python" ]; then echo "Python $$version: not at hand, skipped"; continue; fi; \
 		$(MAKE) test PYTHON=$$python VENV=.venv-$$version || exit 1; \
 	done
+
+test-tunix: ## train with google-tunix on this package; installs a hundred packages
+	$(MAKE) .venv-tunix/.test .venv-tunix/.tunix VENV=.venv-tunix
+	.venv-tunix/bin/python -m pytest tests/adapters -m tunix $(ARGS)
 
 test-wheel: $(VENV)/.test ## build the wheel and run the demo from it, away from the sources
 	rm -rf dist && $(WHEEL)

@@ -18,6 +18,9 @@ REFERENCE_INFERENCE: Final = frozenset({"refer_inference", "reference_inference"
 TRAIN_STEP: Final = frozenset({"peft_train_step", "peft_train"})
 WEIGHT_SYNC: Final = frozenset({"weight_sync"})
 
+ROLE: Final = "role"
+"""Tag of v2: whose training step it is."""
+
 MEASURED: Final = frozenset(
     {GLOBAL_STEP, ACTOR_TRAINING, CRITIC_TRAINING}.union(
         ROLLOUT, REFERENCE_INFERENCE, TRAIN_STEP, WEIGHT_SYNC

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from perf._model import names
 from perf._model.roles import ACTOR, CRITIC, REFERENCE, ROLLOUT, Roles
-from perf._read.steps import BEGIN, END, ID, NAME, Interval, StepSpans
+from perf._read.steps import BEGIN, END, ID, NAME, TAGS, Interval, StepSpans
 
 Metrics = dict[str, float]
 
@@ -33,8 +33,12 @@ def step_metrics(step: StepSpans, roles: Roles) -> Metrics:
     """
     rollouts = _of(step, roles, ROLLOUT, names.ROLLOUT)
     references = _of(step, roles, REFERENCE, names.REFERENCE_INFERENCE)
-    train_steps = _named(step.main, names.TRAIN_STEP)
-    trainings = _trainings(step, roles, names.ACTOR_TRAINING, ACTOR, train_steps)
+    critic_groups = _named(step.main, (names.CRITIC_TRAINING,))
+    train_steps: dict[str, list[Interval]] = {ACTOR: [], CRITIC: []}
+    for interval in _named(step.main, names.TRAIN_STEP):
+        train_steps[_trained(interval, critic_groups)].append(interval)
+    actor_groups = _named(step.main, (names.ACTOR_TRAINING,))
+    trainings = actor_groups or _trainings(step, roles, ACTOR, train_steps[ACTOR])
     syncs = _named(step.main, names.WEIGHT_SYNC)
     end = step.end
     if step.global_step is not None:
@@ -54,27 +58,42 @@ def step_metrics(step: StepSpans, roles: Roles) -> Metrics:
     _add_sum_and_mean(metrics, "rollout_time", rollouts, step)
     _add_sum_and_mean(metrics, "refer_inference_time", references, step)
     _add_sum_and_mean(metrics, "actor_train_time", trainings, step)
-    _add_sum_and_mean(metrics, "actor_train_step_time", train_steps, step)
+    _add_sum_and_mean(metrics, "actor_train_step_time", train_steps[ACTOR], step)
     if roles.trainer_apart:
         pairs = _consecutive(_own(trainings, step), _own(references, step))
         _add_gaps(metrics, "between_micro_batch_gap_time", pairs, step)
     if roles.all_apart:
         _add_gaps(metrics, "refer_gap_time", pairwise(_own(references, step)), step)
         _add_gaps(metrics, "actor_gap_time", pairwise(_own(trainings, step)), step)
-    critic = _trainings(step, roles, names.CRITIC_TRAINING, CRITIC, [])
+    critic = critic_groups or _trainings(step, roles, CRITIC, train_steps[CRITIC])
     if critic:
         _add_sum_and_mean(metrics, "critic_train_time", critic, step)
     return {name: value / step.per_second for name, value in metrics.items()}
 
 
 def _trainings(
-    step: StepSpans, roles: Roles, group: str, role: str, train_steps: list[Interval]
+    step: StepSpans, roles: Roles, role: str, train_steps: list[Interval]
 ) -> list[Interval]:
-    """The trainings of a role: its groups; without groups, the union of its steps."""
-    groups = _named(step.main, (group,))
-    if groups or not train_steps:
-        return groups
-    return list(_united(_of(step, roles, role, names.TRAIN_STEP) or train_steps))
+    """The trainings of a role without groups: the union of its steps on its devices."""
+    if not train_steps:
+        return []
+    on_devices = [
+        interval
+        for interval in _of(step, roles, role, names.TRAIN_STEP)
+        if _trained(interval, ()) == role
+    ]
+    return list(_united(on_devices or train_steps))
+
+
+def _trained(train_step: Interval, critic_groups: Iterable[Interval]) -> str:
+    """Whose training step it is: a tag of v2 tells, or the group of v1 around it."""
+    tags = train_step[TAGS] if len(train_step) > TAGS else None
+    role = tags.get(names.ROLE) if tags else None
+    if isinstance(role, str):
+        return CRITIC if role == CRITIC else ACTOR
+    begin = train_step[BEGIN]
+    in_group = any(group[BEGIN] <= begin < group[END] for group in critic_groups)
+    return CRITIC if in_group else ACTOR
 
 
 def _of(
@@ -105,7 +124,7 @@ def _launches(devices: list[list[Interval]]) -> list[Interval]:
             old = found.setdefault(new[ID], new)
             if new[BEGIN] < old[BEGIN] or new[END] > old[END]:  # mutate: ok if equal
                 begin, end = min(old[BEGIN], new[BEGIN]), max(old[END], new[END])
-                found[new[ID]] = (new[NAME], begin, end, new[ID])
+                found[new[ID]] = (new[NAME], begin, end, *new[ID:])
     return sorted(found.values(), key=_begin)
 
 
@@ -121,7 +140,7 @@ def _united(intervals: list[Interval]) -> Iterator[Interval]:
             current = interval
         elif interval[BEGIN] < current[END]:
             end = max(current[END], interval[END])
-            current = (current[NAME], current[BEGIN], end, current[ID])
+            current = (current[NAME], current[BEGIN], end, *current[ID:])
         else:
             yield current
             current = interval

@@ -23,6 +23,8 @@ The end is inf while it runs; the id is the same on all devices that it ran on. 
 export the training waits for its metrics: records are taken as they are.
 """
 NAME, BEGIN, END, ID = range(4)
+TAGS = 6
+"""Of an interval that was recorded; one of a tree built by hand has none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class StepSpans:
     Attributes:
         per_second: how many units of its times are a second.
         begin: of the step's window: the global step's group or span, or the first span
-            that the trainer began after the export before.
+            that any thread began after the export before.
         end: of the window: the export.
         global_step: the group or span of that name, if there is one.
         main: spans and groups of the trainer's thread, by begin.
@@ -78,23 +80,24 @@ def from_records(
             if some[-1][5] == DEVICE:  # in flight: the waits are no work
                 in_flight.setdefault(info.id.removesuffix(QUEUE_SUFFIX), some)
             continue
-        elif info.is_main:
-            into = main
-            begins_ns += [r[1] for r in some if r[5] < DEVICE]  # mutate: ok no work
         else:
-            into = hosts
+            into = main if info.is_main else hosts
+            # What was recorded by hand on a named track may be of another clock's day.
+            if info.kind is TimelineKind.HOST:
+                begins_ns += [r[1] for r in some if r[5] < DEVICE]  # mutate: ok no work
         into += [
-            r if r[END] != OPEN else (r[NAME], r[BEGIN], _INF, r[ID])
+            r if r[END] != OPEN else (r[NAME], r[BEGIN], _INF, *r[ID:])
             for r in some
             if r[NAME] in MEASURED and r[5] <= DEVICE
         ]
     for device, running in in_flight.items():
-        name, begin, _, span_id = min(running, key=_launched)[:4]
+        name, begin, _, *more = min(running, key=_launched)
         on_device = devices.setdefault(device, [])
         free_ns = max([interval[END] for interval in on_device], default=begin)
         if name in MEASURED:
-            on_device.append((name, max(begin, free_ns), _INF, span_id))
-    # A trainer that began nothing was at work in what it had begun before.
+            on_device.append((name, max(begin, free_ns), _INF, *more))
+    # Of any thread: a framework may roll out on one of its own while the trainer waits
+    # outside of all spans. Where none began, what had begun before was still at work.
     first_ns = begin_ns if begins_ns else end_ns
     if begins_ns:
         first_ns = min([b for b in begins_ns if b >= begin_ns], default=first_ns)
@@ -152,7 +155,7 @@ def assembled(
         main: on the trainer's thread.
         hosts: on the other threads.
         devices: by device.
-        first: begin of the trainer's first span.
+        first: begin of the first span.
         end: of the window.
     """
     for some in (main, hosts, *devices.values()):

@@ -22,8 +22,8 @@ of all of them."""
 class Step:
     """The records that closed between two exports.
 
-    A step's own window is shorter: it begins with the first span of the trainer after
-    the export before it; what lies between is `outside steps`.
+    A step's own window is shorter: it begins with the first span after the export
+    before it; what lies between is `outside steps`.
     """
 
     index: int

@@ -127,5 +127,5 @@ def _last_step(timelines: Mapping[str, Timeline]) -> StepSpans:
         step = timeline.committed_steps[-1]
         into += [(s.name, s.begin, s.end, s.id) for s in step.values()]
     ends = [i[END] for some in (main, hosts, *devices.values()) for i in some]
-    first = min((i[BEGIN] for i in main), default=0.0)
+    first = min((i[BEGIN] for i in main + hosts), default=0.0)
     return assembled(1.0, main, hosts, devices, first, max(ends, default=0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -78,6 +79,35 @@ def test_queued_work_is_the_same_in_both() -> None:
     for metrics in found:
         assert pytest.approx(6.0) == metrics["perf/sum/rollout_time"][0]
         assert pytest.approx(3.0) == metrics["perf/mean/rollout_time"][0]
+
+
+def test_a_worker_may_roll_out() -> None:
+    """As google-tunix does it: v2 has no groups, and the trainer waits without a span.
+
+    The step begins with the worker's first span, not with the trainer's (P23).
+    """
+    roles = {"rollout": ["a0"], "actor": ["a0"]}
+    timer = Timer()
+    timer.at(1.0)
+    built_in = ExportV2(enable_trace_writer=False, role_to_devices=roles)
+    v1 = V1Run(["a0"], ExportV1.from_role_to_devices(roles), timer)
+    v2 = V2Run(["a0"], built_in.export_metrics, timer)
+
+    def launch_and_finish(name: str, end_s: float) -> None:
+        works = [(run, run.launch(name, ["a0"])) for run in (v1, v2)]
+        timer.at(end_s)
+        for run, work in works:
+            run.finish(work)
+
+    with v1.tracer.span_group("global_step"):
+        with ThreadPoolExecutor(1) as worker:
+            worker.submit(launch_and_finish, "rollout", 3.0).result()
+        launch_and_finish("peft_train", 4.0)
+    for run in (v1, v2):
+        metrics = values(run.tracer.export())
+        assert pytest.approx(3.0) == metrics["perf/global_step_time"]
+        assert pytest.approx(2.0) == metrics["perf/sum/rollout_time"]
+        assert pytest.approx(2.0) == metrics["perf/mean/rollout_time"]
 
 
 @pytest.mark.row("P3")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from perf._model.roles import Roles
+from perf._model.spans import DEVICE
 from perf._read.rl_metrics import Metrics, step_metrics
-from perf._read.steps import Interval, StepSpans
+from perf._read.steps import BEGIN, ID, NAME, Interval, StepSpans
 
 INF = float("inf")
 TOGETHER = {"rollout": ["a0"], "actor": ["a0"], "refer": ["a0"]}
@@ -248,6 +249,44 @@ def test_the_critic_is_measured_where_there_is_one() -> None:
     )
     assert (4.0, 2.0) == pick(metrics, "critic_train_time")
     assert (0.0, None) == pick(metrics, "actor_train_time")
+
+
+def test_steps_in_a_group_of_the_critic_are_the_critic_s() -> None:
+    """Both roles' steps have one name in v1; the group's end is not inside it."""
+    metrics = measure(
+        {**TOGETHER, "critic": ["a0"]},
+        main=[
+            ("actor_training", 11, 14),
+            ("peft_train_step", 11, 12),
+            ("critic_training", 14, 18),
+            ("peft_train_step", 14, 16),
+            ("peft_train_step", 18, 21),
+        ],
+    )
+    assert (4.0, 2.0) == pick(metrics, "actor_train_step_time")
+    assert (3.0, 3.0) == pick(metrics, "actor_train_time")
+    assert (4.0, 4.0) == pick(metrics, "critic_train_time")
+
+
+@pytest.mark.parametrize("critic", [["a0", "a1"], ["d0", "d1"]])
+def test_steps_with_the_critic_s_tag_are_the_critic_s(critic: list[str]) -> None:
+    """Both roles' steps have one name in v2, too, and there are no groups."""
+
+    def tagged(role: str | None, begin: float, end: float, id_: int) -> Interval:
+        return ("peft_train", begin, end, id_, 0, DEVICE, {"role": role}, None)
+
+    actor, other = tagged("actor", 11, 13, 1), tagged(None, 14, 15, 2)
+    trained = tagged("critic", 15, 19, 3)
+    devices = {"a0": [actor, other], "a1": [actor, other]}
+    for device in critic:
+        devices[device] = [*devices.get(device, []), trained]
+    main = [(i[NAME], i[BEGIN], i[BEGIN] + 1, *i[ID:]) for i in (actor, other, trained)]
+    step = StepSpans(1.0, 10.0, 30.0, None, main, [], devices)
+    roles = Roles.of({"rollout": ["a0"], "actor": ["a0", "a1"], "critic": critic})
+    metrics = step_metrics(step, roles)
+    assert (2.0, 1.0) == pick(metrics, "actor_train_step_time")
+    assert (3.0, 1.5) == pick(metrics, "actor_train_time")
+    assert (4.0, 4.0) == pick(metrics, "critic_train_time")
 
 
 # Gaps

@@ -101,10 +101,10 @@ def test_moments_and_waits_are_no_work() -> None:
 
 
 def test_what_no_metric_needs_is_left_out() -> None:
-    """A step may have very many spans; they only tell when the trainer began."""
+    """A step may have very many spans; they only tell when it began."""
     step = step_of(
-        (MAIN, [record("prompts", 2, 3, 1), record("rollout", 4, 5, 2)]),
-        (WORKER, [record("tokenize", 1, 2, 3)]),
+        (MAIN, [record("prompts", 3, 4, 1), record("rollout", 4, 5, 2)]),
+        (WORKER, [record("tokenize", 2, 3, 3)]),
         (TPU, [record("copy", 1, 2, 4, DEVICE)]),
     )
     assert 2.0 == window(step)[0]
@@ -169,18 +169,33 @@ def test_a_global_step_may_be_open() -> None:
 
 def test_global_steps_of_other_threads_do_not_count() -> None:
     """The trainer's thread says what a step is."""
-    step = step_of((WORKER, [record("global_step", 3, 5, 2, GROUP)]))
-    assert (None, 20.0) == (step.global_step, window(step)[0])
+    worker = (WORKER, [record("global_step", 3, 5, 2, GROUP)])
+    assert None is step_of(worker).global_step
+    step = step_of(worker, (MAIN, [record("global_step", 4, 6, 1, GROUP)]))
+    assert ("global_step", 4.0, 6.0, 1) == seconds(step.global_step)
+    assert 4.0 == window(step)[0]
 
 
 def test_the_window_without_a_global_step() -> None:
-    """From the first span of the trainer after the export before."""
-    step = step_of(
-        (MAIN, [record("weight_sync", 13, 14, 2), record("rollout", 12, 15, 1)]),
-        (WORKER, [record("refer_inference", 11, 19, 3)]),
-        begin=10.0,
-    )
+    """From the first span of any thread after the export before."""
+    main = [record("weight_sync", 13, 14, 2), record("rollout", 12, 15, 1)]
+    step = step_of((MAIN, main), (WORKER, [record("rollout", 16, 17, 3)]), begin=10.0)
     assert (12.0, None) == (window(step)[0], step.global_step)
+
+
+def test_a_worker_may_begin_the_step() -> None:
+    """A trainer that waits for its workers' rollouts is outside of all spans then."""
+    rollouts = [record("rollout", 8, 10.5, 1), record("rollout", 11, 12, 2)]
+    training = record("peft_train", 13, 14, 3)
+    step = step_of((WORKER, rollouts), (MAIN, [training]), begin=10.0)
+    assert 11.0 == window(step)[0]
+
+
+def test_what_was_recorded_by_hand_does_not_begin_the_window() -> None:
+    """A named track may hold what a server did long after or before it is recorded."""
+    training = record("peft_train", 13, 14, 3)
+    step = step_of((TRACK, [record("rollout", 11, 12, 1)]), (MAIN, [training]))
+    assert 13.0 == window(step)[0]
 
 
 def test_a_span_that_begins_with_the_export_is_after_it() -> None:
@@ -199,9 +214,9 @@ def test_a_span_from_before_does_not_begin_the_window() -> None:
 
 
 def test_the_window_of_a_step_inside_one_span() -> None:
-    """Where the trainer began nothing, all of the time since the export is the step's.
+    """Where nothing began, all of the time since the export is the step's.
 
-    It was at work in what it had begun before.
+    What had begun before was still at work.
     """
     opened = [(MAIN, [record("training", 0, INF, 3)])]
     assert 10.0 == window(step_of(opened=opened, begin=10.0))[0]
@@ -209,10 +224,9 @@ def test_the_window_of_a_step_inside_one_span() -> None:
     assert 10.0 == window(step_of(closed, begin=10.0))[0]
 
 
-def test_the_window_of_a_step_in_which_the_trainer_did_nothing() -> None:
+def test_the_window_of_a_step_in_which_nothing_ran() -> None:
     """It is empty."""
-    step = step_of((WORKER, [record("refer_inference", 11, 19, 3)]), begin=10.0)
-    assert (20.0, 20.0) == window(step)
+    assert (20.0, 20.0) == window(step_of(begin=10.0))
 
 
 def tree() -> SpanGroup:
