@@ -12,6 +12,16 @@ RUN_EVENT: Final = "run"
 """Name of the instant whose annotations are the run's metadata; each file has one."""
 SCHEMA_KEY: Final = "schema_version"
 """Among these, the schema version."""
+LOST_EVENT: Final = "lost"
+"""Name of the instant beside it that tells of records which no file holds."""
+LOST_KEY: Final = "records"
+"""Its annotation: how many were lost since the last one."""
+END_EVENT: Final = "end"
+"""Name of the instant there that ends a file; one whose writer was killed has none."""
+SLICES_KEY: Final = "slices"
+"""Its annotation: how many slices were written since the file was begun (anew)."""
+OPEN_KEY: Final = "open_slices"
+"""Its annotation: how many of them have no end there."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
