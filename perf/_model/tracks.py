@@ -76,6 +76,8 @@ class Track:
 class Slice:
     """A span as it is drawn."""
 
+    id: int
+    """Its position among the slices of the same trace."""
     track: Track
     name: str
     begin_ns: int
@@ -83,8 +85,8 @@ class Slice:
     end_ns: int
     """Likewise; `spans.OPEN` if it never ended."""
     tags: Mapping[str, Any]
-    parent: int | None = None
-    """Position of the slice around it, among the slices of the same trace."""
+    parent_id: int | None = None
+    """The slice around it on its track."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,6 +113,6 @@ class Flow:
     """An arrow from a slice to one that consumed its result."""
 
     source: int
-    """Position among the slices of the same trace."""
+    """Id of the slice that it leaves."""
     target: int
-    """Likewise."""
+    """Id of the slice that it enters."""
