@@ -341,7 +341,6 @@ def test_a_damaged_file_is_read_or_refused(
     """Whatever bit is flipped and wherever it is cut: no other error than ours."""
     data = bytearray(written(RECORDS))
     data[at % len(data)] ^= 1 << bit
+    del data[len(data) - cut % len(data) :]
     with contextlib.suppress(TraceFormatError):
-        loaded(
-            bytes(data[: -(cut % len(data)) or None]), tmp_path_factory.getbasetemp()
-        )
+        loaded(bytes(data), tmp_path_factory.getbasetemp())
