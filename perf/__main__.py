@@ -7,15 +7,16 @@ import sys
 from collections.abc import Sequence
 
 import perf
-from perf.cli import demo
+from perf.cli import check, demo
 
-_COMMANDS = (demo,)
+_COMMANDS = (check, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code.
 
-    0: done. 1: it failed, the message says how. 2: the arguments are wrong.
+    0: done. 1: it failed, the message says how. 2: the arguments are wrong. `check`
+    tells more by these numbers.
     130: interrupted.
     """
     parser = argparse.ArgumentParser(
