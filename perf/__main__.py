@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 import perf
-from perf.cli import check, demo
+from perf.cli import check, demo, view
 
-_COMMANDS = (check, demo)
+_COMMANDS = (check, demo, view)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except (ValueError, OSError) as error:
+    except (perf.PerfError, ValueError, OSError) as error:
         print(f"rlperf: {error}", file=sys.stderr)
         return 1
 

@@ -35,13 +35,12 @@ class CutError(TraceFormatError):
     """The file ends inside a packet; all before was given."""
 
 
-def open_trace(path: str | os.PathLike[str]) -> BinaryIO:
-    """Opens a file that may be a trace.
+def check_file(path: str | os.PathLike[str]) -> Path:
+    """The path of a file.
 
     Raises:
-        TraceFormatError: it is a folder, no file, empty, or of another known format;
-            the message says what was found and what to do.
-        OSError: it cannot be read.
+        TraceFormatError: it is a folder, or no file; the message says what to do.
+        OSError: there is none, or it cannot be looked at.
     """
     file = Path(path)
     mode = file.stat().st_mode  # Asked before opening: a pipe would be waited for.
@@ -54,6 +53,18 @@ def open_trace(path: str | os.PathLike[str]) -> BinaryIO:
             f"{file}: expected a trace file, found a pipe, socket or device: copy what "
             "it gives to a file"
         )
+    return file
+
+
+def open_trace(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a file that may be a trace.
+
+    Raises:
+        TraceFormatError: it is a folder, no file, empty, or of another known format;
+            the message says what was found and what to do.
+        OSError: it cannot be read.
+    """
+    file = check_file(path)
     opened = file.open("rb")
     head = opened.read(2)
     opened.seek(0)
