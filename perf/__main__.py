@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import perf
 from perf.cli import check, demo, view
+from perf.cli.messages import message
 
 _COMMANDS = (check, demo, view)
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except (perf.PerfError, ValueError, OSError) as error:
-        print(f"rlperf: {error}", file=sys.stderr)
+        print(f"rlperf: {message(error)}", file=sys.stderr)
         return 1
 
 

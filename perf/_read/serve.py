@@ -233,7 +233,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not self._is_asked_by_name():
             self._refuse(HTTPStatus.FORBIDDEN)
             return
-        path = urlsplit(self.path).path
+        path = self.path.partition("?")[0]
         page, file = self.server.pages.get(path), self.server.files.get(path)
         if page is None and file is None:
             self._refuse(HTTPStatus.NOT_FOUND)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import perf
 from perf._read.check import MEANINGS, TrackCounts, Verdict, check_trace
+from perf.cli.messages import message
 
 SOUND, UNSOUND, UNREADABLE = 0, 1, 2
 _TRACKS_SHOWN: Final = 40
@@ -48,10 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
             verdict = check_trace(path)
         except (perf.PerfError, OSError) as error:
             status = UNREADABLE
-            message = _message(error)
-            found.append({"path": path, "sound": None, "error": message})
+            found.append({"path": path, "sound": None, "error": message(error)})
             if not arguments.json:
-                print(f"rlperf: {message}", file=sys.stderr)
+                print(f"rlperf: {message(error)}", file=sys.stderr)
             continue
         if not verdict.is_sound:
             status = max(status, UNSOUND)
@@ -62,12 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found, indent=2))
     return status
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename}: cannot be read: {error.strerror}"
-    return str(error)
 
 
 def _as_json(verdict: Verdict) -> dict[str, Any]:

@@ -48,24 +48,28 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serves until it is interrupted or idle; returns the exit code."""
     ui = ui_folder()
-    with TraceServer(
-        arguments.trace, ui, host=arguments.host, port=arguments.port
-    ) as server:
-        if ui is None:
-            print(f"Without rlperf[view], {PUBLIC_UI} shows the trace.")
-        print(f"Open {server.url}")
-        if arguments.host == LOOPBACK:
-            forward = f"{server.port}:{LOOPBACK}:{server.port}"
-            print(f"On another machine: ssh -L {forward} {socket.gethostname()}")
-        print("Ctrl-C ends.", flush=True)
-        if not arguments.no_browser and _has_display():
-            webbrowser.open(server.url)
-        try:
+    try:
+        with TraceServer(
+            arguments.trace, ui, host=arguments.host, port=arguments.port
+        ) as server:
+            _tell(server, has_ui=ui is not None, host=arguments.host)
+            if not arguments.no_browser and _has_display():
+                webbrowser.open(server.url)
             server.wait(arguments.idle_s)
             print(f"Nothing was asked for {arguments.idle_s:g} s.")
-        except KeyboardInterrupt:
-            print()
+    except KeyboardInterrupt:
+        print()
     return 0
+
+
+def _tell(server: TraceServer, *, has_ui: bool, host: str) -> None:
+    lines = [f"Open {server.url}", "Ctrl-C ends."]
+    if host == LOOPBACK:
+        forward = f"{server.port}:{LOOPBACK}:{server.port}"
+        lines.insert(1, f"On another machine: ssh -L {forward} {socket.gethostname()}")
+    if not has_ui:
+        lines.insert(0, f"Without rlperf[view], {PUBLIC_UI} shows the trace.")
+    print("\n".join(lines), flush=True)
 
 
 def _has_display() -> bool:
