@@ -7,15 +7,17 @@ import sys
 from collections.abc import Sequence
 
 import perf
-from perf.cli import demo
+from perf.cli import check, demo, view
+from perf.cli.messages import message
 
-_COMMANDS = (demo,)
+_COMMANDS = (check, demo, view)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code.
 
-    0: done. 1: it failed, the message says how. 2: the arguments are wrong.
+    0: done. 1: it failed, the message says how. 2: the arguments are wrong. `check`
+    tells more by these numbers.
     130: interrupted.
     """
     parser = argparse.ArgumentParser(
@@ -28,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except (ValueError, OSError) as error:
-        print(f"rlperf: {error}", file=sys.stderr)
+    except (perf.PerfError, ValueError, OSError) as error:
+        print(f"rlperf: {message(error)}", file=sys.stderr)
         return 1
 
 

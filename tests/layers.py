@@ -34,7 +34,9 @@ LAYERS = {
     "_model": Layer(outside=NUMPY),
     "_record": Layer(perf=frozenset({"_model"})),
     "_read": Layer(perf=frozenset({"_model"}), outside=NUMPY),
+    "_read.check": Layer(perf=frozenset({"_model"}), outside=NUMPY, lazily=PROTOBUF),
     "_read.load": Layer(perf=frozenset({"_model"}), outside=NUMPY | PROTOBUF),
+    "_read.packets": Layer(perf=frozenset({"_model"}), lazily=PROTOBUF),
     "_write": Layer(
         perf=frozenset({"_model"}),
         outside=NUMPY | PROTOBUF,

@@ -110,3 +110,5 @@ class Batch(NamedTuple):
     """Ids of timelines whose spans need not nest: coroutines, spans closed out of
     order or timed elsewhere. On all others two spans nest or lie apart."""
     clocks: ClockSnapshot
+    dropped: int = 0
+    """Records lost since the last batch: the sink will never see them."""

@@ -12,6 +12,16 @@ RUN_EVENT: Final = "run"
 """Name of the instant whose annotations are the run's metadata; each file has one."""
 SCHEMA_KEY: Final = "schema_version"
 """Among these, the schema version."""
+LOST_EVENT: Final = "lost"
+"""Name of the instant beside it that tells of records which no file holds."""
+LOST_KEY: Final = "records"
+"""Its annotation: how many were lost since the last one."""
+END_EVENT: Final = "end"
+"""Name of the instant there that ends a file; one whose writer was killed has none."""
+SLICES_KEY: Final = "slices"
+"""Its annotation: how many slices were written since the file was begun (anew)."""
+OPEN_KEY: Final = "open_slices"
+"""Its annotation: how many of them have no end there."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,6 +76,8 @@ class Track:
 class Slice:
     """A span as it is drawn."""
 
+    id: int
+    """Its position among the slices of the same trace."""
     track: Track
     name: str
     begin_ns: int
@@ -73,8 +85,8 @@ class Slice:
     end_ns: int
     """Likewise; `spans.OPEN` if it never ended."""
     tags: Mapping[str, Any]
-    parent: int | None = None
-    """Position of the slice around it, among the slices of the same trace."""
+    parent_id: int | None = None
+    """The slice around it on its track."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,6 +113,6 @@ class Flow:
     """An arrow from a slice to one that consumed its result."""
 
     source: int
-    """Position among the slices of the same trace."""
+    """Id of the slice that it leaves."""
     target: int
-    """Likewise."""
+    """Id of the slice that it enters."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from perf._model.errors import TraceFormatError
 from perf._model.spans import OPEN, ClockSnapshot
 from perf._model.tracks import (
+    END_EVENT,
+    LOST_EVENT,
     RUN_EVENT,
     SCHEMA_KEY,
-    SCHEMA_VERSION,
     Flow,
     Instant,
     Process,
@@ -23,16 +22,22 @@ from perf._model.tracks import (
     Thread,
     Track,
 )
+from perf._read.packets import (
+    CutError,
+    SequenceState,
+    check_versions,
+    frames,
+    lost_records,
+    open_trace,
+    parsed,
+    text,
+    unpacked,
+)
 
-_PACKET_KEY: Final = 0x0A
 _REALTIME, _MONOTONIC, _BOOTTIME = 1, 3, 6
 _STATE_CLEARED: Final = 1
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _ARROW_START, _ARROW_END = ord("s"), ord("f")
-
-
-_MOST_UNPACKED: Final = 64 << 20
-"""Bytes that one packet may unpack to: a damaged one must not fill the memory."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,6 +57,10 @@ class LoadedTrace:
     flows: tuple[Flow, ...]
     is_cut: bool
     """Whether the file ends inside a packet; all before is here."""
+    has_ended: bool
+    """Whether its writer closed it; else it goes on, was killed, or is old."""
+    lost: int
+    """Spans, instants and samples that its writer counted as lost."""
 
 
 def load(path: str | os.PathLike[str]) -> LoadedTrace:
@@ -65,100 +74,43 @@ def load(path: str | os.PathLike[str]) -> LoadedTrace:
             message says what was found.
         OSError: it cannot be read at all.
     """
-    file = Path(path)
-    reader = _Reader(str(file))
-    reader.read(file.read_bytes())
+    reader = _Reader(os.fspath(path))
+    with open_trace(path) as file:
+        try:
+            for offset, data in frames(file, path):
+                reader.read(offset, data)
+        except CutError:
+            reader.is_cut = True
     return reader.trace()
-
-
-@dataclasses.dataclass(slots=True)
-class _Sequence:
-    """What the packets of one sequence refer to."""
-
-    names: dict[int, str] = dataclasses.field(default_factory=dict)
-    keys: dict[int, str] = dataclasses.field(default_factory=dict)
-    texts: dict[int, str] = dataclasses.field(default_factory=dict)
-    now_ns: int = 0
-    track: int = 0
 
 
 class _Reader:
     def __init__(self, path: str) -> None:
-        # Loaded here: protobuf is slow to import.
-        from perfetto.protos.perfetto.trace import perfetto_trace_pb2
-
-        self._packet_type = perfetto_trace_pb2.TracePacket
         self._path = path
-        self._sequences: dict[int, _Sequence] = {}
+        self._sequences: dict[int, SequenceState] = {}
         self._tracks: dict[int, Track] = {}
         self._events: list[tuple[int, int, Any, str, dict[str, Any]]] = []
         self._clocks: list[ClockSnapshot] = []
-        self._is_cut = False
+        self.is_cut = False
 
     # -- the file ----------------------------------------------------------------------
 
-    def read(self, data: bytes) -> None:
-        """Takes the packets apart, in the order of the file."""
-        from google.protobuf.message import DecodeError
-
-        for part in self._packets(memoryview(data)):
+    def read(self, offset: int, data: bytes) -> None:
+        """Takes the next packet of the file."""
+        packet = parsed(data, self._path, offset)
+        if packet.HasField("compressed_packets"):
             try:
-                packet = self._packet_type.FromString(part)
-            except DecodeError as error:
-                raise TraceFormatError(
-                    f"{self._path}: expected a trace of rlperf, found a packet that "
-                    f"cannot be read ({error})"
-                ) from error
-            if packet.HasField("compressed_packets"):
-                self.read(self._unpacked(packet.compressed_packets))
-            else:
-                self._take(packet)
-
-    def _unpacked(self, data: bytes) -> bytes:
-        unpacker = zlib.decompressobj()
-        try:
-            packets = unpacker.decompress(data, _MOST_UNPACKED)
-        except zlib.error as error:
-            raise TraceFormatError(
-                f"{self._path}: expected compressed packets, found what cannot be "
-                f"unpacked ({error})"
-            ) from error
-        if unpacker.unconsumed_tail:
-            raise TraceFormatError(
-                f"{self._path}: compressed packets of more than {_MOST_UNPACKED} bytes"
-            )
-        return packets
-
-    def _packets(self, data: memoryview) -> Iterator[bytes]:
-        at = 0
-        while at < len(data):
-            if data[at] != _PACKET_KEY:
-                raise TraceFormatError(
-                    f"{self._path}: expected a trace of rlperf, found the byte "
-                    f"{data[at]:#04x} where a packet should begin, at offset {at}"
-                )
-            size = shift = 0
-            begin = at + 1
-            while begin < len(data):
-                byte = data[begin]
-                begin += 1
-                size |= (byte & 0x7F) << shift
-                shift += 7
-                if byte < 0x80:
-                    break
-            else:
-                self._is_cut = True
-                return
-            if begin + size > len(data):
-                self._is_cut = True
-                return
-            yield bytes(data[begin : begin + size])
-            at = begin + size
+                for frame in unpacked(packet, self._path, offset):
+                    self._take(parsed(frame, self._path, offset))
+            except CutError as error:  # inside: the file itself goes on
+                raise TraceFormatError(str(error)) from error
+        else:
+            self._take(packet)
 
     def _take(self, packet: Any) -> None:
         sequence = self._sequences.get(packet.trusted_packet_sequence_id)
         if sequence is None or packet.sequence_flags & _STATE_CLEARED:
-            sequence = _Sequence()
+            sequence = SequenceState()
             self._sequences[packet.trusted_packet_sequence_id] = sequence
         match packet.WhichOneof("data"):
             case "track_event":
@@ -171,19 +123,15 @@ class _Reader:
                 defaults = packet.trace_packet_defaults
                 if packet.HasField("trace_packet_defaults"):
                     sequence.track = defaults.track_event_defaults.track_uuid
-                _learn(sequence, packet.interned_data)
+                sequence.learn(packet.interned_data)
 
-    def _take_event(self, sequence: _Sequence, delta: int, event: Any) -> None:
-        sequence.now_ns += delta - (1 << 64) if delta >> 63 else delta
-        name = event.name or sequence.names.get(event.name_iid, "")
-        tags = {
-            note.name or sequence.keys.get(note.name_iid, ""): _value(note, sequence)
-            for note in event.debug_annotations
-        }
+    def _take_event(self, sequence: SequenceState, delta: int, event: Any) -> None:
+        time_ns = sequence.advance(delta)
+        name, tags = sequence.event_name(event), sequence.tags(event.debug_annotations)
         track = event.track_uuid or sequence.track
-        self._events.append((sequence.now_ns, track, event, name, tags))
+        self._events.append((time_ns, track, event, name, tags))
 
-    def _take_clocks(self, sequence: _Sequence, snapshot: Any) -> None:
+    def _take_clocks(self, sequence: SequenceState, snapshot: Any) -> None:
         times = {clock.clock_id: clock.timestamp for clock in snapshot.clocks}
         own = next((c.timestamp for c in snapshot.clocks if c.is_incremental), None)
         if own is None or not {_REALTIME, _MONOTONIC, _BOOTTIME} <= times.keys():
@@ -198,20 +146,21 @@ class _Reader:
 
     def _take_track(self, found: Any) -> None:
         process = thread = None
-        name = found.name
+        name = text(found.name)
         if found.HasField("process"):
-            name = found.process.process_name
-            process = Process(found.process.pid, name, tuple(found.process.cmdline))
+            name = text(found.process.process_name)
+            command = tuple(map(text, found.process.cmdline))
+            process = Process(found.process.pid, name, command)
         if found.HasField("thread"):
-            name = found.thread.thread_name
+            name = text(found.thread.thread_name)
             thread = Thread(found.thread.pid, found.thread.tid, name)
         self._tracks[found.uuid] = Track(
             name,
             self._tracks.get(found.parent_uuid),
             found.sibling_order_rank,
             f"{found.uuid:016x}",
-            found.counter.unit_name if found.HasField("counter") else None,
-            found.description,
+            text(found.counter.unit_name) if found.HasField("counter") else None,
+            text(found.description),
             process,
             thread,
         )
@@ -230,33 +179,24 @@ class _Reader:
                     "does not introduce"
                 )
             picture.add(time_ns, track, event, name, tags)
-        runs = tuple(i.tags for i in picture.instants if _tells_of_run(i))
-        self._check(runs)
+        begins = [i for i in picture.instants if _tells_of_run(i)]
+        runs = tuple(instant.tags for instant in begins)
+        versions = [run[SCHEMA_KEY] for run in runs]
+        check_versions(versions, self._path, is_cut=self.is_cut)
+        about_files = {instant.track.key for instant in begins}
+        said = [i for i in picture.instants if i.track.key in about_files]
         return LoadedTrace(
             runs,
             tuple(self._clocks),
             tuple(self._tracks.values()),
             tuple(picture.finished()),
-            tuple(i for i in picture.instants if not _tells_of_run(i)),
+            tuple(i for i in picture.instants if i.track.key not in about_files),
             tuple(picture.samples),
             tuple(picture.flows),
-            self._is_cut,
+            self.is_cut,
+            any(i.name == END_EVENT for i in said),
+            sum(lost_records(i.tags) for i in said if i.name == LOST_EVENT),
         )
-
-    def _check(self, runs: tuple[Mapping[str, Any], ...]) -> None:
-        if not runs:
-            where = "before it says" if self._is_cut else "without saying"
-            raise TraceFormatError(
-                f"{self._path}: expected a trace of rlperf, found a file that ends "
-                f"{where} which version wrote it"
-            )
-        for version in {run[SCHEMA_KEY] for run in runs}:
-            if version not in range(SCHEMA_VERSION - 2, SCHEMA_VERSION + 1):
-                raise TraceFormatError(
-                    f"{self._path}: written with schema version {version}; this "
-                    f"version reads {max(1, SCHEMA_VERSION - 2)} to {SCHEMA_VERSION}: "
-                    "use the one that wrote the file, or a newer one"
-                )
 
 
 class _Picture:
@@ -304,7 +244,7 @@ class _Picture:
         """All slices, those too that did not end."""
         for position, (track, name, begin_ns, tags, around) in enumerate(self._begun):
             end_ns = self._ends_ns.get(position, OPEN)
-            yield Slice(track, name, begin_ns, end_ns, tags, around)
+            yield Slice(position, track, name, begin_ns, end_ns, tags, around)
 
 
 def _tells_of_run(instant: Instant) -> bool:
@@ -313,25 +253,3 @@ def _tells_of_run(instant: Instant) -> bool:
 
 def _time(event: tuple[int, int, Any, str, dict[str, Any]]) -> int:
     return event[0]
-
-
-def _learn(sequence: _Sequence, data: Any) -> None:
-    sequence.names.update({entry.iid: entry.name for entry in data.event_names})
-    sequence.keys.update({e.iid: e.name for e in data.debug_annotation_names})
-    sequence.texts.update(
-        {entry.iid: entry.str.decode() for entry in data.debug_annotation_string_values}
-    )
-
-
-def _value(note: Any, sequence: _Sequence) -> Any:
-    if note.dict_entries:
-        return {
-            entry.name or sequence.keys.get(entry.name_iid, ""): _value(entry, sequence)
-            for entry in note.dict_entries
-        }
-    if note.array_values:
-        return [_value(entry, sequence) for entry in note.array_values]
-    kind = note.WhichOneof("value")
-    if kind == "string_value_iid":
-        return sequence.texts.get(note.string_value_iid, "")
-    return getattr(note, kind) if kind else None

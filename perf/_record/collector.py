@@ -182,6 +182,7 @@ class Collector:
         """A feed of what is recorded from now on."""
         feed = Feed(sink, self._drain)
         with self._lock:
+            feed.told = self._dropped_on_threads()
             self.feeds = [*self.feeds, feed]
             self.sinks.append(sink)
         return feed
@@ -212,11 +213,7 @@ class Collector:
 
     def dropped_in_all(self) -> int:
         """Records that no sink or query will ever see."""
-        return (
-            self.dropped
-            + sum(log.dropped for log in self._all_logs())
-            + sum(feed.dropped for feed in self.feeds)
-        )
+        return self._dropped_on_threads() + sum(feed.dropped for feed in self.feeds)
 
     def forget(self, own: ThreadLog | None) -> None:
         """After a fork: what was recorded so far belongs to the parent.
@@ -230,6 +227,7 @@ class Collector:
         self.store = self.store.emptied(self._now())
         for feed in self.feeds:
             feed.forget()
+            feed.told = self._dropped_on_threads() + feed.dropped
         if own is not None:
             own.records.clear()
             own.info = own.info._replace(native_thread_id=threading.get_native_id())
@@ -242,6 +240,9 @@ class Collector:
             track = ThreadLog(info, self._now, weakref.ref(self))
             track.tangled = True
             return self._tracks.setdefault(name, track)
+
+    def _dropped_on_threads(self) -> int:
+        return self.dropped + sum(log.dropped for log in self._all_logs())
 
     def _all_logs(self) -> list[ThreadLog]:
         return [*self._logs, *self._tracks.values()]
@@ -285,4 +286,7 @@ class Collector:
             self.store.trim()
             taken = feed.take()
             tangled = frozenset(log.info.id for log in self._all_logs() if log.tangled)
-        return Batch(taken, feed.newly_open(opened, taken), tangled, clock.snapshot())
+            dropped = self._dropped_on_threads() + feed.dropped
+            untold, feed.told = dropped - feed.told, dropped
+        unknown = feed.newly_open(opened, taken)
+        return Batch(taken, unknown, tangled, clock.snapshot(), untold)

@@ -40,6 +40,8 @@ class Feed:
         self.waiting: list[tuple[TimelineInfo, list[RawRecord]]] = []
         self.waiting_count = 0
         self.dropped = 0
+        self.told = 0
+        """Records that the sink knows to be lost, or that were lost before it came."""
         self._handed_over: set[tuple[str, int]] = set()
         """Timeline and id of the open spans that the sink knows of."""
         self._collect = collect

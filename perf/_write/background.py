@@ -22,6 +22,9 @@ class Writer(Protocol):
     def write_now(self) -> None:
         """Writes what there is. Never raises; called by one thread at a time or not."""
 
+    def end(self) -> None:
+        """Says in the file that it is complete. Never raises; likewise."""
+
     def after_fork(self) -> None:
         """Called in the child: what was written is the parent's."""
 
@@ -95,6 +98,8 @@ class Worker:
         if thread is not None:
             thread.join(_STOP_S)
         self.write_now()
+        for writer in self._writers:
+            writer.end()
 
     def after_fork(self) -> tuple[Writer, ...]:
         """What the child has to serve."""

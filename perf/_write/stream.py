@@ -20,7 +20,17 @@ from perf._model.spans import (
     TimelineInfo,
     TimelineKind,
 )
-from perf._model.tracks import RUN_EVENT, Process, Thread, Track
+from perf._model.tracks import (
+    END_EVENT,
+    LOST_EVENT,
+    LOST_KEY,
+    OPEN_KEY,
+    RUN_EVENT,
+    SLICES_KEY,
+    Process,
+    Thread,
+    Track,
+)
 from perf._write.flows import Flows
 from perf._write.layout import Layout
 from perf._write.packets import PacketSequence
@@ -115,9 +125,24 @@ class TraceStream:
             row.draw(ended, opened, tangled=False)
         self._for_copies.clear()
         self._put_counters(samples)
-        data = b"".join(pen.out)
-        pen.out.clear()
         self._batch = self._parents = None
+        return self._taken()
+
+    def lost(self, count: int) -> bytes:
+        """Tells of records that no file holds; after the first batch."""
+        self._put_about(LOST_EVENT, {LOST_KEY: count})
+        return self._taken()
+
+    def end(self) -> bytes:
+        """Ends the file: a reader can tell it from one that was cut or goes on."""
+        rows = {place.row for places in self._rows.values() for place in places}
+        begun = sum(len(row.begun) for row in rows.union(self._copies.values()))
+        self._put_about(END_EVENT, {SLICES_KEY: self.slices, OPEN_KEY: begun})
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        data = b"".join(self._pen.out)
+        self._pen.out.clear()
         return data
 
     # -- timelines ---------------------------------------------------------------------
@@ -241,15 +266,17 @@ class TraceStream:
         now_ns = clocks.monotonic_ns
         if self._next_clocks_ns is None:
             self._pen.out.append(self._sequence.snapshot(clocks, is_first=True))
-            about = self._sequence.annotations.encode(self._run)
-            event = self._sequence.instant(RUN_EVENT, about)
-            uuid = self._uuid(self._plan.run)
-            self._pen.out.append(self._sequence.events(uuid, [now_ns], [event]))
+            self._put_about(RUN_EVENT, self._run)
         elif now_ns >= self._next_clocks_ns:
             self._pen.out.append(self._sequence.snapshot(clocks))
         else:
             return
         self._next_clocks_ns = now_ns + CLOCKS_EVERY_NS
+
+    def _put_about(self, name: str, tags: Mapping[str, Any]) -> None:
+        event = self._sequence.instant(name, self._sequence.annotations.encode(tags))
+        uuid, now_ns = self._uuid(self._plan.run), self._pen.now_ns
+        self._pen.out.append(self._sequence.events(uuid, [now_ns], [event]))
 
     def _put_counters(self, samples: list[RawRecord]) -> None:
         by_track: dict[tuple[str, str], list[RawRecord]] = {}

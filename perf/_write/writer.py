@@ -45,7 +45,7 @@ class WriteStats:
     """Writes that failed. Their bytes wait, so that a later write may still succeed."""
     last_error: str = ""
     dropped: int = 0
-    """Records that no file holds: too much was waiting to be written."""
+    """Records that no file holds: too much was waiting to be written, or a fault."""
     deleted_files: int = 0
     """Files that were deleted because all together took too much of the disk."""
     own_time_s: float = 0.0
@@ -93,6 +93,8 @@ class TraceWriter:
         self._segment = -1
         self._begin_file()
         self._dropped = 0
+        self._untold = 0
+        """Records that are lost, which no file tells yet."""
         self._errors = 0
         self._last_error = ""
         self._own_ns = 0
@@ -154,9 +156,16 @@ class TraceWriter:
             return
         worker().remove(self)
         self.write_now()
+        self.end()
         with self._lock:
             self._source = None
             self._file.close()
+
+    def end(self) -> None:
+        """Says in the file that it is complete; what is recorded later may follow."""
+        with self._lock:
+            if self._stream is not None and not self._begins:
+                self._file.append(self._losses(self._stream) + self._stream.end())
 
     @property
     def stats(self) -> WriteStats:
@@ -186,6 +195,7 @@ class TraceWriter:
             try:
                 self._write(batch)
             except Exception as error:
+                self._lose(batch)
                 # A fault of ours. The rest of the file is right if it is begun anew:
                 # the same ids, with everything introduced again.
                 self._errors += 1
@@ -204,6 +214,8 @@ class TraceWriter:
             self._log.say("gone", f"the trace {file.path} is gone: a new one begins")
         elif file.waiting_bytes or not self._is_full():
             return
+        elif self._stream is not None:
+            file.append(self._stream.end())
         file.close()
         past = self.stats
         there = tuple(path for path in past.paths if path != file.path or path.exists())
@@ -216,16 +228,26 @@ class TraceWriter:
             return True
         return self._full_at_ns is not None and time.monotonic_ns() >= self._full_at_ns
 
+    def _lose(self, batch: Batch) -> None:
+        count = sum(len(records) for _, records in batch.records)
+        self._dropped += count
+        self._untold += count
+
+    def _losses(self, stream: TraceStream) -> bytes:
+        count, self._untold = self._untold, 0
+        return stream.lost(count) if count else b""
+
     def _write(self, batch: Batch) -> None:
+        self._untold += batch.dropped
         if self._file.waiting_bytes > MAX_WAITING_BYTES:
-            self._dropped += sum(len(records) for _, records in batch.records)
+            self._lose(batch)
             self._file.append(b"")
             return
         data = b""
         if batch.records or batch.open:
             if self._stream is None:
                 self._stream = self._new_stream()
-            data = self._stream.encode(batch)
+            data = self._stream.encode(batch) + self._losses(self._stream)
             if self.files.compress:
                 data = compressed(data)
             if self._full_at_ns is None and self.files.segment_s:

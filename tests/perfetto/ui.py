@@ -6,6 +6,7 @@ import base64
 import functools
 import http.server
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from tests.perfetto.chromium import Chromium
+from tests.perfetto.chromium import Chromium, ChromiumError
 from tests.perfetto.wasm import web_dist
 
 # Runs in the page. `app` and `waitForPerfettoIdle` are what the UI offers to its own
@@ -112,17 +113,32 @@ def view(
         TraceRefusedError: the UI cannot read the trace.
     """
     data = trace.read_bytes() if isinstance(trace, Path) else trace
-    wanted = json.dumps({"expand": expand, "visible": visible_ns, "select": select})
     with (
         _served(data) as origin,
         Chromium(width=width, height=height, scale=scale, timeout_s=timeout_s) as page,
     ):
         link = f"{origin}/#!/?url={origin}/trace.pb&hideSidebar=true"
         page.call("Page.navigate", url=link)
-        shown = page.evaluate(f"({_SHOW})({wanted})")
-        if "refused" in shown:
-            raise TraceRefusedError(shown["refused"])
-        picture = page.call("Page.captureScreenshot", format="png")
+        return _seen(page, expand=expand, visible=visible_ns, select=select)
+
+
+def view_at(link: str, *, width: int = 1600, height: int = 900) -> View:
+    """Opens an address that leads to the UI with a trace, and takes a picture."""
+    with Chromium(width=width, height=height, timeout_s=120.0) as page:
+        page.call("Page.navigate", url=link)
+        while True:
+            try:
+                return _seen(page, expand=True, visible=None, select=None)
+            except ChromiumError as error:  # The page led on meanwhile.
+                if not re.search("navigated|destroyed", str(error)):
+                    raise
+
+
+def _seen(page: Chromium, **wanted: Any) -> View:
+    shown = page.evaluate(f"({_SHOW})({json.dumps(wanted)})")
+    if "refused" in shown:
+        raise TraceRefusedError(shown["refused"])
+    picture = page.call("Page.captureScreenshot", format="png")
     return View(
         png=base64.b64decode(picture["data"]),
         tracks=tuple(map(tuple, shown["tracks"])),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def test_slices_come_back(tmp_path: Path) -> None:
         ("Main worker", "span 7", 30, 40, {}, None),
         ("Main", "span 8", 50, OPEN, {}, None),
     ] == [
-        (s.track.name, s.name, s.begin_ns, s.end_ns, s.tags, s.parent)
+        (s.track.name, s.name, s.begin_ns, s.end_ns, s.tags, s.parent_id)
         for s in trace.slices
     ]
 
@@ -167,7 +168,15 @@ def test_a_cut_is_told(tmp_path: Path) -> None:
     [
         pytest.param("the byte 0x89", b"\x89PNG", id="another format"),
         pytest.param("cannot be read", b"\x0a\x02\xff\xff", id="broken packet"),
-        pytest.param("without saying which version", b"", id="empty"),
+        pytest.param("an empty file", b"", id="empty"),
+        pytest.param("JSON, as Chrome", b'{"traceEvents": []}', id="Chrome's"),
+        pytest.param("JSON, as Chrome", b"[\n", id="Chrome's without an object"),
+        pytest.param("gzip file: unpack it first", b"\x1f\x8b\x08", id="gzip"),
+        pytest.param("ZIP file: unpack it first", b"PK\x03\x04", id="zip"),
+        pytest.param(
+            "a packet of 536870911 bytes", b"\x0a" + b"\xff" * 4 + b"\x01", id="size"
+        ),
+        pytest.param("the byte 0x0a where", b"\x0a" + b"\xff" * 11, id="no length"),
         pytest.param(
             "without saying which version",
             pb.Trace(packet=[pb.TracePacket(timestamp=1)]).SerializeToString(),
@@ -266,3 +275,72 @@ def test_compressed_packets_that_are_none_are_said(tmp_path: Path) -> None:
         path.write_bytes(blob(1, blob(50, packed)))
         with pytest.raises(TraceFormatError, match=said):
             load(path)
+
+
+def test_damaged_lengths_are_told_at_once(tmp_path: Path) -> None:
+    """A length without an end is no number that grows for a million bytes."""
+    (tmp_path / "trace.pb").write_bytes(b"\x0a" + b"\x80" * (64 << 20))
+    with pytest.raises(TraceFormatError, match="the byte 0x0a where a packet"):
+        load(tmp_path / "trace.pb")
+
+
+def test_packets_are_packed_once(tmp_path: Path) -> None:
+    """What is packed in what is packed (in what is packed) is not unpacked."""
+    data = written(RECORDS)
+    for _ in range(2):
+        data = blob(1, blob(50, zlib.compress(data)))
+    with pytest.raises(TraceFormatError, match="without saying which version"):
+        loaded(data, tmp_path)
+
+
+def test_packed_packets_that_end_too_early_are_said(tmp_path: Path) -> None:
+    """The file itself is not cut there."""
+    packed = zlib.compress(written(RECORDS)[:-1])
+    with pytest.raises(TraceFormatError, match="packed at offset 0: ends inside"):
+        loaded(blob(1, blob(50, packed)), tmp_path)
+    with pytest.raises(TraceFormatError, match="cut off at offset 0"):
+        loaded(blob(1, blob(50, packed[:-1])), tmp_path)
+
+
+def test_texts_that_are_damaged_are_shown(tmp_path: Path) -> None:
+    """What is no UTF-8 is escaped, as the writer does it."""
+    tagged = span(1, 10, 20, name="abc", tags={"key": "xyz"})
+    data = written(batch((MAIN, [tagged]))).replace(b"abc", b"a\xffc")
+    (piece,) = loaded(data.replace(b"xyz", b"x\xffz"), tmp_path).slices
+    assert ("a\\xffc", {"key": "x\\xffz"}) == (piece.name, piece.tags)
+
+
+def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+    """A folder names a trace in it; a pipe is not waited for."""
+    with pytest.raises(TraceFormatError, match=r"a folder without any \.pb file"):
+        load(tmp_path)
+    for name in ("a.pb", "b.pb"):
+        (tmp_path / name).touch()
+    with pytest.raises(TraceFormatError, match=r"it has b\.pb and 1 more"):
+        load(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TraceFormatError, match="a pipe, socket or device"):
+        load(tmp_path / "pipe")
+
+
+def test_a_file_tells_what_was_lost_and_that_it_ended(tmp_path: Path) -> None:
+    """These are no instants of the run's."""
+    file = stream()
+    data = file.encode(RECORDS) + file.lost(3) + file.lost(4)
+    trace = loaded(data, tmp_path)
+    assert (7, False) == (trace.lost, trace.has_ended)
+    trace = loaded(data + file.end(), tmp_path)
+    assert (7, True) == (trace.lost, trace.has_ended)
+    assert ["tick"] == [instant.name for instant in trace.instants]
+
+
+@given(st.integers(0, 10**6), st.integers(0, 7), st.integers(0, 10**6))
+def test_a_damaged_file_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, at: int, bit: int, cut: int
+) -> None:
+    """Whatever bit is flipped and wherever it is cut: no other error than ours."""
+    data = bytearray(written(RECORDS))
+    data[at % len(data)] ^= 1 << bit
+    del data[len(data) - cut % len(data) :]
+    with contextlib.suppress(TraceFormatError):
+        loaded(bytes(data), tmp_path_factory.getbasetemp())

@@ -20,7 +20,7 @@ from perf._record import collector as collector_module
 from perf._record.clock import now
 from perf._record.hot import RELIEF_AT
 from perf._record.names import OTHER
-from tests.record.recording import Recording, flat, in_thread, on
+from tests.record.recording import QuietSink, Recording, flat, in_thread, on
 
 THREADS = 8
 SPANS = RELIEF_AT + RELIEF_AT // 2
@@ -371,6 +371,31 @@ def test_the_drops_of_feeds_are_counted(rec: Recording) -> None:
     assert 5 == rec.tracer.stats().dropped
     rec.tracer.close()
     assert 5 == rec.tracer.stats().dropped
+
+
+@pytest.mark.usefixtures("short")
+def test_a_sink_is_told_what_was_lost_since_it_came(rec: Recording) -> None:
+    """On the threads and in its own queue, once; nothing of what others lost."""
+    collector, other = rec.tracer._collector, rec.feed
+    other.dropped = 7
+    record_one(rec, "span")
+    with held_elsewhere(collector):
+        for _ in range(10):
+            record_one(rec, "span")
+    late = collector.subscribe(QuietSink())
+    late.dropped = 2
+    assert [5 + 7, 2] == [feed.drain().dropped for feed in (other, late)]
+    assert [0, 0] == [feed.drain().dropped for feed in (other, late)]
+    rec.tracer._main_log.dropped += 1
+    assert [1, 1] == [feed.drain().dropped for feed in (other, late)]
+
+
+def test_what_a_parent_lost_is_not_its_childs(rec: Recording) -> None:
+    """After a fork the count begins anew."""
+    rec.tracer._main_log.dropped = 3
+    rec.feed.dropped = 4
+    rec.tracer._collector.forget(rec.tracer._main_log)
+    assert 0 == rec.feed.drain().dropped
 
 
 def test_tracks_are_few(rec: Recording, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ class Counting:
 
     def __init__(self) -> None:
         self.count = 0
+        self.counts_at_ends: list[int] = []
         self.called = threading.Event()
         self.may_go_on = threading.Event()
         self.may_go_on.set()
@@ -26,6 +27,9 @@ class Counting:
         self.called.set()
         self.may_go_on.wait()
         self.count += 1
+
+    def end(self) -> None:
+        self.counts_at_ends.append(self.count)
 
     def after_fork(self) -> None:
         raise AssertionError
@@ -109,6 +113,7 @@ def test_stopping_writes_what_is_left() -> None:
     before = writer.count
     worker.stop()
     assert before < writer.count
+    assert [writer.count] == writer.counts_at_ends
     before = writer.count
     assert worker.round(None)
     assert before < writer.count

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
 from perf._model.spans import OPEN, TimelineInfo, TimelineKind
 from perf._read.load import load
@@ -203,6 +204,43 @@ def test_what_is_written_loads_again(tmp_path_factory: object, ops: list[Op]) ->
     assert sorted(recorder.counters) == sorted(
         (s.track.name, s.time_ns, float(s.value)) for s in trace.samples
     )
+
+
+@settings(max_examples=100)
+@given(operations())
+def test_the_end_tells_how_many_slices_there_are(ops: list[Op]) -> None:
+    """Those written, and those of them that are open, whatever was cut or redrawn."""
+    recorder, file = Recorder(), TraceStream(V1Layout(), PROCESS, RUN, b"seed")
+    data = b"".join([file.encode(part) for part in recorder.run(ops)])
+    assume(data)
+    data += file.end()
+    types = Counter(packet.track_event.type for packet in packets(data))
+    begun, ended = (
+        types[kind]
+        for kind in (pb.TrackEvent.TYPE_SLICE_BEGIN, pb.TrackEvent.TYPE_SLICE_END)
+    )
+    (_, end) = about_file(data)
+    assert ("end", {"slices": begun, "open_slices": begun - ended}) == end
+
+
+def about_file(data: bytes) -> list[tuple[str, dict[str, int]]]:
+    """What the instants on the track of the run say."""
+    with TraceProcessor(data) as tp:
+        tp.assert_clean()
+        return [
+            (row.name or "", row.args) for row in slices(tp) if row.track[-1] == "Run"
+        ]
+
+
+def test_what_was_lost_is_told_where_it_happened() -> None:
+    """On the track of the run, at the time of the batch; once, unless more is lost."""
+    file = stream()
+    data = file.encode(batch((MAIN, [span(1, 10, 20)]), at_ns=100)) + file.lost(3)
+    data += file.encode(batch((MAIN, [span(2, 120, 130)]), at_ns=200)) + file.lost(2)
+    with TraceProcessor(data) as tp:
+        tp.assert_clean()
+        found = [(r.name, r.ts, r.args) for r in slices(tp) if r.track[-1] == "Run"]
+    assert [("lost", 100, {"records": 3}), ("lost", 200, {"records": 2})] == found[1:]
 
 
 @settings(max_examples=15)

@@ -27,17 +27,20 @@ class Source:
         self.opened: list[RawRecord] = []
         self.now_ns = 10**6
         self.anew: list[bool] = []
+        self.dropped = 0
 
     def drain(self, *, anew: bool = False) -> Batch:
         self.anew.append(anew)
         taken, self.records = self.records, []
         opened, self.opened = self.opened, []
+        dropped, self.dropped = self.dropped, 0
         self.now_ns += 10
         return Batch(
             [(MAIN, taken)] if taken else [],
             [(MAIN, opened)] if opened else [],
             frozenset(),
             clocks(self.now_ns),
+            dropped,
         )
 
 
@@ -214,6 +217,63 @@ def test_a_fault_of_ours_costs_one_batch(
         writer.stats.errors,
         writer.stats.last_error,
     )
+
+
+def about(path: Path) -> list[tuple[str, dict[str, int]]]:
+    """What a file says of itself after its beginning, as Perfetto shows it."""
+    with TraceProcessor(path) as tp:
+        tp.assert_clean()
+        rows = [row for row in slices(tp) if row.track[-1] == "Run"]
+    assert "run" == rows[0].name
+    return [(row.name or "", row.args) for row in rows if row.name != "run"]
+
+
+def test_what_is_lost_is_told_in_the_file(
+    writer: TraceWriter, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the tracer lost, and what the writer itself could not write."""
+    source.dropped = 4
+    writer.write_now()
+    source.records = [span(1, 0, 1)]
+    writer.write_now()
+    with monkeypatch.context() as patch:
+        patch.setattr(TraceStream, "encode", lambda self, batch: 1 / 0)
+        source.records = [span(2, 2, 3), span(3, 4, 5)]
+        writer.write_now()
+    source.records = [span(4, 6, 7)]
+    writer.write_now()
+    source.dropped = 1
+    writer.close()
+    (path,) = writer.stats.paths
+    assert [
+        ("lost", {"records": 4}),
+        ("lost", {"records": 2}),
+        ("lost", {"records": 1}),
+        ("end", {"slices": 1, "open_slices": 0}),
+    ] == about(path)
+    assert 2 == writer.stats.dropped
+
+
+def test_a_closed_file_says_that_it_ends(tmp_path: Path) -> None:
+    """One that is full says so, too: what is open goes on in the next."""
+    source, writer = Source(), TraceWriter(tmp_path, V1Layout(), files=SMALL)
+    writer.attach(source)
+    source.records, source.opened = [span(1, 0, 1)], [span(2, 2)]
+    assert writer.flush()
+    source.records = [span(2, 2, 9)]
+    writer.close()
+    assert [
+        [("end", {"slices": 2, "open_slices": 1})],
+        [("end", {"slices": 1, "open_slices": 0})],
+    ] == [about(path) for path in writer.stats.paths]
+
+
+def test_a_writer_that_wrote_nothing_ends_nothing(tmp_path: Path) -> None:
+    """No file is made only to say that it ends."""
+    writer = TraceWriter(tmp_path / "traces", V1Layout())
+    writer.attach(Source())
+    writer.close()
+    assert not writer.folder.exists()
 
 
 # Several files

@@ -1,0 +1,281 @@
+"""The packets of a trace file, one after the other, whatever happened to the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import stat
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from perf._model.errors import TraceFormatError
+from perf._model.tracks import LOST_KEY, SCHEMA_VERSION
+
+MAX_PACKET: Final = 64 << 20
+"""Bytes of a packet, and of what one unpacks to: a damaged length or a crafted file
+must not fill the memory. Our packets stay under 512 KB."""
+
+_PACKET_KEY: Final = 0x0A
+_CHUNK: Final = 1 << 20
+_LONGEST_VARINT: Final = 10
+
+_FOREIGN: Final = (
+    (b"\x1f\x8b", "a gzip file: unpack it first"),
+    (b"PK", "a ZIP file: unpack it first"),
+    (b"{", "JSON, as Chrome's tracing writes it"),
+    (b"[", "JSON, as Chrome's tracing writes it"),
+)
+"""How other files begin that one could take for a trace."""
+
+
+class CutError(TraceFormatError):
+    """The file ends inside a packet; all before was given."""
+
+
+def check_file(path: str | os.PathLike[str]) -> Path:
+    """The path of a file.
+
+    Raises:
+        TraceFormatError: it is a folder, or no file; the message says what to do.
+        OSError: there is none, or it cannot be looked at.
+    """
+    file = Path(path)
+    mode = file.stat().st_mode  # Asked before opening: a pipe would be waited for.
+    if stat.S_ISDIR(mode):
+        raise TraceFormatError(
+            f"{file}: expected a trace file, found a folder{_traces_in(file)}"
+        )
+    if not stat.S_ISREG(mode):
+        raise TraceFormatError(
+            f"{file}: expected a trace file, found a pipe, socket or device: copy what "
+            "it gives to a file"
+        )
+    return file
+
+
+def open_trace(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a file that may be a trace.
+
+    Raises:
+        TraceFormatError: it is a folder, no file, empty, or of another known format;
+            the message says what was found and what to do.
+        OSError: it cannot be read.
+    """
+    file = check_file(path)
+    opened = file.open("rb")
+    head = opened.read(2)
+    opened.seek(0)
+    found = "an empty file: nothing was recorded yet, or the disk was full"
+    for begin, what in _FOREIGN:
+        if head.startswith(begin):
+            found = what
+            break
+    else:
+        if head:
+            return opened
+    opened.close()
+    raise TraceFormatError(f"{file}: expected a trace of rlperf, found {found}")
+
+
+def _traces_in(folder: Path) -> str:
+    names = sorted(path.name for path in folder.glob("*.pb"))
+    if not names:
+        return " without any .pb file"
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f": name files in it, it has {names[-1]}{more}"
+
+
+def frames(file: BinaryIO, path: object) -> Iterator[tuple[int, bytes]]:
+    """Every packet with the offset at which it begins, in the order of the file.
+
+    Args:
+        file: read from where it stands, in pieces.
+        path: for messages.
+
+    Raises:
+        CutError: the end of the file is inside a packet.
+        TraceFormatError: something else than a packet comes next.
+    """
+    data, at, base = b"", 0, 0
+    while True:
+        needed = 1
+        frame = _frame(data, at)
+        if frame is not None:
+            begin, end = frame
+            if end - begin > MAX_PACKET or begin == at:
+                raise TraceFormatError(
+                    f"{path}: expected a trace of rlperf, found "
+                    + _no_packet(data, at, base + at, end - begin)
+                )
+            if end <= len(data):
+                yield base + at, data[begin:end]
+                at = end
+                continue
+            needed = end - len(data)
+        more = file.read(max(_CHUNK, needed))
+        if not more:
+            if at < len(data):
+                raise CutError(
+                    f"{path}: ends inside the packet that begins at offset "
+                    f"{base + at}, {len(data) - at} bytes before the end"
+                )
+            return
+        data, at, base = data[at:] + more, 0, base + at
+
+
+def _frame(data: bytes, at: int) -> tuple[int, int] | None:
+    """Where the content of a packet begins and ends; it begins at `at` if it is none.
+
+    None: there is too little to tell.
+    """
+    if at >= len(data):
+        return None
+    if data[at] != _PACKET_KEY:
+        return at, at
+    size = 0
+    for length in range(_LONGEST_VARINT):
+        place = at + 1 + length
+        if place >= len(data):
+            return None
+        byte = data[place]
+        size |= (byte & 0x7F) << 7 * length
+        if byte < 0x80:
+            return place + 1, place + 1 + size
+    return at, at
+
+
+def _no_packet(data: bytes, at: int, offset: int, size: int) -> str:
+    if size > MAX_PACKET:
+        return f"a packet of {size} bytes at offset {offset}"
+    return f"the byte {data[at]:#04x} where a packet should begin, at offset {offset}"
+
+
+def parsed(data: bytes, path: object, offset: int) -> Any:
+    """A packet as protobuf's object.
+
+    Raises:
+        TraceFormatError: it cannot be parsed.
+    """
+    # Loaded here: protobuf is slow to import.
+    from google.protobuf.message import DecodeError
+    from perfetto.protos.perfetto.trace import perfetto_trace_pb2
+
+    try:
+        return perfetto_trace_pb2.TracePacket.FromString(data)
+    except DecodeError as error:
+        raise TraceFormatError(
+            f"{path}: expected a trace of rlperf, found a packet that cannot be read "
+            f"at offset {offset} ({error})"
+        ) from error
+
+
+def unpacked(packet: Any, path: object, offset: int) -> Iterator[bytes]:
+    """The packets in a packed one.
+
+    Raises:
+        TraceFormatError: it cannot be unpacked, or holds something else.
+    """
+    unpacker = zlib.decompressobj()
+    try:
+        data = unpacker.decompress(packet.compressed_packets, MAX_PACKET)
+    except zlib.error as error:
+        raise TraceFormatError(
+            f"{path}: expected compressed packets at offset {offset}, found what "
+            f"cannot be unpacked ({error})"
+        ) from error
+    if unpacker.unconsumed_tail:
+        raise TraceFormatError(
+            f"{path}: compressed packets of more than {MAX_PACKET} bytes at offset "
+            f"{offset}"
+        )
+    if not unpacker.eof:
+        raise TraceFormatError(f"{path}: compressed packets cut off at offset {offset}")
+    for _, frame in frames(io.BytesIO(data), f"{path}, packed at offset {offset}"):
+        yield frame
+
+
+@dataclasses.dataclass(slots=True)
+class SequenceState:
+    """What the packets of one sequence refer to."""
+
+    names: dict[int, str] = dataclasses.field(default_factory=dict)
+    """Of events, by number; likewise the following."""
+    keys: dict[int, str] = dataclasses.field(default_factory=dict)
+    texts: dict[int, str] = dataclasses.field(default_factory=dict)
+    now_ns: int = 0
+    """The time from which the next one counts."""
+    track: int = 0
+    """The track of events that name none."""
+
+    def learn(self, interned: Any) -> None:
+        """Takes in an InternedData."""
+        self.names.update({e.iid: text(e.name) for e in interned.event_names})
+        self.keys.update({e.iid: text(e.name) for e in interned.debug_annotation_names})
+        self.texts.update(
+            {e.iid: text(e.str) for e in interned.debug_annotation_string_values}
+        )
+
+    def advance(self, delta: int) -> int:
+        """The time so much later; a difference below 0 is wrapped to 64 bits."""
+        self.now_ns += delta - (1 << 64) if delta >> 63 else delta
+        return self.now_ns
+
+    def event_name(self, event: Any) -> str:
+        """What an event is called, "" if nobody knows."""
+        return text(event.name) or self.names.get(event.name_iid, "")
+
+    def tags(self, notes: Iterable[Any]) -> dict[str, Any]:
+        """Debug annotations by their names."""
+        return {
+            text(note.name) or self.keys.get(note.name_iid, ""): self._value(note)
+            for note in notes
+        }
+
+    def _value(self, note: Any) -> Any:
+        if note.dict_entries:
+            return self.tags(note.dict_entries)
+        if note.array_values:
+            return [self._value(entry) for entry in note.array_values]
+        kind = note.WhichOneof("value")
+        if kind == "string_value_iid":
+            return self.texts.get(note.string_value_iid, "")
+        value = getattr(note, kind) if kind else None
+        return text(value) if isinstance(value, bytes) else value
+
+
+def lost_records(tags: Mapping[str, Any]) -> int:
+    """How many records the instant with these tags tells to be lost."""
+    count = tags.get(LOST_KEY)
+    return count if isinstance(count, int) else 0
+
+
+def text(value: str | bytes) -> str:
+    """A text of a packet: of one that is damaged, protobuf gives the bytes."""
+    if isinstance(value, str):
+        return value
+    return value.decode(errors="backslashreplace")
+
+
+def check_versions(versions: Iterable[Any], path: object, *, is_cut: bool) -> None:
+    """Checks the schema versions that a file names, of each run in it.
+
+    Raises:
+        TraceFormatError: none, or one that this version does not read.
+    """
+    found = list(versions)
+    if not found:
+        where = "before it says" if is_cut else "without saying"
+        raise TraceFormatError(
+            f"{path}: expected a trace of rlperf, found a file that ends {where} which "
+            "version wrote it"
+        )
+    for version in found:
+        if version not in range(SCHEMA_VERSION - 2, SCHEMA_VERSION + 1):
+            raise TraceFormatError(
+                f"{path}: written with schema version {version}; this version reads "
+                f"{max(1, SCHEMA_VERSION - 2)} to {SCHEMA_VERSION}: use the one that "
+                "wrote the file, or a newer one"
+            )

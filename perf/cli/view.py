@@ -1,0 +1,93 @@
+"""`rlperf view`: shows a trace in Perfetto's user interface."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import webbrowser
+from typing import Any
+
+from perf._read.serve import LOOPBACK, PUBLIC_UI, TraceServer, ui_folder
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to the parser's subparsers."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "view",
+        help="show a trace in Perfetto's user interface",
+        description="Serves a trace on this machine, with Perfetto's user interface if "
+        f"rlperf[view] is installed; else {PUBLIC_UI} shows it, and the trace stays on "
+        "this machine, too. Works through ssh -L.",
+    )
+    parser.add_argument("trace", metavar="TRACE", help="a .pb file")
+    parser.add_argument(
+        "--port", type=_port, default=0, help="default: any that is free"
+    )
+    parser.add_argument(
+        "--host",
+        default=LOOPBACK,
+        help="a name or address to serve at: others than %(default)s let other "
+        "machines in (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--idle-s",
+        type=_seconds,
+        default=1800.0,
+        metavar="S",
+        help="ends when nothing was asked for so many seconds; 0: never "
+        "(default: %(default)g)",
+    )
+    parser.add_argument(
+        "--no-browser", action="store_true", help="only print the address"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves until it is interrupted or idle; returns the exit code."""
+    ui = ui_folder()
+    try:
+        with TraceServer(
+            arguments.trace, ui, host=arguments.host, port=arguments.port
+        ) as server:
+            _tell(server, has_ui=ui is not None, host=arguments.host)
+            if not arguments.no_browser and _has_display():
+                webbrowser.open(server.url)
+            server.wait(arguments.idle_s)
+            print(f"Nothing was asked for {arguments.idle_s:g} s.")
+    except KeyboardInterrupt:
+        print()
+    return 0
+
+
+def _tell(server: TraceServer, *, has_ui: bool, host: str) -> None:
+    lines = [f"Open {server.url}", "Ctrl-C ends."]
+    if host == LOOPBACK:
+        forward = f"{server.port}:{LOOPBACK}:{server.port}"
+        lines.insert(1, f"On another machine: ssh -L {forward} {socket.gethostname()}")
+    if not has_ui:
+        lines.insert(0, f"Without rlperf[view], {PUBLIC_UI} shows the trace.")
+    print("\n".join(lines), flush=True)
+
+
+def _has_display() -> bool:
+    """Whether a browser would open a window, and not take over the terminal."""
+    if sys.platform != "linux":
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{number}: expected 0 to 65535")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
+    return number
