@@ -27,6 +27,9 @@ class QuietSink:
             last_error="",
             paths=(),
             deleted_files=0,
+            uploaded_parts=0,
+            waiting_parts=0,
+            failed_uploads=0,
             own_time_s=0.0,
         )
 

@@ -21,11 +21,19 @@ class Counting:
         self.called = threading.Event()
         self.may_go_on = threading.Event()
         self.may_go_on.set()
+        self.finished = self.settled = False
 
     def write_now(self) -> None:
         self.called.set()
         self.may_go_on.wait()
         self.count += 1
+
+    def finish(self) -> None:
+        self.write_now()
+        self.finished = True
+
+    def settle(self) -> None:
+        self.settled = True
 
     def after_fork(self) -> None:
         raise AssertionError
@@ -99,6 +107,21 @@ def test_a_writer_that_was_removed_is_asked_no_more() -> None:
     assert count == gone.count
     assert kept.count >= 2
     worker.stop()
+
+
+def test_all_have_begun_to_finish_before_one_is_waited_for() -> None:
+    """At the exit, what they wait for takes as long as the slowest."""
+    worker, writers = Worker(), [Counting(), Counting()]
+
+    def settle() -> None:
+        assert all(writer.finished for writer in writers)
+        writers[1].settled = True
+
+    writers[0].settle = settle  # type: ignore[method-assign]
+    for writer in writers:
+        worker.add(writer)
+    worker.stop()
+    assert writers[1].settled
 
 
 def test_stopping_writes_what_is_left() -> None:
