@@ -50,7 +50,7 @@ class Recording:
         self, devices: Any = None, *, wait: Any = None, now: Any = None, **options: Any
     ) -> None:
         self.clock = FakeClock(BORN_NS)
-        self.wait = wait or ManualWait()
+        self.wait: Any = wait or ManualWait()
         self.tracer = Tracer(
             devices,
             host_prefix="host-",
