@@ -37,7 +37,7 @@ class TracerStats:
     """Writes that failed; the last reason is in `last_error`."""
     last_error: str = ""
     trace_paths: tuple[str, ...] = ()
-    """The trace files that there are."""
+    """The trace files that there are on this machine."""
     deleted_files: int = 0
     """Trace files deleted to keep `max_disk_mb`."""
     uploaded_parts: int = 0

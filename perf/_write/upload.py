@@ -267,10 +267,12 @@ class Uploads:
         """
         with self._state:
             left_s = self._asked_s + self._patience_s - time.monotonic()
-            self._state.wait_for(self._is_done, max(0.0, left_s))
+            self._state.wait_for(lambda: not self._waiting, max(0.0, left_s))
             taken_s = time.monotonic() - self._asked_s
             self._patience_s = max(0.0, self._patience_s - taken_s)
             waiting = len(self._waiting)
+            if self._ends and not waiting:
+                self._spool.release()
         if waiting:
             self._log.say(
                 "left",
@@ -283,9 +285,6 @@ class Uploads:
     def forget(self) -> None:
         """After a fork: the child lets go of its copy of the parent's lock."""
         self._spool.forget()
-
-    def _is_done(self) -> bool:
-        return not self._waiting and not (self._ends and self._thread)
 
     # -- the thread --------------------------------------------------------------------
 
@@ -309,10 +308,9 @@ class Uploads:
                 hurries = self._state.wait_for(lambda: self._in_a_hurry, some_s)
                 self._in_a_hurry = False
             pause_s = _FIRST_PAUSE_S if hurries else min(2 * pause_s, _MAX_PAUSE_S)
-        self._spool.release()
         with self._state:
+            self._spool.release()
             self._thread = None
-            self._state.notify_all()
 
     def _take_over(self) -> None:
         try:

@@ -237,6 +237,18 @@ def test_a_folder_that_cannot_be_reached_is_said_at_once(
     assert ["a"] == folder.order
 
 
+def test_nothing_is_waited_for_where_nothing_waits(
+    folder: Folder, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the folder hangs when it is asked for."""
+    monkeypatch.setattr(folder, "reach", folder.open.wait)
+    folder.open.clear()
+    uploads = make()
+    uploads.finish(for_ever=True)
+    assert uploads.settle()
+    assert not uploads.folder.exists()
+
+
 def test_a_thread_that_cannot_be_started(
     folder: Folder, make: Make, monkeypatch: pytest.MonkeyPatch, spool: Path
 ) -> None:
