@@ -69,6 +69,14 @@ FACTS: Final = (
     Fact("device_spans/8", "… 8 devices", "µs", _floors(4), True),
     Fact("device_spans/64", "… 64 devices", "µs", _floors(6), True),
     Fact("device_spans/threads", "threads for 20 in flight on 64 devices", "", 32),
+    Fact("ends/late_0", "end of device work seen late", "µs"),
+    Fact("ends/error_0", "… by less than its span's `end_error_ns`", "µs"),
+    Fact("ends/late_1", "… with 1 busy Python thread, late", "µs"),
+    Fact("ends/error_1", "… `end_error_ns`", "µs"),
+    Fact("ends/late_4", "… with 4 busy Python threads, late", "µs"),
+    Fact("ends/error_4", "… `end_error_ns`", "µs"),
+    Fact("ends/held", "… ends that lie within it", "%", 95, more_is_better=True),
+    Fact("ends/cost", "… finding it out, for each wait", "µs", 10),
     Fact(
         "exports/stall_10", "training held up by step 10's export", "ms", _STALL, True
     ),

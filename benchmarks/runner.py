@@ -27,6 +27,7 @@ class Room(NamedTuple):
 ROOMS: Final = (
     Room("spans", peers=TUNIX + ANNOTATORS),
     Room("device_spans"),
+    Room("ends", ("ours",), ()),
     Room("exports"),
     Room("memory"),
     Room("disk"),

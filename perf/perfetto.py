@@ -43,11 +43,12 @@ class PerfettoTraceWriter:
     given. A folder that cannot be written is logged once and never an error.
 
     Args:
-        export_dir: the folder; None for `DEFAULT_EXPORT_DIR`.
+        export_dir: the folder; None for `DEFAULT_EXPORT_DIR`. To a URL (`gs://…`) the
+            trace is uploaded in parts, as each is complete.
         files: how the trace is spread over files.
 
     Raises:
-        ValueError: the folder is a URL: only local folders can be written.
+        ValueError: the folder is a URL of a kind that is not known.
     """
 
     def __init__(

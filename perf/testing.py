@@ -95,7 +95,8 @@ class ManualWait:
                 if not all(array.ready for array in arrays):
                     break
                 errors = [array.error for array in arrays if array.error]
-                queue.pop(0).finish(errors[0] if errors else None)
+                error = errors[0] if errors else None
+                queue.pop(0).finish(error, 0)
 
 
 def _flat(tree: Any) -> Any:

@@ -27,3 +27,7 @@ MEASURED: Final = frozenset(
     )
 )
 """What the metrics of a step are computed from."""
+
+END_ERROR: Final = "end_error_ns"
+"""Tag of a device span, int: nanoseconds by which its end may be too late. Of spans
+without it: less than a million."""

@@ -37,9 +37,15 @@ class TracerStats:
     """Writes that failed; the last reason is in `last_error`."""
     last_error: str = ""
     trace_paths: tuple[str, ...] = ()
-    """The trace files that there are."""
+    """The trace files that there are on this machine."""
     deleted_files: int = 0
     """Trace files deleted to keep `max_disk_mb`."""
+    uploaded_parts: int = 0
+    """Trace files that are in the remote folder; they are no longer on the disk."""
+    waiting_parts: int = 0
+    """Those that are complete and wait on the disk for their upload."""
+    failed_uploads: int = 0
+    """Attempts that failed; each is made again."""
     own_time_s: float = 0.0
     """The tracer's own time: measured for steps, exports, device work and writing;
     for the spans themselves their number times what one costs on this machine."""

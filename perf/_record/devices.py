@@ -32,7 +32,9 @@ _MAX_REMEMBERED: Final = 256  # mutate: ok any number of this size
 class DeviceLine:
     """The timeline of one device and that of its queue. Its owner locks."""
 
-    __slots__ = ("info", "queue_info", "queued", "records", "sequencer")
+    __slots__ = (
+        "earliest_ns", "info", "queue_info", "queued", "records", "sequencer",
+    )  # fmt: skip
 
     def __init__(self, timeline_id: str) -> None:
         self.info = TimelineInfo(timeline_id, TimelineKind.DEVICE, timeline_id)
@@ -41,6 +43,8 @@ class DeviceLine:
         self.records: list[RawRecord] = []
         self.queued: list[RawRecord] = []
         self.sequencer = Sequencer(0)  # mutate: ok before all times
+        self.earliest_ns = 0  # mutate: ok before all times
+        """Nothing that is launched from now on ends before this."""
 
     def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
         """What was added since the last call."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from perf._model.log import OnceLog
+from perf._model.names import END_ERROR
 from perf._model.sequence import Placed
 from perf._model.spans import DEVICE, GROUP, OPEN, RawRecord
 from perf._record.devices import Devices, Lines
@@ -16,6 +17,9 @@ from perf._record.waiting import Waiting
 
 if TYPE_CHECKING:
     from perf._record.tracer import Tracer
+
+WORTH_TELLING_NS: Final = 1_000_000
+"""Errors of an end below it are not told: any thread that wakes up has them."""
 
 
 class DeviceWork:
@@ -28,6 +32,8 @@ class DeviceWork:
     closed = False
     """Whether the host has closed the span: no further waitlist comes."""
     end_ns = OPEN
+    earliest_ns = OPEN
+    """It did not end before this, on the tracer's clock."""
     placed: list[Placed[int]] | None = None
     """When it ran on each line, known once all waitlists so far were ready."""
     error: str | None = None
@@ -54,9 +60,14 @@ class DeviceWork:
 
     @property
     def tags(self) -> dict[str, Any] | None:
-        """The span's, with what went wrong on the device."""
+        """The span's, with what went wrong on the device or is not known for sure."""
         tags = self.span.tags
-        return tags if self.error is None else {**(tags or {}), "error": self.error}
+        if self.error is not None:
+            return {**(tags or {}), "error": self.error}
+        error_ns = self.end_ns - self.earliest_ns
+        if error_ns < WORTH_TELLING_NS:
+            return tags
+        return {**(tags or {}), END_ERROR: error_ns}
 
     @property
     def parent_id(self) -> int:
@@ -90,8 +101,8 @@ class _Wait:
     def ended(self) -> bool:
         return self.work.ended
 
-    def finish(self, error: BaseException | None) -> None:
-        self._launches.waited(self.work, error)
+    def finish(self, error: BaseException | None, late_ns: int | None) -> None:
+        self._launches.waited(self.work, error, late_ns)
 
 
 class Launches:
@@ -158,13 +169,21 @@ class Launches:
         if self.devices.count >= RELIEF_AT:
             self.owner._collector.relieve_devices()
 
-    def waited(self, work: DeviceWork, error: BaseException | None) -> None:
-        """One waitlist is ready, or has failed. Called on a waiting thread."""
+    def waited(
+        self, work: DeviceWork, error: BaseException | None, late_ns: int | None
+    ) -> None:
+        """One waitlist is ready, or has failed. Called on a waiting thread.
+
+        Args:
+            work: whose.
+            error: why it failed.
+            late_ns: see `waiting.Work.finish`.
+        """
         end_ns = self._now()
         if error is not None:
             self.failed += 1
             work.error = error_text(error)
-        self._ready(work, end_ns)
+        self._ready(work, end_ns, late_ns)
         if self.devices.count >= RELIEF_AT:
             self.owner._collector.relieve_devices()
 
@@ -196,9 +215,17 @@ class Launches:
             and (concurrent == "all" or as_text(span.name) in concurrent),
         )
 
-    def _ready(self, work: DeviceWork, end_ns: int) -> None:
+    def _ready(self, work: DeviceWork, end_ns: int, late_ns: int | None = None) -> None:
         with self.devices.lock:
             work.end_ns = max(work.end_ns, end_ns)
+            earliest_ns = work.begin_ns
+            if late_ns is not None:
+                earliest_ns = max(earliest_ns, end_ns - late_ns)
+            if not work.concurrent:  # it did not end before what was launched before it
+                line = work.lines[0]
+                earliest_ns = max(earliest_ns, line.earliest_ns)
+                line.earliest_ns = earliest_ns
+            work.earliest_ns = max(work.earliest_ns, earliest_ns)
             if work.finished + 1 == work.waits:
                 work.placed = self.devices.place(work, work.end_ns)
             # Now it may count as ended: whoever sees its record no longer sees it as

@@ -4,12 +4,19 @@ Each set of devices has a thread, up to a cap; beyond it sets share one. A threa
 blocks on one waitlist after the other, in the order of launch, which is the order in
 which a device works. It never asks whether an array is ready: that crashes on a
 deleted one.
+
+How late an end may have been seen is measured, too. A thread that wakes up waits for
+the interpreter's lock: the system counts how often a thread has to wait. How late the
+system itself wakes a thread is tried out now and then, with a wait of known length.
 """
 
 from __future__ import annotations
 
 import atexit
+import resource
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from queue import SimpleQueue
@@ -21,6 +28,15 @@ MAX_THREADS: Final = 16  # mutate: ok any number of this size
 """For device sets; as many again for work that may overtake other work."""
 MAX_PENDING: Final = 4096  # mutate: ok any number of this size
 """Launches waiting per thread. Each keeps arrays alive, so there has to be an end."""
+_SLOWEST: Final = 2
+"""A wait for the interpreter's lock takes as many switch intervals at most; up to 1.6
+were seen on a machine with three threads to a core."""
+_CANARY_S: Final = 0.0001  # mutate: ok any time of this size
+_CANARY_EVERY_S: Final = 0.25  # mutate: ok any time of this size
+_CANARIES: Final = 32  # mutate: ok any number of this size
+"""The most of so many holds for the next one, too, in 32 of 33 cases."""
+_OF_THREAD: Final[int | None] = getattr(resource, "RUSAGE_THREAD", None)
+"""None elsewhere than on Linux: there nothing is known of ends."""
 _SLOW_EXIT_S: Final = 10.0  # mutate: ok any time that people notice
 
 
@@ -37,8 +53,14 @@ class Work(Protocol):
         """Whether nothing more can come of it."""
         ...
 
-    def finish(self, error: BaseException | None) -> None:
-        """Called once, when all arrays were waited for. Must not raise."""
+    def finish(self, error: BaseException | None, late_ns: int | None) -> None:
+        """Called once, when all arrays were waited for. Must not raise.
+
+        Args:
+            error: why the work failed, if so.
+            late_ns: nanoseconds that have passed since the end of the work, at most;
+                None if nothing is known of that.
+        """
 
 
 class Waiting(Protocol):
@@ -93,16 +115,19 @@ class _Worker:
             self._thread.join()
 
     def _run(self) -> None:
+        self._service.canary.try_out()
         while self._wakeups.get():
             work = self.works[0]
-            error = self._service.wait_for(work)
+            error, late_ns = self._service.wait_for(work)
             try:
-                work.finish(error)
+                work.finish(error, late_ns)
             except Exception as failure:  # of whoever gave the work: others go on
                 OnceLog().say("finish", f"device span lost: {type(failure).__name__}")
             # Only now: until then the work counts as pending, so nobody misses it.
             self.works.popleft()
             del work
+            if not self.works:  # or their ends would be seen late
+                self._service.canary.try_out()
 
 
 class WaitingService:
@@ -123,6 +148,7 @@ class WaitingService:
         self._leaves = leaves
         self._block = block
         self.idle = idle
+        self.canary = _Canary()
         self._lock = threading.Lock()
         self._workers: list[_Worker] = []
         self._worker_of: dict[Hashable, _Worker] = {}
@@ -162,8 +188,8 @@ class WaitingService:
         for marker in markers:
             marker.reached.wait()
 
-    def wait_for(self, work: Work) -> BaseException | None:
-        """Blocks until the work's arrays are ready; returns why it failed, if so."""
+    def wait_for(self, work: Work) -> tuple[BaseException | None, int | None]:
+        """Blocks until the work's arrays are ready; see `Work.finish`."""
         # Of any kind: native code that panics raises what is no Exception, and with
         # the thread all waiting would end.
         error: BaseException | None = None
@@ -173,13 +199,15 @@ class WaitingService:
             leaves, error = [], failure
         work.waits = None
         leaves.reverse()
+        ends = _Ends(self.canary.late_ns)
         while leaves:
             try:
                 # Popped in the call: no name keeps the array alive afterwards.
                 self._block(leaves.pop())
             except BaseException as failure:
                 error = error or failure
-        return error
+            ends.waited()
+        return error, ends.late_ns
 
     def _assign(self, key: Hashable) -> _Worker:
         with self._lock:
@@ -221,6 +249,72 @@ class WaitingService:
         self._workers, self._worker_of, self._overtaking = [], {}, []
 
 
+class _Ends:
+    """When what a thread waits for ended at the earliest.
+
+    A thread that was woken takes the interpreter's lock. While another thread has it,
+    it waits again: for the switch interval at most, or what the system makes of that
+    where there are more threads than cores; then it asks for the lock and waits again.
+    """
+
+    def __init__(self, woken_late_ns: int) -> None:
+        self._earliest_ns: int | None = None
+        """None as long as nothing is known."""
+        self._woken_late_ns = woken_late_ns
+        self._turn_ns = int(_SLOWEST * sys.getswitchinterval() * 1e9)
+        self._waits = _own_waits()
+        self._begin_ns = time.perf_counter_ns()
+
+    def waited(self) -> None:
+        """The thread has waited for something, or found it ready."""
+        end_ns = time.perf_counter_ns()
+        took_ns = end_ns - self._begin_ns
+        self._begin_ns = end_ns
+        if took_ns < self._turn_ns or _OF_THREAD is None:
+            return  # it may have been ready, and the lock all that was waited for
+        before, self._waits = self._waits, _own_waits()
+        waits = self._waits - before
+        if took_ns > waits * self._turn_ns:
+            # So one of the waits, if there were any, was for the device.
+            for_lock_ns = max(0, waits - 1) * self._turn_ns
+            self._earliest_ns = end_ns - for_lock_ns - self._woken_late_ns
+
+    @property
+    def late_ns(self) -> int | None:
+        """Since the end of what was waited for last, at most."""
+        if self._earliest_ns is None:
+            return None
+        return time.perf_counter_ns() - self._earliest_ns
+
+
+class _Canary:
+    """How late the system wakes a thread, the interpreter's lock apart."""
+
+    def __init__(self) -> None:
+        self.late_ns = 0
+        """The most of the last times, in nanoseconds."""
+        self._lasts: deque[int] = deque(maxlen=_CANARIES)
+        self._next_s = 0.0
+
+    def try_out(self) -> None:
+        """Waits for a moment, unless that was done a moment ago."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + _CANARY_EVERY_S
+        waits, begin_ns = _own_waits(), time.perf_counter_ns()
+        time.sleep(_CANARY_S)
+        took_ns = time.perf_counter_ns() - begin_ns
+        if _own_waits() - waits <= 1:  # of several, others were for the lock
+            self._lasts.append(took_ns - int(_CANARY_S * 1e9))
+            self.late_ns = max(self._lasts)
+
+
+def _own_waits() -> int:
+    """How often the calling thread has given up its core to wait."""
+    return 0 if _OF_THREAD is None else resource.getrusage(_OF_THREAD).ru_nvcsw
+
+
 def _load(worker: _Worker) -> int:
     return len(worker.works)
 
@@ -242,7 +336,7 @@ class Waited:
         self.ended = False
         self._done = done
 
-    def finish(self, error: BaseException | None) -> None:
+    def finish(self, error: BaseException | None, late_ns: int | None) -> None:
         """See `Work`."""
         self.ended = True
         self._done(error)
@@ -258,5 +352,5 @@ class _Marker:
     def __init__(self) -> None:
         self.reached = threading.Event()
 
-    def finish(self, error: BaseException | None) -> None:
+    def finish(self, error: BaseException | None, late_ns: int | None) -> None:
         self.reached.set()

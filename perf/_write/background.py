@@ -22,8 +22,14 @@ class Writer(Protocol):
     def write_now(self) -> None:
         """Writes what there is. Never raises; called by one thread at a time or not."""
 
-    def end(self) -> None:
-        """Says in the file that it is complete. Never raises; likewise."""
+    def finish(self) -> None:
+        """The process ends: writes what there is, and has it brought where it belongs.
+
+        What is recorded later may follow. Never raises, and does not wait.
+        """
+
+    def settle(self) -> None:
+        """After `finish`: waits until all is there, or too long."""
 
     def after_fork(self) -> None:
         """Called in the child: what was written is the parent's."""
@@ -90,16 +96,21 @@ class Worker:
             writer.write_now()
 
     def stop(self) -> None:
-        """Ends the thread and writes what is left."""
+        """Ends the thread and has the writers finish."""
         with self._state:
             self._stopping = True
             self._bell.put(None)
             thread = self._thread
         if thread is not None:
             thread.join(_STOP_S)
-        self.write_now()
+        self.finish()
+
+    def finish(self) -> None:
+        """The process ends: has all writers finish."""
         for writer in self._writers:
-            writer.end()
+            writer.finish()
+        for writer in self._writers:
+            writer.settle()
 
     def after_fork(self) -> tuple[Writer, ...]:
         """What the child has to serve."""
@@ -151,10 +162,15 @@ def worker() -> Worker:
         _hooked = True
         atexit.register(lambda: _worker.stop())
         # Exit hooks never run in children of multiprocessing (before Python 3.13), but
-        # what threading calls when the main thread ends does. Private, so it may go.
+        # what threading calls when the main thread ends does. That comes earlier, too:
+        # a little later no pool of threads works any more, and uploads may need one.
+        # The last hook is called first: ours has to follow that of the pools. Private,
+        # so it may go.
+        import concurrent.futures.thread  # noqa: F401
+
         register = getattr(threading, "_register_atexit", None)
         if register is not None:
-            register(lambda: _worker.write_now())
+            register(lambda: _worker.finish())
     return _worker
 
 

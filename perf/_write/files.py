@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 MB: Final = 1 << 20
 
@@ -20,26 +20,36 @@ class TraceFiles:
     Each file is a trace of its own: names, tracks, clocks and what is open are in every
     one. A file that is full is closed, and the next one begun.
 
+    What goes to a remote folder waits on the local disk until it is uploaded, file by
+    file when each is complete: so those are smaller, and end after some minutes.
+
     Args:
         segment_mb: size of a file in MB at which the next one begins; Perfetto's UI is
-            at ease up to some hundred.
+            at ease up to some hundred. None: 256, to a remote folder 64.
         segment_s: age of a file in seconds at which the next one begins; 0: any age.
-        max_disk_mb: what all trace files of this process may take together; the oldest
-            that are closed are deleted and counted. 0: no limit.
+            None: any age, to a remote folder 300.
+        max_disk_mb: what all trace files of this process may take together on the local
+            disk; the oldest that are closed are deleted and counted. 0: no limit.
+            None: no limit, for those that wait for a remote folder 1,024.
         compress: packs the events of each flush, to about a third of their size.
+        upload_wait_s: how long closing, or the process's exit, waits at most for
+            uploads; what is not uploaded by then stays on the local disk.
 
     Raises:
         ValueError: a negative number, a segment of no size, or a wrong type.
     """
 
-    segment_mb: float = 256
-    segment_s: float = 0
-    max_disk_mb: float = 0
+    segment_mb: float | None = None
+    segment_s: float | None = None
+    max_disk_mb: float | None = None
     compress: bool = False
+    upload_wait_s: float = 30
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if value is None and field.default is None:
+                continue
             numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not (isinstance(value, bool) if field.name == "compress" else numeric):
                 expected = "bool" if field.name == "compress" else "number"
@@ -67,16 +77,38 @@ class TraceFiles:
             )
         return cls(**options)
 
-    @property
-    def segment_bytes(self) -> int:
-        """Size at which the next file begins; small enough for several on the disk."""
-        limit = min(self.segment_mb, self.max_disk_mb / 4 or self.segment_mb)
-        return max(1, int(limit * MB))
+    def limits(self, *, remote: bool) -> Limits:
+        """What holds for a folder of this kind."""
+        defaults = _REMOTE if remote else _LOCAL
+        segment_mb, segment_s, max_disk_mb = (
+            default if chosen is None else chosen
+            for chosen, default in zip(
+                (self.segment_mb, self.segment_s, self.max_disk_mb),
+                defaults,
+                strict=True,
+            )
+        )
+        # Several have to fit, or all that is left would be the one being written.
+        segment_mb = min(segment_mb, max_disk_mb / 4 or segment_mb)
+        return Limits(
+            max(1, int(segment_mb * MB)), int(segment_s * 1e9), int(max_disk_mb * MB)
+        )
 
-    @property
-    def max_disk_bytes(self) -> int:
-        """Of all files together; 0: no limit."""
-        return int(self.max_disk_mb * MB)
+
+class Limits(NamedTuple):
+    """Where a file ends, and what all may take."""
+
+    segment_bytes: int
+    """Size at which the next file begins."""
+    segment_ns: int
+    """Age at which it does; 0: any."""
+    max_disk_bytes: int
+    """Of all files together; 0: no limit."""
+
+
+_LOCAL: Final = (256.0, 0.0, 0.0)
+_REMOTE: Final = (64.0, 300.0, 1024.0)
+"""As in `TraceFiles`: MB of a file, its age in seconds, MB of all."""
 
 
 class Disk:
@@ -103,6 +135,11 @@ class Disk:
             size = self._open.pop(path, None)
             if size is not None:
                 self._closed.append((path, size))
+
+    def forget(self, path: Path) -> None:
+        """A file that was closed takes no room any more."""
+        with self._lock:
+            self._closed = deque(each for each in self._closed if each[0] != path)
 
     def make_room(self, limit: int) -> list[Path]:
         """Deletes closed files, oldest first, until all together keep the limit.

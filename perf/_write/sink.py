@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import socket
@@ -20,23 +21,6 @@ MAX_WAITING_BYTES: Final = 64 << 20
 """What waits in memory while the file cannot be written to; no more is encoded then."""
 
 
-def check_folder(folder: str | os.PathLike[str]) -> Path:
-    """The folder as a path.
-
-    Raises:
-        ValueError: it is a URL.
-    """
-    text = os.fspath(folder)
-    # Two letters at least: one would be a drive of Windows. One slash is enough: that
-    # is what pathlib makes of two.
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
-        raise ValueError(
-            f"trace folder {text!r}: remote folders are not supported yet; "
-            "give a local one and copy its files afterwards"
-        )
-    return Path(text)
-
-
 class TraceFile:
     """A file that is made when its first bytes come and then only grows.
 
@@ -49,7 +33,12 @@ class TraceFile:
         process_index: of a run of several processes; its files say whose they are.
         log: of the writer.
         disk: keeps account of it.
+        leaves: whether the file is to leave this folder: then no other has its name,
+            nor had, or will have.
     """
+
+    _numbers = itertools.count(1)
+    """Of the files of this process that leave their folder."""
 
     def __init__(
         self,
@@ -58,6 +47,8 @@ class TraceFile:
         process_index: int | None,
         log: OnceLog,
         disk: Disk,
+        *,
+        leaves: bool = False,
     ) -> None:
         self._log = log
         self._disk = disk
@@ -68,6 +59,7 @@ class TraceFile:
         self._folder = folder
         self._prefix = prefix
         self._process_index = process_index
+        self._leaves = leaves
         self._file: io.FileIO | None = None
         self._waiting: deque[bytes] = deque()
         self.waiting_bytes = 0
@@ -129,6 +121,8 @@ class TraceFile:
         stem = f"{self._prefix}_{int(time.time())}"
         host = re.sub(r"[^\w.-]", "-", socket.gethostname())
         whose = f"{host}_{self._process_index or 0}_{os.getpid()}"
+        if self._leaves:
+            yield f"{stem}_{whose}_part{next(self._numbers)}.pb"
         if self._process_index is None:
             yield f"{stem}.pb"
         yield f"{stem}_{whose}.pb"

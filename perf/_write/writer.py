@@ -17,8 +17,9 @@ from perf._write.compression import compressed
 from perf._write.files import Disk, TraceFiles
 from perf._write.layout import Layout
 from perf._write.run_info import command, run_info
-from perf._write.sink import MAX_WAITING_BYTES, TraceFile, check_folder
+from perf._write.sink import MAX_WAITING_BYTES, TraceFile
 from perf._write.stream import TraceStream
+from perf._write.upload import Uploads, as_url, remote_folder
 
 
 class Source(Protocol):
@@ -48,6 +49,12 @@ class WriteStats:
     """Records that no file holds: too much was waiting to be written, or a fault."""
     deleted_files: int = 0
     """Files that were deleted because all together took too much of the disk."""
+    uploaded_parts: int = 0
+    """Files that are in the remote folder, and no longer here."""
+    waiting_parts: int = 0
+    """Files that are complete and wait here for their upload."""
+    failed_uploads: int = 0
+    """Attempts that failed."""
     own_time_s: float = 0.0
     """Processor time spent on writing."""
 
@@ -59,13 +66,14 @@ class TraceWriter:
     configuration alone.
 
     Args:
-        folder: where its files go; made when needed.
+        folder: where its files go; made when needed. If it is a URL they are uploaded
+            there, each when it is complete; until then they are in a local folder.
         layout: which track shows what.
         process_index: of a run of several processes; None: it is the only one.
         files: how the trace is spread over files.
 
     Raises:
-        ValueError: the folder is a URL.
+        ValueError: the folder is a URL of a kind that is not known.
     """
 
     def __init__(
@@ -76,10 +84,14 @@ class TraceWriter:
         process_index: int | None = None,
         files: TraceFiles | None = None,
     ) -> None:
-        self.folder = check_folder(folder)
+        url = as_url(folder)
+        self.folder = Path(folder) if url is None else url
+        self._remote = None if url is None else remote_folder(url)
         self.layout = layout
         self.process_index = process_index
         self.files = files or TraceFiles()
+        self._limits = self.files.limits(remote=url is not None)
+        self._disk = _disk if url is None else _spool
         self._source: Source | None = None
         self._begin_anew()
 
@@ -87,6 +99,11 @@ class TraceWriter:
         self._lock = threading.Lock()
         """Held while writing, and by nothing that a recording thread waits for."""
         self._log = OnceLog()
+        self._uploads: Uploads | None = None
+        if self._remote is not None:
+            self._uploads = Uploads(
+                str(self.folder), self._remote, self.files.upload_wait_s, self._disk
+            )
         self._stream: TraceStream | None = None
         self._past = WriteStats()
         """Of the files that are complete."""
@@ -103,9 +120,14 @@ class TraceWriter:
         self._drop_stream()
         self._seed = os.urandom(16)
         self._segment += 1
-        prefix = self.layout.file_prefix
+        uploads = self._uploads
         self._file = TraceFile(
-            self.folder, prefix, self.process_index, self._log, _disk
+            Path(self.folder) if uploads is None else uploads.folder,
+            self.layout.file_prefix,
+            self.process_index,
+            self._log,
+            self._disk,
+            leaves=uploads is not None,
         )
         self._full_at_ns: int | None = None
         self._begins = True
@@ -128,6 +150,8 @@ class TraceWriter:
         if self._source is not None:
             raise RuntimeError("this writer is attached to a tracer already")
         self._source = source
+        if self._uploads is not None:
+            self._uploads.start()
         worker().add(self)
 
     def wake(self) -> None:
@@ -136,7 +160,7 @@ class TraceWriter:
             worker().wake()
 
     def flush(self, deadline_s: float | None = None) -> bool:
-        """Writes what was recorded so far.
+        """Writes what was recorded so far; what is to be uploaded, to the local disk.
 
         Args:
             deadline_s: seconds to wait at most; None waits until it is done.
@@ -151,25 +175,42 @@ class TraceWriter:
         return self._file.waiting_bytes == 0
 
     def close(self) -> None:
-        """Writes what was recorded so far and lets go of source and file."""
+        """Writes what was recorded so far and lets go of source and file.
+
+        Waits for uploads, `files.upload_wait_s` at most.
+        """
         if self._source is None:
             return
         worker().remove(self)
         self.write_now()
-        self.end()
         with self._lock:
             self._source = None
-            self._file.close()
-
-    def end(self) -> None:
-        """Says in the file that it is complete; what is recorded later may follow."""
-        with self._lock:
-            if self._stream is not None and not self._begins:
-                self._file.append(self._losses(self._stream) + self._stream.end())
+            self._mark_end()
+            if self._uploads is None:
+                self._file.close()
+                return
+            self._end_file()
+        self._uploads.finish(for_ever=True)
+        self._uploads.settle()
 
     @property
     def stats(self) -> WriteStats:
         """What it wrote so far."""
+        here, uploads = self._so_far(), self._uploads
+        if uploads is None:
+            return here
+        return dataclasses.replace(
+            here,
+            paths=uploads.waiting + here.paths,
+            last_error=here.last_error or uploads.last_error,
+            uploaded_parts=uploads.uploaded,
+            waiting_parts=len(uploads.waiting),
+            failed_uploads=uploads.failures,
+            own_time_s=here.own_time_s + uploads.own_ns / 1e9,
+        )
+
+    def _so_far(self) -> WriteStats:
+        """Of all that was written, wherever it is now."""
         stream, file, past = self._stream, self._file, self._past
         here = () if file.path is None else (file.path,)
         return WriteStats(
@@ -182,6 +223,21 @@ class TraceWriter:
             deleted_files=past.deleted_files,
             own_time_s=self._own_ns / 1e9,
         )
+
+    def finish(self) -> None:
+        """The process ends: writes what there is, and has it uploaded soon."""
+        self.write_now()
+        with self._lock:
+            self._mark_end()
+            if self._uploads is not None and not self._file.waiting_bytes:
+                self._end_file()
+        if self._uploads is not None:
+            self._uploads.finish(for_ever=False)
+
+    def settle(self) -> None:
+        """After `finish`: waits for uploads, `files.upload_wait_s` at most."""
+        if self._uploads is not None:
+            self._uploads.settle()
 
     def write_now(self) -> None:
         """Takes what the source has and writes it, in the calling thread."""
@@ -214,17 +270,31 @@ class TraceWriter:
             self._log.say("gone", f"the trace {file.path} is gone: a new one begins")
         elif file.waiting_bytes or not self._is_full():
             return
-        elif self._stream is not None:
-            file.append(self._stream.end())
-        file.close()
-        past = self.stats
-        there = tuple(path for path in past.paths if path != file.path or path.exists())
+        else:
+            self._mark_end()
+        self._end_file()
+
+    def _mark_end(self) -> None:
+        """Says in the file that it is complete; what is recorded later may follow."""
+        if self._stream is not None and not self._begins:
+            self._file.append(self._losses(self._stream) + self._stream.end())
+
+    def _end_file(self) -> None:
+        """Lets the file go; another begins with the next bytes."""
+        path = self._file.path
+        self._file.close()
+        past = self._so_far()
+        there: tuple[Path, ...] = ()
+        if self._uploads is None:
+            there = tuple(each for each in past.paths if each != path or each.exists())
+        elif path is not None:
+            self._uploads.put(path)
         self._past = dataclasses.replace(past, paths=there)
         self._errors, self._stream = 0, None
         self._begin_file()
 
     def _is_full(self) -> bool:
-        if self._file.written_bytes >= self.files.segment_bytes:
+        if self._file.written_bytes >= self._limits.segment_bytes:
             return True
         return self._full_at_ns is not None and time.monotonic_ns() >= self._full_at_ns
 
@@ -250,17 +320,18 @@ class TraceWriter:
             data = self._stream.encode(batch) + self._losses(self._stream)
             if self.files.compress:
                 data = compressed(data)
-            if self._full_at_ns is None and self.files.segment_s:
-                age_ns = int(self.files.segment_s * 1e9)
-                self._full_at_ns = time.monotonic_ns() + age_ns
+            if self._full_at_ns is None and self._limits.segment_ns:
+                self._full_at_ns = time.monotonic_ns() + self._limits.segment_ns
             self._begins = False
         self._file.append(data)
-        if self.files.max_disk_bytes:
-            self._forget_files(_disk.make_room(self.files.max_disk_bytes))
+        if self._limits.max_disk_bytes:
+            self._forget_files(self._disk.make_room(self._limits.max_disk_bytes))
 
     def _forget_files(self, deleted: list[Path]) -> None:
         if not deleted:
             return
+        if self._uploads is not None:
+            self._uploads.drop(deleted)
         past = self._past
         self._past = dataclasses.replace(
             past,
@@ -269,6 +340,8 @@ class TraceWriter:
         )
 
     def _new_stream(self) -> TraceStream:
+        if self._uploads is not None:
+            self._uploads.start()  # in a forked child it is not yet
         line = command()
         name = Path(line[0]).name if line else "python"
         process = Process(os.getpid(), name, tuple(line))
@@ -283,16 +356,20 @@ class TraceWriter:
 
     def after_fork(self) -> None:
         """Called in the child: what was written is the parent's."""
-        _disk.begin_anew()
+        self._disk.begin_anew()
         self._file.close()  # the descriptor; the parent has its own
+        if self._uploads is not None:
+            self._uploads.forget()
         self._begin_anew()
 
 
 def _copy(
-    folder: Path, layout: Layout, process_index: int | None, files: TraceFiles
+    folder: Path | str, layout: Layout, process_index: int | None, files: TraceFiles
 ) -> TraceWriter:
     return TraceWriter(folder, layout, process_index=process_index, files=files)
 
 
 _disk = Disk()
 """Of this process: v1 and v2 write side by side, and share what they may take."""
+_spool = Disk()
+"""Likewise of what waits for its upload."""

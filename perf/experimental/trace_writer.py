@@ -52,15 +52,16 @@ class PerfettoTraceWriter(TraceWriter):
     it is given. A folder that cannot be written is logged once and never an error.
 
     Args:
-        trace_dir: the folder; None for the default one.
+        trace_dir: the folder; None for the default one. To a URL (`gs://…`) the trace
+            is uploaded in parts, as each is complete.
         role_to_devices: role to its devices in any form, for the tracks of clusters.
         documented_names: whether slices bear the tags that make them distinct in
             their names, as `rollout (step=3, …)`; Perfetto then groups by none.
         files: how the trace is spread over files.
 
     Raises:
-        ValueError: the folder is a URL (only local folders can be written), or
-            something in `role_to_devices` is no device.
+        ValueError: the folder is a URL of a kind that is not known, or something in
+            `role_to_devices` is no device.
     """
 
     def __init__(

@@ -27,6 +27,9 @@ class QuietSink:
             last_error="",
             paths=(),
             deleted_files=0,
+            uploaded_parts=0,
+            waiting_parts=0,
+            failed_uploads=0,
             own_time_s=0.0,
         )
 
@@ -47,7 +50,7 @@ class Recording:
         self, devices: Any = None, *, wait: Any = None, now: Any = None, **options: Any
     ) -> None:
         self.clock = FakeClock(BORN_NS)
-        self.wait = wait or ManualWait()
+        self.wait: Any = wait or ManualWait()
         self.tracer = Tracer(
             devices,
             host_prefix="host-",

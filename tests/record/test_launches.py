@@ -249,3 +249,99 @@ def test_names_that_may_overlap(concurrent: Any, queued: int) -> None:
         rec.at(time_ns)
         rec.wait.finish(work)
     assert queued == sum(record.kind == QUEUED for record in rec.read())
+
+
+class Late:
+    """Waits for work that ends when the test says so, and how late that is seen."""
+
+    def __init__(self) -> None:
+        self.works: list[Any] = []
+
+    def submit(self, key: Any, work: Any) -> bool:
+        self.works.append(work)
+        return True
+
+    def pending(self, tracer: Any) -> list[Any]:
+        return []
+
+    def finish(self, late_ns: int | None, error: Exception | None = None) -> None:
+        """The oldest work ends."""
+        self.works.pop(0).finish(error, late_ns)
+
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def late() -> Recording:
+    """A tracer whose devices' ends are seen late; names with "free" may overlap."""
+    return Recording(["a0", "b0"], wait=Late(), concurrent=frozenset(["free"]))
+
+
+def launch(
+    rec: Recording, name: str = "x", devices: Any = ("a0",), **tags: int
+) -> None:
+    """Opens and closes a span with work."""
+    with rec.tracer.span(name, list(devices), tags=tags or None) as span:
+        span.device_end([])
+
+
+def tags(rec: Recording) -> list[Any]:
+    """The tags of the device spans since the last read."""
+    return [record.tags for record in on(rec.feed.drain(), "a0")]
+
+
+def test_a_span_says_by_how_much_its_end_may_be_late(late: Recording) -> None:
+    """Beside its own tags, on every device; not where it is less than a millisecond."""
+    for late_ns in (30 * MS, MS, MS - 1, 0):
+        launch(late, step=1)
+        late.clock.advance_ns(100 * MS)
+        late.wait.finish(late_ns)
+    own = {"step": 1}
+    error = [{**own, "end_error_ns": n} for n in (30 * MS, MS)]
+    assert [*error, own, own] == tags(late)
+
+
+def test_work_did_not_end_before_it_was_launched(late: Recording) -> None:
+    """If nothing else is known, its end may be wrong by all of its time."""
+    launch(late)
+    late.clock.advance_ns(7 * MS)
+    late.wait.finish(None)
+    late.clock.advance_ns(50 * MS)
+    launch(late)
+    late.clock.advance_ns(5 * MS)
+    late.wait.finish(70 * MS)
+    assert [{"end_error_ns": 7 * MS}, {"end_error_ns": 5 * MS}] == tags(late)
+
+
+def test_work_did_not_end_before_what_was_launched_before_it(late: Recording) -> None:
+    """On its device; work that may overlap is no measure, nor has it one."""
+    for name in ("x", "free", "x"):
+        launch(late, name)
+    late.clock.advance_ns(100 * MS)
+    late.wait.finish(20 * MS)
+    late.clock.advance_ns(3 * MS)
+    late.wait.finish(None)
+    late.wait.finish(None)
+    errors = [tag["end_error_ns"] for tag in tags(late)]
+    assert [20 * MS, 103 * MS, 23 * MS] == errors
+
+
+def test_the_latest_of_several_waitlists_counts(late: Recording) -> None:
+    """The work ended no earlier than the one of which that is known."""
+    with late.tracer.span("x", ["a0"]) as span:
+        span.device_end([])
+        span.device_end([])
+    late.clock.advance_ns(50 * MS)
+    late.wait.finish(10 * MS)
+    late.clock.advance_ns(2 * MS)
+    late.wait.finish(None)
+    assert [{"end_error_ns": 12 * MS}] == tags(late)
+
+
+def test_failed_work_tells_its_error_alone(late: Recording) -> None:
+    """When it ended is no longer of interest."""
+    launch(late)
+    late.clock.advance_ns(50 * MS)
+    late.wait.finish(None, ValueError("no"))
+    assert [["error"]] == [list(found) for found in tags(late)]

@@ -22,7 +22,7 @@ from perf._model.spans import DEVICE
 from perf._record import waiting as waiting_module
 from perf._record.waiting import MAX_THREADS, Waited, WaitingService
 from tests.public.trace_file import TraceFile
-from tests.record.recording import Recording, on
+from tests.record.recording import Recording, in_thread, on
 
 ROOT = Path(__file__).parents[2]
 
@@ -351,6 +351,134 @@ def test_a_thread_that_cannot_be_started(
     service.settle(rec.tracer)
     names = [record.name for record in rec.read() if record.kind == DEVICE]
     assert ["x", "concurrent", "later"] == names
+
+
+# How late an end is seen
+
+MS = 1_000_000
+
+
+class FakeTime:
+    """The clock and the system's count of waits, as the test says."""
+
+    def __init__(self) -> None:
+        self.ns = 10**9
+        self.waits = 7
+        self.sleeps: list[tuple[int, int]] = []
+        """What each takes, and how often the thread waits in it."""
+
+    def perf_counter_ns(self) -> int:
+        return self.ns
+
+    def monotonic(self) -> float:
+        return self.ns / 1e9
+
+    def sleep(self, time_s: float) -> None:
+        self.go_on(*self.sleeps.pop(0))
+
+    def go_on(self, by_ns: int, waits: int) -> None:
+        """Lets time pass in which the thread waits so often."""
+        self.ns += by_ns
+        self.waits += waits
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    """Time moved by hand; a wait for the interpreter's lock takes 10 ms at most."""
+    fake = FakeTime()
+    monkeypatch.setattr(waiting_module, "time", fake)
+    monkeypatch.setattr(waiting_module, "_own_waits", lambda: fake.waits)
+    monkeypatch.setattr(waiting_module, "_OF_THREAD", 1)
+    monkeypatch.setattr(sys, "getswitchinterval", lambda: 0.005)
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("waited", "late_ns"),
+    [
+        pytest.param([(50 * MS, 1)], 3, id="for the device alone"),
+        pytest.param([(50 * MS, 4)], 30 * MS + 3, id="then three times for the lock"),
+        pytest.param([(40 * MS, 4)], None, id="for the lock alone, perhaps"),
+        pytest.param([(9 * MS, 1)], None, id="so short that nobody knows"),
+        pytest.param([(50 * MS, 0)], 3, id="without giving up the core"),
+        pytest.param([(0, 0)], None, id="not at all: it was ready"),
+        pytest.param([(50 * MS, 1), (MS, 0)], MS + 3, id="the others were ready"),
+        pytest.param([(MS, 1), (50 * MS, 2)], 20 * MS + 3, id="counted together"),
+        pytest.param([(50 * MS, 4), (60 * MS, 2)], 10 * MS + 3, id="the last counts"),
+    ],
+)
+def test_the_earliest_end_follows_from_the_waits_of_the_thread(
+    fake: FakeTime, waited: list[tuple[int, int]], late_ns: int | None
+) -> None:
+    """One is for the device, all further ones are for the lock; 3 ns for waking up."""
+    ends = waiting_module._Ends(3)
+    for took_ns, waits in waited:
+        fake.go_on(took_ns, waits)
+        ends.waited()
+    assert late_ns == ends.late_ns
+
+
+def test_where_waits_are_not_counted_nothing_is_known(
+    fake: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere than on Linux."""
+    monkeypatch.setattr(waiting_module, "_OF_THREAD", None)
+    ends = waiting_module._Ends(0)
+    fake.go_on(50 * MS, 1)
+    ends.waited()
+    assert ends.late_ns is None
+
+
+def test_the_waits_of_a_thread_are_its_own() -> None:
+    """Not those of others; each time it gives up its core counts."""
+    before = waiting_module._own_waits()
+    in_thread(lambda: [threading.Event().wait(1e-4) for _ in range(50)])
+    others = waiting_module._own_waits() - before
+    own = in_thread(
+        lambda: [
+            waiting_module._own_waits(),
+            *(threading.Event().wait(1e-4) for _ in range(50)),
+            waiting_module._own_waits(),
+        ]
+    )
+    assert own[-1] - own[0] >= 50 > others
+
+
+def test_the_system_s_delay_is_the_most_of_the_last(fake: FakeTime) -> None:
+    """Those that had to wait for the lock as well tell nothing of the system."""
+    canary = waiting_module._Canary()
+    seen = []
+    for extra_ns, waits in [(50, 1), (70, 1), (9_000, 2), (60, 1)]:
+        fake.sleeps = [(100_000 + extra_ns, waits)]
+        canary.try_out()
+        canary.try_out()  # too early: there is no sleep for it
+        seen.append(canary.late_ns)
+        fake.go_on(10**9, 0)
+    assert [50, 70, 70, 70] == seen
+    for _ in range(waiting_module._CANARIES):
+        fake.sleeps = [(100_010, 1)]
+        canary.try_out()
+        fake.go_on(10**9, 0)
+    assert 10 == canary.late_ns
+
+
+def test_nothing_is_tried_out_while_work_waits(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be seen to end late."""
+    first, second = Array(), Array()
+    tried: list[int] = []
+    log.submit("first", "a", first)
+    first.asked.wait()
+    (worker,) = log.service._workers
+    tries = lambda: tried.append(len(worker.works))  # noqa: E731
+    monkeypatch.setattr(log.service.canary, "try_out", tries)
+    log.submit("second", "a", second)
+    first.ready.set()
+    second.asked.wait()
+    second.ready.set()
+    log.service.close()
+    assert [0] == tried
 
 
 # Settling and closing

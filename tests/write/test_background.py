@@ -18,18 +18,22 @@ class Counting:
 
     def __init__(self) -> None:
         self.count = 0
-        self.counts_at_ends: list[int] = []
         self.called = threading.Event()
         self.may_go_on = threading.Event()
         self.may_go_on.set()
+        self.finished = self.settled = False
 
     def write_now(self) -> None:
         self.called.set()
         self.may_go_on.wait()
         self.count += 1
 
-    def end(self) -> None:
-        self.counts_at_ends.append(self.count)
+    def finish(self) -> None:
+        self.write_now()
+        self.finished = True
+
+    def settle(self) -> None:
+        self.settled = True
 
     def after_fork(self) -> None:
         raise AssertionError
@@ -105,6 +109,21 @@ def test_a_writer_that_was_removed_is_asked_no_more() -> None:
     worker.stop()
 
 
+def test_all_have_begun_to_finish_before_one_is_waited_for() -> None:
+    """At the exit, what they wait for takes as long as the slowest."""
+    worker, writers = Worker(), [Counting(), Counting()]
+
+    def settle() -> None:
+        assert all(writer.finished for writer in writers)
+        writers[1].settled = True
+
+    writers[0].settle = settle  # type: ignore[method-assign]
+    for writer in writers:
+        worker.add(writer)
+    worker.stop()
+    assert writers[1].settled
+
+
 def test_stopping_writes_what_is_left() -> None:
     """In the calling thread, after the worker's own has ended; later rounds too."""
     worker, writer = Worker(), Counting()
@@ -113,7 +132,7 @@ def test_stopping_writes_what_is_left() -> None:
     before = writer.count
     worker.stop()
     assert before < writer.count
-    assert [writer.count] == writer.counts_at_ends
+    assert writer.finished
     before = writer.count
     assert worker.round(None)
     assert before < writer.count

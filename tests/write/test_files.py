@@ -17,6 +17,7 @@ from perf._write.files import MB, Disk, TraceFiles
         ({"segment_mb": -1}, "segment_mb=-1"),
         ({"max_disk_mb": -1}, "max_disk_mb=-1"),
         ({"segment_s": "5"}, "segment_s='5'.*number.*str"),
+        ({"upload_wait_s": None}, "upload_wait_s=None.*number.*NoneType"),
         ({"segment_mb": True}, "segment_mb=True.*number"),
         ({"compress": 1}, "compress=1.*bool"),
         ({"compres": True}, "unknown keys.*compres.*segment_mb"),
@@ -30,9 +31,24 @@ def test_wrong_options_are_refused(options: Any, said: str) -> None:
 
 def test_segments_are_small_enough_for_the_disk() -> None:
     """Several have to fit, or all that is left would be the one being written."""
-    assert 256 * MB == TraceFiles().segment_bytes
-    assert 25 * MB == TraceFiles(max_disk_mb=100).segment_bytes
-    assert 2 * MB == TraceFiles(segment_mb=2, max_disk_mb=100).segment_bytes
+    sizes = [
+        files.limits(remote=False).segment_bytes // MB
+        for files in (
+            TraceFiles(),
+            TraceFiles(max_disk_mb=100),
+            TraceFiles(segment_mb=2, max_disk_mb=100),
+        )
+    ]
+    assert [256, 25, 2] == sizes
+
+
+def test_what_is_uploaded_is_smaller_and_bounded() -> None:
+    """A file reaches a remote folder when it is complete; what is chosen holds."""
+    limits = TraceFiles().limits(remote=True)
+    assert (64 * MB, 300 * 10**9, 1024 * MB) == limits
+    assert (256 * MB, 0, 0) == TraceFiles().limits(remote=False)
+    chosen = TraceFiles(segment_mb=8, segment_s=0, max_disk_mb=0)
+    assert (8 * MB, 0, 0) == chosen.limits(remote=True) == chosen.limits(remote=False)
 
 
 @given(
@@ -66,6 +82,17 @@ def test_a_file_that_is_gone_already_is_no_error(tmp_path: Path) -> None:
         disk.close(tmp_path / name)
     assert [tmp_path / "a", tmp_path / "b"] == disk.make_room(0)
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_file_that_left_takes_no_room() -> None:
+    """It was uploaded: others need not be deleted."""
+    disk = Disk()
+    for name in "ab":
+        disk.grow(Path(f"/nowhere/{name}"), 5)
+        disk.close(Path(f"/nowhere/{name}"))
+    disk.forget(Path("/nowhere/a"))
+    assert [] == disk.make_room(5)
+    assert [Path("/nowhere/b")] == disk.make_room(4)
 
 
 def test_a_child_does_not_delete_its_parents_files() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from perf._model.log import OnceLog
 from perf._write.files import Disk
-from perf._write.sink import TraceFile, check_folder
+from perf._write.sink import TraceFile
 
 
 def trace_file(folder: Path, process_index: int | None = None) -> TraceFile:
@@ -65,6 +65,25 @@ def test_files_of_a_run_of_several_processes_say_whose_they_are(tmp_path: Path) 
     file.append(b"x")
     assert file.path is not None
     assert file.path.name.endswith(f"_3_{os.getpid()}.pb")
+
+
+def test_files_that_leave_their_folder_never_had_their_name_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they go, one would be written over the other."""
+    monkeypatch.setattr("time.time", lambda: 5.0)
+    names = set()
+    for _ in range(3):
+        file = TraceFile(
+            tmp_path, "perfetto_trace", None, OnceLog(), Disk(), leaves=True
+        )
+        file.append(b"x")
+        file.close()
+        assert file.path is not None
+        assert f"_{os.getpid()}_part" in file.path.name
+        names.add(file.path.name)
+        file.path.unlink()
+    assert 3 == len(names)
 
 
 def test_bytes_are_in_the_file_when_append_returns(tmp_path: Path) -> None:
@@ -193,20 +212,3 @@ def test_a_file_that_was_moved_is_still_written(tmp_path: Path) -> None:
     (tmp_path / "other").rename(tmp_path / "kept")
     assert file.is_gone()
     file.close()
-
-
-@pytest.mark.parametrize(
-    "url", ["gs://bucket/traces", "gs:/bucket", "s3://x", "https://x/y"]
-)
-def test_remote_folders_are_refused(url: str) -> None:
-    """At once: it is a wrong option, and the file would end up in a folder `gs:`."""
-    with pytest.raises(ValueError, match=f"'{url}'.*not supported yet"):
-        check_folder(url)
-
-
-@pytest.mark.parametrize(
-    "folder", ["/tmp/x", "traces", "C:/traces", Path("a/b"), "a:b"]
-)
-def test_local_folders_are_taken_as_they_are(folder: str | Path) -> None:
-    """A drive is no scheme, nor is a colon without a slash."""
-    assert Path(folder) == check_folder(folder)

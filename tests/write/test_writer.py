@@ -141,10 +141,10 @@ def test_a_copy_is_configuration(
     writer.close()
 
 
-def test_a_url_is_refused_when_the_writer_is_made() -> None:
+def test_an_unknown_kind_of_folder_is_refused_when_the_writer_is_made() -> None:
     """It is configuration, not weather."""
-    with pytest.raises(ValueError, match="not supported yet"):
-        TraceWriter("gs://bucket/traces", V1Layout())
+    with pytest.raises(ValueError, match="'nowhere://bucket/traces'"):
+        TraceWriter("nowhere://bucket/traces", V1Layout())
 
 
 def test_a_file_that_vanishes_is_begun_anew(
