@@ -13,14 +13,22 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_REAL_KINDS = "biufV"
+"""bool, int, unsigned, float; bfloat16 and its kin call themselves V."""
+
 
 def numbers(values: ArrayLike) -> Array:
     """Returns values as float32 or float64, whichever holds them.
 
     Blocks until a JAX array is there. bfloat16 and the like become float32: numpy would
     add them up in their own three digits.
+
+    Raises:
+        TypeError: They are no real numbers. (numpy would make NaN of None.)
     """
     array = np.asarray(values)
+    if array.dtype.kind not in _REAL_KINDS:
+        raise TypeError(f"expected real numbers, found {array.dtype} {values!r:.80}")
     if array.dtype in (np.float32, np.float64):
         return array
     return array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64)
@@ -66,6 +74,7 @@ def per_token(what: str, values: ArrayLike, mask: Array) -> Array:
     )
 
 
+@np.errstate(all="ignore")
 def sequence_sums(what: str, values: ArrayLike, mask: Array) -> Array:
     """Returns the sum over each sequence's tokens, float64 [batch]."""
     array = np.zeros(mask.shape)
@@ -74,8 +83,9 @@ def sequence_sums(what: str, values: ArrayLike, mask: Array) -> Array:
     return sums
 
 
+@np.errstate(all="ignore")
 def mean(values: Array) -> np.float64:
-    """Returns the mean, summed in float64."""
+    """Returns the mean, summed in float64; NaN and infinities without a warning."""
     return np.float64(values.mean(dtype=np.float64))
 
 

@@ -65,6 +65,7 @@ T = TypeVar("T")
 _REWARD_STATISTICS = ("sum", "mean", "max", "min")
 
 
+@np.errstate(all="ignore")
 def rewards(
     rewards: ArrayLike, functions: Sequence[str | Callable[..., Any]] = ()
 ) -> MetricsT:
@@ -109,8 +110,8 @@ def rewards(
     if not table.size:
         return {}
     sums: Array = np.asarray(np.nansum(table, axis=1, dtype=np.float64))
-    with np.errstate(invalid="ignore"):  # 0/0 of a trajectory without any reward
-        means = sums / np.count_nonzero(~np.isnan(table), axis=1)
+    # 0/0 for a trajectory without any reward.
+    means = sums / np.count_nonzero(~np.isnan(table), axis=1)
     metrics: MetricsT = {
         "rewards/sum": (mean(sums), np.mean),
         "rewards/mean": (mean(means), np.mean),
@@ -134,6 +135,7 @@ def scores(scores: ArrayLike) -> MetricsT:
     return statistics("score", _per_trajectory("scores", scores))
 
 
+@np.errstate(all="ignore")
 def penalised_rewards(
     scores: ArrayLike, kl: ArrayLike, completion_mask: ArrayLike, coefficient: float
 ) -> Array:
@@ -238,6 +240,7 @@ def values(values: ArrayLike, completion_mask: ArrayLike) -> MetricsT:
     return _of_tokens("values", values, completion_mask)
 
 
+@np.errstate(all="ignore")
 def pg_clipfrac(
     logps: ArrayLike,
     old_logps: ArrayLike,
@@ -269,13 +272,13 @@ def pg_clipfrac(
     difference = per_token("logps", logps, mask) - per_token(
         "old_logps", old_logps, mask
     )
-    with np.errstate(over="ignore", invalid="ignore"):
-        ratio = np.exp(difference)
-        gain = ratio * advantage
-        clipped_gain = np.clip(ratio, 1 - low, 1 + high) * advantage
+    ratio = np.exp(difference)
+    gain = ratio * advantage
+    clipped_gain = np.clip(ratio, 1 - low, 1 + high) * advantage
     return _fraction("pg_clipfrac", clipped_gain < gain, of=gain)
 
 
+@np.errstate(all="ignore")
 def vf_clipfrac(
     values: ArrayLike,
     old_values: ArrayLike,
@@ -302,9 +305,8 @@ def vf_clipfrac(
     now = per_token("values", values, mask)
     old = per_token("old_values", old_values, mask)
     target = per_token("returns", returns, mask)
-    with np.errstate(over="ignore", invalid="ignore"):
-        loss = np.square(now - target)
-        clipped_loss = np.square(np.clip(now, old - clip, old + clip) - target)
+    loss = np.square(now - target)
+    clipped_loss = np.square(np.clip(now, old - clip, old + clip) - target)
     return _fraction("vf_clipfrac", clipped_loss > loss, of=loss)
 
 

@@ -32,28 +32,27 @@ __all__ = [
 _log = OnceLog()
 
 
+@np.errstate(all="ignore")
 def geometric_mean(values: ArrayLike) -> np.float64:
     """Returns exp(mean(log(values))): how perplexities are averaged.
 
     Args:
         values: Of any shape, none below 0.
     """
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        logs = np.log(numbers(values).astype(np.float64))
-        return np.float64(np.exp(logs.mean()))
+    return np.float64(np.exp(np.log(numbers(values)).mean(dtype=np.float64)))
 
 
+@np.errstate(all="ignore")
 def harmonic_mean(values: ArrayLike) -> np.float64:
     """Returns 1 / mean(1 / values): how rates over equal work are averaged.
 
     Args:
         values: Of any shape, all above 0.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = 1 / numbers(values).astype(np.float64)
-        return np.float64(1 / inverse.mean())
+    return np.float64(1 / (1 / numbers(values)).mean(dtype=np.float64))
 
 
+@np.errstate(all="ignore")
 def loss(loss: Any) -> MetricsT:
     """`loss`, averaged over micro-batches, and `perplexity`, exp of that average.
 
@@ -68,9 +67,7 @@ def loss(loss: Any) -> MetricsT:
         exact = loss if loss.dtype.itemsize >= 4 else xp.astype(loss, xp.float32)
     else:
         xp, exact = np, loss
-    with np.errstate(over="ignore"):
-        perplexity = xp.exp(exact)
-    return {"loss": (loss, np.mean), "perplexity": (perplexity, geometric_mean)}
+    return {"loss": (loss, np.mean), "perplexity": (xp.exp(exact), geometric_mean)}
 
 
 def learning_rate(opt_state: Any) -> MetricsT:
