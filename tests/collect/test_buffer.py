@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf.collect import StepBuffer, StepMetrics, split_name
-from perf.collect.buffer import _OPEN_STEPS, _VALUES
+from perf.collect._buffer import _OPEN_STEPS, _VALUES
 
 
 def buffered(**options: Any) -> tuple[StepBuffer, list[StepMetrics]]:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perf import collect
 from perf._model.metrics import MetricsT
+from perf.collect import rl
 
 MASK = [[1, 1, 0], [1, 0, 0]]
 """Three tokens of two completions."""
@@ -49,7 +49,7 @@ def test_rewards_by_hand() -> None:
         "rewards/exact": 2.0,
         "rewards/short": 3.0,
     }
-    assert expected == found(collect.rewards([[1, 2], [3, 4]], ["exact", "short"]))
+    assert expected == found(rl.rewards([[1, 2], [3, 4]], ["exact", "short"]))
 
 
 def test_each_reward_has_its_aggregation() -> None:
@@ -61,7 +61,7 @@ def test_each_reward_has_its_aggregation() -> None:
         "rewards/min": np.min,
         "rewards/a": np.mean,
     }
-    metrics = collect.rewards([[1.0]], ["a"])
+    metrics = rl.rewards([[1.0]], ["a"])
     assert aggregations == {name: how for name, (_, how) in metrics.items()}
 
 
@@ -73,7 +73,7 @@ def test_reward_functions_are_named_as_they_are() -> None:
 
     def is_short() -> None: ...
 
-    metrics = collect.rewards([[1, 2]], [is_short, Checker()])
+    metrics = rl.rewards([[1, 2]], [is_short, Checker()])
     assert {"rewards/is_short", "rewards/Checker"} <= set(metrics)
 
 
@@ -90,12 +90,12 @@ def test_names_that_would_hide_another_are_refused(
 ) -> None:
     """The message names the function and what to do."""
     with pytest.raises(ValueError, match=said):
-        collect.rewards([[1, 2]], functions)
+        rl.rewards([[1, 2]], functions)
 
 
 def test_a_reward_that_is_nan_is_left_out_of_sum_and_mean() -> None:
     """The other functions' rewards of that trajectory count; the column says NaN."""
-    metrics = found(collect.rewards([[math.nan, 2.0], [3.0, 4.0]], ["a", "b"]))
+    metrics = found(rl.rewards([[math.nan, 2.0], [3.0, 4.0]], ["a", "b"]))
     assert 4.5 == metrics["rewards/sum"]
     assert 2.75 == metrics["rewards/mean"]
     assert math.isnan(metrics["rewards/max"])
@@ -105,7 +105,7 @@ def test_a_reward_that_is_nan_is_left_out_of_sum_and_mean() -> None:
 
 def test_a_trajectory_without_any_reward_has_no_mean() -> None:
     """It adds 0 to the sums, and the mean is NaN."""
-    metrics = found(collect.rewards([[math.nan], [3.0]]))
+    metrics = found(rl.rewards([[math.nan], [3.0]]))
     assert 1.5 == metrics["rewards/sum"]
     assert math.isnan(metrics["rewards/mean"])
 
@@ -113,38 +113,38 @@ def test_a_trajectory_without_any_reward_has_no_mean() -> None:
 def test_scores_by_hand() -> None:
     """Mean, max and min over trajectories (M9)."""
     expected = {"score/mean": 2.0, "score/max": 4.0, "score/min": -1.0}
-    assert expected == found(collect.scores([3, 4, -1]))
+    assert expected == found(rl.scores([3, 4, -1]))
 
 
 def test_the_penalty_is_what_parts_rewards_from_scores() -> None:
     """Of 3 nats in the first completion and 6 in the second a tenth is taken (M9)."""
-    penalised = collect.penalised_rewards([1.0, 2.0], PADDED, MASK, 0.1)
+    penalised = rl.penalised_rewards([1.0, 2.0], PADDED, MASK, 0.1)
     assert [0.7, 1.4] == pytest.approx(penalised.tolist())
 
 
 def test_kl_penalty_by_hand() -> None:
     """Means of 1.5 and 6 per completion; none at a coefficient of 0 (M10)."""
-    assert {"reward_kl_penalty": 3.75} == found(collect.kl_penalty(PADDED, MASK, 0.1))
-    assert {} == collect.kl_penalty(PADDED, MASK, 0)
-    assert {} == collect.kl_penalty(PADDED, MASK, None)
+    assert {"reward_kl_penalty": 3.75} == found(rl.kl_penalty(PADDED, MASK, 0.1))
+    assert {} == rl.kl_penalty(PADDED, MASK, 0)
+    assert {} == rl.kl_penalty(PADDED, MASK, None)
 
 
 def test_an_empty_completion_has_no_kl() -> None:
     """It does not count as one of 0 nats."""
     mask = [[1, 1, 0], [0, 0, 0]]
-    assert {"reward_kl_penalty": 1.5} == found(collect.kl_penalty(PADDED, mask, 0.1))
+    assert {"reward_kl_penalty": 1.5} == found(rl.kl_penalty(PADDED, mask, 0.1))
 
 
 def test_kl_is_the_mean_over_tokens() -> None:
     """1, 2 and 6, whichever completion they are in."""
-    assert {"kl": 3.0} == found(collect.kl(PADDED, MASK))
+    assert {"kl": 3.0} == found(rl.kl(PADDED, MASK))
 
 
 @pytest.mark.parametrize("name", ["advantages", "returns", "values"])
 def test_statistics_of_tokens_by_hand(name: str) -> None:
     """1, 2 and 6; the padding does not count (M12, M13, M14)."""
     expected = {f"{name}/mean": 3.0, f"{name}/max": 6.0, f"{name}/min": 1.0}
-    metrics = getattr(collect, name)(PADDED, MASK)
+    metrics = getattr(rl, name)(PADDED, MASK)
     assert expected == found(metrics)
     assert [np.mean, np.max, np.min] == [how for _, how in metrics.values()]
 
@@ -156,7 +156,7 @@ def test_an_advantage_per_sequence_counts_for_each_of_its_tokens() -> None:
         "advantages/max": 3.0,
         "advantages/min": -3.0,
     }
-    assert expected == found(collect.advantages([3.0, -3.0], MASK))
+    assert expected == found(rl.advantages([3.0, -3.0], MASK))
 
 
 def test_pg_clipfrac_by_hand() -> None:
@@ -165,7 +165,7 @@ def test_pg_clipfrac_by_hand() -> None:
     mask = [[1, 1, 0], [1, 1, 0]]
     zeros = np.zeros((2, 3))
     clipfrac = functools.partial(
-        collect.pg_clipfrac, logps, zeros, completion_mask=mask, low=0.2, high=0.2
+        rl.pg_clipfrac, logps, zeros, completion_mask=mask, low=0.2, high=0.2
     )
     assert {"pg_clipfrac": 0.5} == found(clipfrac(advantages=[1.0, 1.0]))
     # Of a bad completion made likelier the whole loss counts.
@@ -177,7 +177,7 @@ def test_pg_clipping_may_differ_up_and_down() -> None:
     """Ratios of 0.5 (bad) and 1.25 (good), within and beyond either bound."""
     logps = np.log([[0.5, 1.25]])
     for low, high, expected in [(0.4, 0.2, 1.0), (0.6, 0.2, 0.5), (0.6, 0.3, 0.0)]:
-        metrics = collect.pg_clipfrac(
+        metrics = rl.pg_clipfrac(
             logps, [[0.0, 0.0]], [[-1.0, 1.0]], [[1, 1]], low=low, high=high
         )
         assert {"pg_clipfrac": expected} == found(metrics)
@@ -190,7 +190,7 @@ def test_vf_clipfrac_by_hand() -> None:
     loss; from 0 to 0.1 is not cut; from 0 to −1 is cut to −0.2, a smaller loss; the
     fourth is padding.
     """
-    metrics = collect.vf_clipfrac(
+    metrics = rl.vf_clipfrac(
         values=[[1.0, 0.1, -1.0, 1.0]],
         old_values=[[0.0, 0.0, 0.0, 0.0]],
         returns=[[1.0, 1.0, 1.0, 1.0]],
@@ -205,49 +205,47 @@ def test_a_fraction_of_what_cannot_be_compared_is_nan(broken: str) -> None:
     """A NaN is no unclipped token."""
     arrays = {name: np.zeros((2, 3)) for name in ("logps", "old_logps", "advantages")}
     arrays[broken][0, 0] = np.nan
-    metrics = collect.pg_clipfrac(**arrays, completion_mask=MASK, low=0.2, high=0.2)
+    metrics = rl.pg_clipfrac(**arrays, completion_mask=MASK, low=0.2, high=0.2)
     assert math.isnan(found(metrics)["pg_clipfrac"])
 
 
 def test_a_ratio_may_overflow() -> None:
     """exp(200) is infinite in float32: clipped, and no warning."""
     logps = np.full((1, 1), 200, np.float32)
-    metrics = collect.pg_clipfrac(
-        logps, np.zeros((1, 1)), [1.0], [[1]], low=0.2, high=0.2
-    )
+    metrics = rl.pg_clipfrac(logps, np.zeros((1, 1)), [1.0], [[1]], low=0.2, high=0.2)
     assert {"pg_clipfrac": 1.0} == found(metrics)
 
 
 @pytest.mark.parametrize("xp", [np, jnp])
 def test_entropy_of_uniform_logits_is_log_of_their_number(xp: Any) -> None:
     """The log of 7, for seven equal logits; without regularization no metric (M17)."""
-    entropies = collect.token_entropies(xp.full((2, 3, 7), 5.0))
+    entropies = rl.token_entropies(xp.full((2, 3, 7), 5.0))
     assert (2, 3) == entropies.shape
-    metrics = found(collect.entropy(entropies, MASK, coefficient=0.01))
+    metrics = found(rl.entropy(entropies, MASK, coefficient=0.01))
     assert {"loss/entropy": pytest.approx(math.log(7))} == metrics
-    assert {} == collect.entropy(entropies, MASK, coefficient=0)
-    assert {} == collect.entropy(entropies, MASK, coefficient=None)
+    assert {} == rl.entropy(entropies, MASK, coefficient=0)
+    assert {} == rl.entropy(entropies, MASK, coefficient=None)
 
 
 def test_entropy_of_unequal_logits_by_hand() -> None:
     """Probabilities 1/2, 1/4, 1/4 and 0: 1.5 bits."""
     logits = np.array([*np.log([0.5, 0.25, 0.25]), -np.inf]) + 100
-    assert 1.5 * math.log(2) == pytest.approx(collect.token_entropies(logits))
+    assert 1.5 * math.log(2) == pytest.approx(rl.token_entropies(logits))
 
 
 def test_entropies_are_made_where_the_logits_are() -> None:
     """JAX arrays give a JAX array, in a jitted function too."""
     logits = jnp.arange(12.0).reshape(2, 2, 3)
-    eager = collect.token_entropies(logits)
+    eager = rl.token_entropies(logits)
     assert isinstance(eager, jax.Array)
-    assert np.allclose(eager, jax.jit(collect.token_entropies)(logits))
-    assert np.allclose(eager, collect.token_entropies(np.asarray(logits)))
+    assert np.allclose(eager, jax.jit(rl.token_entropies)(logits))
+    assert np.allclose(eager, rl.token_entropies(np.asarray(logits)))
 
 
 def test_texts_are_handed_on() -> None:
     """As lists, without an aggregation (M18)."""
     expected = {"prompts": (["2+2", "3+3"], None), "completions": (["4", "7"], None)}
-    assert expected == collect.texts(("2+2", "3+3"), ["4", "7"])
+    assert expected == rl.texts(("2+2", "3+3"), ["4", "7"])
 
 
 def test_lengths_by_hand() -> None:
@@ -258,15 +256,15 @@ def test_lengths_by_hand() -> None:
         "completions/max_length": 6.0,
         "completions/min_length": 2.0,
     }
-    assert expected == found(collect.completion_lengths(mask))
+    assert expected == found(rl.completion_lengths(mask))
 
 
 def test_trajectory_ids_by_hand() -> None:
     """Two prompts with two completions each, the second batch; and with one (M20)."""
     assert {"trajectory_ids": (["2_0", "2_1", "3_0", "3_1"], None)} == (
-        collect.trajectory_ids(1, 2, 2)
+        rl.trajectory_ids(1, 2, 2)
     )
-    assert {"trajectory_ids": (["2", "3"], None)} == collect.trajectory_ids(1, 2)
+    assert {"trajectory_ids": (["2", "3"], None)} == rl.trajectory_ids(1, 2)
 
 
 def test_waiting_for_the_rollout_is_timed() -> None:
@@ -282,7 +280,7 @@ def test_waiting_for_the_rollout_is_timed() -> None:
         yield "second"
 
     consumed = []
-    for batch in collect.timed(rollout(), waits.append, clock=lambda: now_s[0]):
+    for batch in rl.timed(rollout(), waits.append, clock=lambda: now_s[0]):
         now_s[0] += 1.0  # The training, which is no waiting.
         consumed.append((batch, len(waits)))
     assert [("first", 1), ("second", 2)] == consumed
@@ -292,20 +290,20 @@ def test_waiting_for_the_rollout_is_timed() -> None:
 
 
 MASKED = [
-    pytest.param(collect.advantages, id="advantages"),
-    pytest.param(collect.returns, id="returns"),
-    pytest.param(collect.values, id="values"),
-    pytest.param(collect.kl, id="kl"),
-    pytest.param(functools.partial(collect.kl_penalty, coefficient=1), id="kl_penalty"),
-    pytest.param(functools.partial(collect.entropy, coefficient=1), id="entropy"),
+    pytest.param(rl.advantages, id="advantages"),
+    pytest.param(rl.returns, id="returns"),
+    pytest.param(rl.values, id="values"),
+    pytest.param(rl.kl, id="kl"),
+    pytest.param(functools.partial(rl.kl_penalty, coefficient=1), id="kl_penalty"),
+    pytest.param(functools.partial(rl.entropy, coefficient=1), id="entropy"),
     pytest.param(
-        lambda values, mask: collect.pg_clipfrac(
+        lambda values, mask: rl.pg_clipfrac(
             values / 8, np.zeros(np.shape(values)), values, mask, low=0.2, high=0.2
         ),
         id="pg_clipfrac",
     ),
     pytest.param(
-        lambda values, mask: collect.vf_clipfrac(
+        lambda values, mask: rl.vf_clipfrac(
             values, values / 2, -values, mask, clip=1.0
         ),
         id="vf_clipfrac",
@@ -370,18 +368,18 @@ def test_a_shape_that_does_not_fit_is_named(metric: Any) -> None:
 def test_numbers_per_trajectory_have_one_axis() -> None:
     """Scores and rewards of another shape are refused."""
     with pytest.raises(ValueError, match=r"scores: expected \[trajectories\]"):
-        collect.scores([[1.0]])
+        rl.scores([[1.0]])
     with pytest.raises(ValueError, match=r"scores: expected \(2,\), found \(3,\)"):
-        collect.penalised_rewards([1, 2, 3], PADDED, MASK, 0.1)
+        rl.penalised_rewards([1, 2, 3], PADDED, MASK, 0.1)
     with pytest.raises(ValueError, match=r"rewards: expected .* found \(1, 1, 1\)"):
-        collect.rewards([[[1.0]]])
+        rl.rewards([[[1.0]]])
 
 
 @given(hnp.arrays(np.float32, st.tuples(st.integers(0, 5), st.integers(0, 3))))
 def test_rewards_of_any_size_and_value(rewards: Any) -> None:
     """No warning, no error; of no rewards no metric."""
     functions = [f"f{i}" for i in range(rewards.shape[1])]
-    metrics = collect.rewards(rewards, functions)
+    metrics = rl.rewards(rewards, functions)
     assert bool(rewards.size) == bool(metrics)
     if rewards.size and np.isfinite(rewards).all():
         sums = rewards.astype(np.float64).sum(axis=1)
@@ -392,8 +390,7 @@ def test_bfloat16_is_summed_in_float64() -> None:
     """4096 times 1.0078125, which in bfloat16 would stop growing at 256."""
     rewards = jnp.full((64, 64), 1.0078125, jnp.bfloat16)
     assert (
-        1.0078125
-        == found(collect.advantages(rewards, np.ones((64, 64))))["advantages/mean"]
+        1.0078125 == found(rl.advantages(rewards, np.ones((64, 64))))["advantages/mean"]
     )
 
 
@@ -403,4 +400,4 @@ def test_arrays_over_several_devices_are_read() -> None:
     sharding = jax.NamedSharding(mesh, jax.P("data"))
     values = jax.device_put(np.array([[1.0, 2.0], [6.0, 0.0]]), sharding)
     mask = jax.device_put(np.array([[1, 1], [1, 0]]), sharding)
-    assert 3.0 == found(collect.advantages(values, mask))["advantages/mean"]
+    assert 3.0 == found(rl.advantages(values, mask))["advantages/mean"]

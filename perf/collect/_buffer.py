@@ -17,8 +17,6 @@ from perf.collect._arrays import Array, numbers
 if TYPE_CHECKING:
     from perf._model.metrics import Aggregation, MetricsT
 
-__all__ = ["BufferStats", "StepBuffer", "StepMetrics", "split_name"]
-
 _TRAIN = "train"
 _NO_PREFIX = "global"
 _OPEN_STEPS = 64

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from perf._model.metrics import MetricsT
 
-__all__ = ["DOCUMENTED_NAMES", "with_documented_names"]
-
 _PREFIXES = {
     "rewards/score": "score",
     "rewards/reward": "rewards",
@@ -17,7 +15,7 @@ _PREFIXES = {
     "advantages/old_values": "values",
 }
 
-DOCUMENTED_NAMES: Final[Mapping[str, str]] = {
+ALIASES: Final[Mapping[str, str]] = {
     **{
         f"{logged}/{statistic}": f"{documented}/{statistic}"
         for logged, documented in _PREFIXES.items()
@@ -42,6 +40,6 @@ def with_documented_names(metrics: MetricsT) -> MetricsT:
     """
     renamed: MetricsT = {}
     for name, entry in metrics.items():
-        documented = DOCUMENTED_NAMES.get(name, name)
+        documented = ALIASES.get(name, name)
         renamed[name if documented in metrics else documented] = entry
     return renamed

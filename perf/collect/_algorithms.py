@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from perf._model.metrics import MetricsT
 
-__all__ = ["grpo", "ppo"]
-
 
 def grpo(
     *,

@@ -20,15 +20,6 @@ if TYPE_CHECKING:
 
     from perf._model.metrics import MetricsT
 
-__all__ = [
-    "StepMeter",
-    "geometric_mean",
-    "harmonic_mean",
-    "learning_rate",
-    "loss",
-    "tflops_per_step",
-]
-
 _log = OnceLog()
 
 
