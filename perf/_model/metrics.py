@@ -14,10 +14,12 @@ else:
 Aggregation = Callable[[Any], ArrayLike]
 """From the values of a step, one or several, to the one that is logged."""
 
-MetricsT = dict[str, tuple[ArrayLike, Aggregation | None]]
-"""Metric name to its value (a number, an array of JAX or numpy, texts) and, for values
-buffered over several calls, the function that aggregates them (None: each is logged).
-"""
+Entry = tuple[ArrayLike, Aggregation | None]
+"""A metric's value (a number, an array of JAX or numpy, texts) and, for values buffered
+over several calls, the function that aggregates them (None: each is logged)."""
+
+MetricsT = dict[str, Entry]
+"""Metric names to values and aggregation functions."""
 
 
 @dataclasses.dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from perf._model.metrics import MetricsT
+    from perf._model.metrics import Entry, MetricsT
 
 _PREFIXES = {
     "rewards/score": "score",
@@ -32,7 +32,7 @@ ALIASES: Final[Mapping[str, str]] = {
 """A name as logged, to the documented one."""
 
 
-def with_documented_names(metrics: MetricsT) -> MetricsT:
+def with_documented_names(metrics: Mapping[str, Entry]) -> MetricsT:
     """Returns the same metrics, under the documented names where they have another.
 
     One whose documented name is in use keeps its own: with a KL penalty,

@@ -15,7 +15,7 @@ from perf._model.metrics import MetricsBuffer
 from perf.collect._arrays import Array, numbers
 
 if TYPE_CHECKING:
-    from perf._model.metrics import Aggregation, MetricsT
+    from perf._model.metrics import Aggregation, Entry
 
 _TRAIN = "train"
 _NO_PREFIX = "global"
@@ -113,7 +113,9 @@ class StepBuffer:
         self._failed: Counter[str] = Counter()
         self._sink_errors = 0
 
-    def add(self, metrics: MetricsT, step: int, mode: object = _TRAIN) -> None:
+    def add(
+        self, metrics: Mapping[str, Entry], step: int, mode: object = _TRAIN
+    ) -> None:
         """Adds what is known of a step by now.
 
         Args:
@@ -159,7 +161,7 @@ class StepBuffer:
                 self._sink_errors,
             )
 
-    def _put(self, metrics: MetricsT, buffer: MetricsBuffer) -> int:
+    def _put(self, metrics: Mapping[str, Entry], buffer: MetricsBuffer) -> int:
         """Adds to an open step; returns how many values its fullest metric has."""
         fullest = 0
         for name, entry in metrics.items():

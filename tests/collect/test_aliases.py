@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from perf import collect
-from perf._model.metrics import MetricsT
 from tests.collect.test_algorithms import PPO, TOKENS
 
 
@@ -31,7 +30,7 @@ def test_a_logged_name_becomes_the_documented_one(logged: str, documented: str) 
 
 def test_no_metric_takes_the_place_of_another() -> None:
     """Where both names occur, each keeps its own."""
-    metrics: MetricsT = {
+    metrics = {
         "rewards/mean": (1.0, np.mean),
         "rewards/reward/mean": (2.0, np.mean),
     }
