@@ -21,9 +21,10 @@ _TRAIN = "train"
 _NO_PREFIX = "global"
 _OPEN_STEPS = 64
 """Steps that wait for their end, at most."""
-_VALUES = 4096
-"""Additions to one step, at most: whoever never changes the step must not fill memory.
-"""
+_ADDITIONS = 16_384
+"""To one step, at most: whoever never changes the step must not fill memory."""
+_WAITING_STEPS = 1024
+"""Steps that wait for a slow sink, at most."""
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -66,6 +67,8 @@ class BufferStats:
     early: int
     """Steps handed over before their end, for memory's sake. What came later made a
     second point."""
+    dropped: int
+    """Steps that were not handed over: the sink was too slow."""
     sink_errors: int
     """Steps that the sink raised on."""
 
@@ -73,19 +76,20 @@ class BufferStats:
 class StepBuffer:
     """Gathers metrics over a step; each is aggregated by its own function.
 
-    Values stay as they are until their step is handed over, so that adding does not
-    block. Handing over reads them, which waits for the device of a JAX array; it
-    happens in the thread that ends the step, one step at a time, in the order in which
-    they ended.
+    JAX arrays stay on their devices until their step is handed over, so that adding
+    does not block. Handing over reads them, which waits for the devices; it happens in
+    the thread that ends the step, one step at a time, in the order in which they ended.
 
     In order (the default) a step ends with the first metric of a later one, or with
     `finish`. A metric of the training ends earlier steps of every mode, one of another
     mode those of its own: an evaluation is logged when training goes on.
 
     Asynchronously, `in_order=False`, metrics of several steps arrive in any order and
-    `finish` alone ends them. At most 64 steps are open: one more ends the oldest.
+    `finish` alone ends them.
 
-    What arrives for a step that was handed over makes a second point of it.
+    What arrives for a step that was handed over makes a second point of it. Memory is
+    bounded: a 65th open step ends the oldest, so do 16,384 additions to one step, and
+    of more than 1,024 steps that wait for the sink the oldest are dropped.
 
     No method raises because of a value, an aggregation function or the sink: that is
     logged once, counted in `stats()`, and left out. All may be called from any thread.
@@ -105,10 +109,12 @@ class StepBuffer:
         # Held for all that follows: _changed. Let go while values are read and the sink
         # is called.
         self._open: dict[tuple[int, str], MetricsBuffer] = {}
+        self._additions: Counter[tuple[int, str]] = Counter()
         self._ended: deque[MetricsBuffer] = deque()
         self._deliverer: int | None = None
         """The thread that hands over. One at a time, or steps would overtake."""
         self._early = 0
+        self._dropped = 0
         self._not_finite: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
         self._sink_errors = 0
@@ -120,20 +126,25 @@ class StepBuffer:
 
         Args:
             metrics: Names to values and aggregation functions. Of a name's functions
-                the first counts. Arrays of numpy must not be changed afterwards.
+                the first counts. Arrays of numpy are copied.
             step: The global step it belongs to.
             mode: "train", "eval", or an enum's member whose `str` is that.
         """
         key = (int(step), str(mode))
+        wrong: list[tuple[str, Exception]] = []
         with self._changed:
             if self._in_order:
                 self._end(lambda each: each[0] < key[0] and key[1] in (_TRAIN, each[1]))
             if key not in self._open:
-                if len(self._open) >= _OPEN_STEPS:
+                if len(self._open) == _OPEN_STEPS:
                     self._end_early(min(self._open))
                 self._open[key] = MetricsBuffer(key[0], mode=key[1])
-            if self._put(metrics, self._open[key]) >= _VALUES:
+            _put(metrics, self._open[key], wrong)
+            self._additions[key] += 1
+            if self._additions[key] == _ADDITIONS:
                 self._end_early(key)
+        for name, error in wrong:
+            self._note_failure(name, key[0], error)
         self._deliver()
 
     def finish(self, step: int) -> None:
@@ -158,30 +169,21 @@ class StepBuffer:
                 dict(self._not_finite),
                 dict(self._failed),
                 self._early,
+                self._dropped,
                 self._sink_errors,
             )
 
-    def _put(self, metrics: Mapping[str, Entry], buffer: MetricsBuffer) -> int:
-        """Adds to an open step; returns how many values its fullest metric has."""
-        fullest = 0
-        for name, entry in metrics.items():
-            try:
-                value, aggregation = entry
-            except (TypeError, ValueError) as error:
-                self._note_failure(name, buffer, error)
-                continue
-            values, _ = buffer.metrics.setdefault(name, ([], aggregation))
-            values.append(value)
-            fullest = max(fullest, len(values))
-        return fullest
-
     def _end(self, chosen: Callable[[tuple[int, str]], bool]) -> None:
         for key in sorted(filter(chosen, self._open)):
+            if len(self._ended) == _WAITING_STEPS:
+                self._ended.popleft()
+                self._dropped += 1
             self._ended.append(self._open.pop(key))
+            del self._additions[key]
 
     def _end_early(self, key: tuple[int, str]) -> None:
         self._early += 1
-        self._ended.append(self._open.pop(key))
+        self._end(lambda each: each == key)
 
     def _deliver(self) -> None:
         """Hands over what has ended. A thread that is at it already does it all."""
@@ -220,8 +222,7 @@ class StepBuffer:
                     continue
                 points = _aggregated(values, aggregation)
             except Exception as error:
-                with self._changed:
-                    self._note_failure(name, buffer, error)
+                self._note_failure(name, buffer.global_steps, error)
                 continue
             for point in points:
                 scalars.append((name, point))
@@ -235,14 +236,12 @@ class StepBuffer:
                 self._sink_errors += 1
             self._log.say("sink", "a sink of metrics raised", exc=error)
 
-    def _note_failure(
-        self, name: str, buffer: MetricsBuffer, error: BaseException
-    ) -> None:
-        self._failed[name] += 1
+    def _note_failure(self, name: str, step: int, error: Exception) -> None:
+        with self._changed:
+            self._failed[name] += 1
         self._log.say(
             f"failed {name}",
-            f"metric {name!r} of step {buffer.global_steps} cannot be aggregated and "
-            "is left out",
+            f"metric {name!r} of step {step} cannot be aggregated and is left out",
             exc=error,
         )
 
@@ -253,6 +252,29 @@ class StepBuffer:
             f"not finite {name}",
             f"metric {name!r} is {value} at {buffer.mode} step {buffer.global_steps}",
         )
+
+
+def _put(
+    metrics: Mapping[str, Entry],
+    buffer: MetricsBuffer,
+    wrong: list[tuple[str, Exception]],
+) -> None:
+    """Adds to an open step.
+
+    Args:
+        metrics: What to add.
+        buffer: The step.
+        wrong: Given the names of what is no pair of value and function.
+    """
+    for name, entry in metrics.items():
+        try:
+            value, aggregation = entry
+        except (TypeError, ValueError) as error:
+            wrong.append((name, error))
+            continue
+        if isinstance(value, np.ndarray):
+            value = value.copy()
+        buffer.metrics.setdefault(name, ([], aggregation))[0].append(value)
 
 
 def _texts(values: list[Any]) -> list[str] | None:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf.collect import StepBuffer, StepMetrics, split_name
-from perf.collect._buffer import _OPEN_STEPS, _VALUES
+from perf.collect._buffer import _ADDITIONS, _OPEN_STEPS, _WAITING_STEPS
 
 
 def buffered(**options: Any) -> tuple[StepBuffer, list[StepMetrics]]:
@@ -304,12 +304,46 @@ def test_open_steps_are_bounded() -> None:
 def test_a_step_that_never_ends_is_bounded() -> None:
     """It is handed over in parts, of which none is lost."""
     buffer, steps = buffered()
-    for _ in range(_VALUES + 1):
+    for _ in range(_ADDITIONS + 1):
         buffer.add({"x": (1.0, np.sum)}, 0)
-    assert [_VALUES] == [dict(each.scalars)["x"] for each in steps]
+    assert [_ADDITIONS] == [dict(each.scalars)["x"] for each in steps]
     assert 1 == buffer.stats().early
     buffer.close()
     assert {"x": 1.0} == dict(steps[1].scalars)
+
+
+def test_steps_that_wait_for_the_sink_are_bounded() -> None:
+    """While it hangs the oldest are dropped and counted, and no other thread waits."""
+    entered, go_on = threading.Event(), threading.Event()
+    reached = []
+
+    def sink(step: StepMetrics) -> None:
+        reached.append(step.step)
+        entered.set()
+        assert go_on.wait(60)
+
+    buffer = StepBuffer(sink)
+    buffer.add({"x": (1.0, np.sum)}, 0)
+    other = threading.Thread(target=buffer.finish, args=(0,))
+    other.start()
+    assert entered.wait(60)
+    for step in range(1, _WAITING_STEPS + 4):
+        buffer.add({"x": (1.0, np.sum)}, step)
+        buffer.finish(step)
+    go_on.set()
+    other.join()
+    assert [0, *range(4, _WAITING_STEPS + 4)] == reached
+    assert 3 == buffer.stats().dropped
+
+
+def test_an_array_may_be_reused_by_its_owner() -> None:
+    """What counts is what it held when it was added."""
+    buffer, steps = buffered()
+    array = np.array([1.0, 2.0])
+    buffer.add({"x": (array, np.sum)}, 1)
+    array[:] = 0
+    buffer.close()
+    assert {"x": 3.0} == dict(steps[0].scalars)
 
 
 def test_threads_add_to_one_buffer() -> None:

@@ -173,6 +173,19 @@ def test_pg_clipfrac_by_hand() -> None:
     assert {"pg_clipfrac": 0.0} == found(clipfrac(advantages=[0.0, 0.0]))
 
 
+def test_the_ratio_is_of_new_to_old_probability() -> None:
+    """From 1/8 to 1/4 doubles, from 1/4 to 1/4 does not."""
+    metrics = rl.pg_clipfrac(
+        np.log([[1 / 4, 1 / 4]]),
+        np.log([[1 / 8, 1 / 4]]),
+        [1.0],
+        [[1, 1]],
+        low=0.2,
+        high=0.2,
+    )
+    assert {"pg_clipfrac": 0.5} == found(metrics)
+
+
 def test_pg_clipping_may_differ_up_and_down() -> None:
     """Ratios of 0.5 (bad) and 1.25 (good), within and beyond either bound."""
     logps = np.log([[0.5, 1.25]])
