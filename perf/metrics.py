@@ -7,16 +7,12 @@ import importlib
 import logging
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from perf._model.metrics import MetricsBuffer, MetricsT
 from perf._model.tree import Span, SpanGroup
 from perf._read.query import PerfSpanQuery
 from perf._write.files import TraceFiles
-
-if TYPE_CHECKING:
-    from jax.typing import ArrayLike
-else:
-    ArrayLike = Any
 
 __all__ = [
     "MetricsBuffer",
@@ -30,26 +26,9 @@ __all__ = [
     "load_options",
 ]
 
-MetricsT = dict[
-    str, tuple["ArrayLike | str", Callable[["ArrayLike"], "ArrayLike"] | None]
-]
-"""Metric name to its value and, for values buffered over several calls, the function
-that aggregates them (None: each is logged)."""
-
 _SECTIONS = ("rl_training_config", "training_config")
 _OPTIONS = "perf_metrics_options"
 _FILES = "trace_files"
-
-
-@dataclasses.dataclass(slots=True)
-class MetricsBuffer:
-    """Metrics gathered for one global step."""
-
-    global_steps: int
-    metrics: dict[str, tuple[list[ArrayLike | str], Callable[..., Any] | None]] = (
-        dataclasses.field(default_factory=dict)
-    )
-    mode: str = "train"
 
 
 @dataclasses.dataclass(frozen=True)

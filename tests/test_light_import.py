@@ -39,6 +39,7 @@ def packages_loaded_by(code: str) -> list[str]:
     "code",
     [
         pytest.param("import perf", id="import"),
+        pytest.param("import perf.collect", id="collect"),
         pytest.param(
             "import perf\nwith perf.get_tracer().span('x'): pass", id="no-op span"
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import time
@@ -21,6 +22,7 @@ _TOPOLOGIES = (
 )  # fmt: skip
 _DEFAULT_DIR = "traces"
 _METRICS_FILE = "metrics.jsonl"
+_TEXTS_FILE = "texts.jsonl"
 
 
 def add_to(commands: Any) -> None:
@@ -50,6 +52,11 @@ def add_to(commands: Any) -> None:
         metavar="FILE",
         help="YAML with rl_training_config.perf_metrics_options",
     )
+    parser.add_argument(
+        "--texts",
+        action="store_true",
+        help=f"write prompts and completions, too, to {_TEXTS_FILE}",
+    )
     parser.set_defaults(run=run)
 
 
@@ -70,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     from perf.demo.train import train
     from perf.experimental import tracer as tracer_v2
 
-    config = DemoConfig(seed=arguments.seed)
+    config = DemoConfig(seed=arguments.seed, texts=arguments.texts)
     if arguments.steps:
         config = dataclasses.replace(config, steps=arguments.steps)
     cluster = make_cluster_config(topology, options)
@@ -85,11 +92,17 @@ def run(arguments: argparse.Namespace) -> int:
     results: list[StepResult] = []
     interrupted = False
     steps = train(config, cluster, v1, v2)
-    with (folder / _METRICS_FILE).open("w", encoding="utf-8") as file:
+    with contextlib.ExitStack() as files:
+        metrics_file = files.enter_context(_written(folder / _METRICS_FILE))
+        texts_file = None
+        if config.texts:
+            texts_file = files.enter_context(_written(folder / _TEXTS_FILE))
         try:
             for result in _with_progress(steps, config.steps):
                 results.append(result)
-                _log(file, result)
+                _log(metrics_file, _numbers(result))
+                if texts_file:
+                    _log(texts_file, {"step": result.step, **result.texts})
         except KeyboardInterrupt:
             interrupted = True
             steps.close()
@@ -119,26 +132,33 @@ def _with_progress(steps: Iterator[StepResult], count: int) -> Iterator[StepResu
     # Compiling makes the first step the longest by far; the bar says so by itself.
     with tqdm(total=count, unit="step", desc="training") as bar:
         for result in steps:
-            bar.set_postfix(reward=f"{result.reward:.3f}", right=f"{result.exact:.0%}")
+            metrics = result.metrics
+            bar.set_postfix(
+                reward=f"{metrics['rewards/mean']:.3f}", right=f"{metrics['exact']:.0%}"
+            )
             bar.update()
             yield result
 
 
-def _log(file: IO[str], result: StepResult) -> None:
-    """Writes a step's metrics as one line of JSON; v2's under `v2`."""
-    line: dict[str, Any] = {
+def _written(path: Path) -> IO[str]:
+    return path.open("w", encoding="utf-8")
+
+
+def _log(file: IO[str], line: Mapping[str, Any]) -> None:
+    file.write(json.dumps(line) + "\n")
+    file.flush()
+
+
+def _numbers(result: StepResult) -> dict[str, Any]:
+    """A step's metrics; those of v2 under `v2`."""
+    line = {
         "step": result.step,
-        "reward": result.reward,
-        "exact": result.exact,
-        "loss": result.loss,
-        "kl": result.kl,
-        "clip_fraction": result.clip_fraction,
+        **result.metrics,
         **_values(result.perf_metrics or result.perf_metrics_v2),
     }
     if result.perf_metrics and result.perf_metrics_v2:
         line["v2"] = _values(result.perf_metrics_v2)
-    file.write(json.dumps(line) + "\n")
-    file.flush()
+    return line
 
 
 def _values(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -164,9 +184,11 @@ def _report(
     # The first step compiles; with a single one there is nothing else to show.
     shown = results[1:] or results
     if shown:
-        first, last = results[0], results[-1]
-        print(f"\nReward {first.reward:.3f} -> {last.reward:.3f}, ", end="")
-        print(f"{last.exact:.0%} of the answers right, in {elapsed_s:.1f} s.")
+        first, last = results[0].metrics, results[-1].metrics
+        print(
+            f"\nReward {first['rewards/mean']:.3f} -> {last['rewards/mean']:.3f}, "
+            f"{last['exact']:.0%} of the answers right, in {elapsed_s:.1f} s."
+        )
         _table([_values(r.perf_metrics or r.perf_metrics_v2) for r in shown])
     own_s = sum(each.own_time_s for each in stats)
     share = own_s / elapsed_s if elapsed_s else 0.0

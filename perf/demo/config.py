@@ -48,6 +48,8 @@ class DemoConfig:
     """What a nat of divergence from the reference costs, in advantage."""
     task: SortTask = dataclasses.field(default_factory=SortTask)
     seed: int = 0
+    texts: bool = False
+    """Whether prompts and completions are collected."""
 
     def __post_init__(self) -> None:
         """Refuses what cannot be trained.
@@ -68,9 +70,16 @@ class DemoConfig:
 
     def mini_batch(self, step: int, mini_batch: int) -> list[MicroBatch]:
         """Returns the micro-batches of a mini-batch, in order."""
-        done = (step * self.mini_batches + mini_batch) * self.micro_batches
-        firsts = [(done + i) * self.prompts for i in range(self.micro_batches)]
+        firsts = [
+            self.number(step, mini_batch, i) * self.prompts
+            for i in range(self.micro_batches)
+        ]
         return [
             MicroBatch(step, mini_batch, i, f"{first}-{first + self.prompts - 1}")
             for i, first in enumerate(firsts)
         ]
+
+    def number(self, step: int, mini_batch: int, micro_batch: int) -> int:
+        """Returns how many micro-batches come before one, over the whole training."""
+        done = step * self.mini_batches + mini_batch
+        return done * self.micro_batches + micro_batch

@@ -66,6 +66,12 @@ class ExperienceMaker:
         self._weight_sync: list[Stage] = []
         self._ahead = ahead
 
+    @property
+    def works_ahead(self) -> bool:
+        """Whether the rollout shares no device with the actor."""
+        rollout, actor = self._meshes[Role.ROLLOUT], self._meshes[Role.ACTOR]
+        return set(rollout.devices.flat).isdisjoint(actor.devices.flat)
+
     def make(
         self, micro_batches: list[MicroBatch], behaviour: Policy
     ) -> Iterator[Experience]:
@@ -80,8 +86,7 @@ class ExperienceMaker:
             behaviour: The policy that the rollout has, on the actor's devices.
         """
         make_one = functools.partial(self._make_one, behaviour=behaviour)
-        rollout, actor = self._meshes[Role.ROLLOUT], self._meshes[Role.ACTOR]
-        if set(rollout.devices.flat).isdisjoint(actor.devices.flat):
+        if self.works_ahead:
             return self._ahead.map(make_one, micro_batches)
         return map(make_one, micro_batches)
 

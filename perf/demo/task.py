@@ -38,3 +38,14 @@ class SortTask:
         right = completions == np.sort(prompts, axis=1)
         rewards: np.ndarray = right.mean(axis=1, dtype=np.float32)
         return rewards
+
+    def texts(self, sequences: np.ndarray) -> list[str]:
+        """Spells sequences out.
+
+        Args:
+            sequences: int [count, length], prompts or completions.
+
+        Returns:
+            One text per row, like "3 1 4 1 5".
+        """
+        return [" ".join(map(str, row)) for row in sequences.tolist()]

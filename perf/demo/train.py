@@ -13,16 +13,19 @@ changes when things happen and never what is learned.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator
+import functools
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
-import numpy as np
 
+from perf import collect
+from perf.collect import rl
 from perf.demo.actor import accumulate, init_state, update
 from perf.demo.config import DemoConfig
 from perf.demo.experience import Experience, ExperienceMaker
-from perf.demo.grpo import LossStats
+from perf.demo.measures import experience_metrics, gradient_work, loss_metrics
 from perf.demo.model import ModelConfig, init_policy
 from perf.demo.stages import Stage, Stages
 from perf.demo.topology import ClusterConfig, Role, copy_to
@@ -33,19 +36,15 @@ from perf.trace import Tracer
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one global step taught, and what it cost. Means over the step's work."""
+    """What one global step taught, and what it cost."""
 
     step: int
     """From 0."""
-    reward: float
-    """0 … 1."""
-    exact: float
-    """Share of completions that are right throughout."""
-    loss: float
-    kl: float
-    """Divergence from the reference, nats per symbol."""
-    clip_fraction: float
-    """Share of symbols whose gradient the clipping stopped."""
+    metrics: Mapping[str, Any]
+    """Numbers by their documented names; and `exact`, the share of completions that are
+    right throughout."""
+    texts: Mapping[str, list[str]]
+    """Prompts, completions and trajectory ids, if the configuration asks for them."""
     perf_metrics: MetricsT
     """What the v1 tracer's `export` returned."""
     perf_metrics_v2: MetricsT
@@ -98,10 +97,13 @@ class _Trainer:
         self._mesh = cluster.role_to_mesh[Role.ACTOR]
         self._state = copy_to(self._mesh, init_state(policy))
         self._maker = ExperienceMaker(config, cluster, stages, policy, ahead)
+        self._collected: list[collect.StepMetrics] = []
+        self._buffer = collect.StepBuffer(self._collected.append)
+        self._meter = collect.StepMeter()
+        self._work: MetricsT | None = None
 
     def global_step(self, step: int) -> StepResult:
-        rewards: list[np.ndarray] = []
-        stats: list[LossStats] = []
+        add = functools.partial(self._buffer.add, step=step)
         trained: list[Stage] = []
         with self._stages.global_step(step):
             # Training replaces the policy and changes no array of it, so this stays
@@ -113,23 +115,24 @@ class _Trainer:
                     self._stages.group("mini_batch_step"),
                     self._stages.group("micro_batch_steps"),
                 ):
-                    for experience in self._maker.make(micro_batches, behaviour):
-                        rewards.append(experience.rewards)
-                        loss_stats, stage = self._learn(experience)
-                        stats.append(loss_stats)
-                        trained.append(stage)
+                    experiences = self._maker.make(micro_batches, behaviour)
+                    if self._maker.works_ahead:
+                        experiences = rl.timed(experiences, add)
+                    for experience in experiences:
+                        add(experience_metrics(self._config, experience))
+                        trained.append(self._learn(experience, add))
             self._maker.sync_weights(self._state.policy, step, after=trained[-1:])
 
-        reward, exact = float(np.mean(rewards)), float(np.mean(np.equal(rewards, 1)))
-        loss, kl, clip_fraction = np.mean(stats, axis=0).tolist()
-        self._stages.counter("reward", reward)
-        self._stages.counter("kl", kl, "nats")
-        metrics, metrics_v2 = self._stages.export()
-        return StepResult(
-            step, reward, exact, loss, kl, clip_fraction, metrics, metrics_v2
-        )
+        add({"learning_rate": (self._config.learning_rate, None)})
+        add(self._meter.step_done())
+        self._buffer.finish(step)
+        collected = self._collected.pop()
+        metrics = dict(collected.scalars)
+        self._stages.counter("reward", metrics["rewards/mean"])
+        self._stages.counter("kl", metrics["kl"], "nats")
+        return StepResult(step, metrics, collected.texts, *self._stages.export())
 
-    def _learn(self, experience: Experience) -> tuple[LossStats, Stage]:
+    def _learn(self, experience: Experience, add: Callable[[MetricsT], None]) -> Stage:
         """Adds a micro-batch's gradient; a mini-batch's last updates the policy."""
         config, micro_batch = self._config, experience.micro_batch
         tags = {**micro_batch.tags(), "role": Role.ACTOR.value}
@@ -150,4 +153,9 @@ class _Trainer:
                 stage.ends_with(self._state.gradients)
                 # Reading the numbers waits for the devices, so that span and group
                 # show how long the trainer's thread is held up.
-                return jax.device_get(stats), stage
+                stats = jax.device_get(stats)
+        add(loss_metrics(stats))
+        if self._work is None:
+            self._work = gradient_work(config, self._state, experience.batch)
+        add(self._work)
+        return stage

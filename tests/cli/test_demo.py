@@ -47,6 +47,31 @@ AGGREGATED = {
         "between_micro_batch_gap",
     )
 }
+COLLECTED = {
+    "loss",
+    "perplexity",
+    "learning_rate",
+    "step_time_sec",
+    "steps_per_sec",
+    "tflops_per_step",
+    "rewards/sum",
+    "rewards/right_places",
+    "kl",
+    "pg_clipfrac",
+    "actor_dequeue_time",
+    "exact",
+    *(
+        f"{prefix}/{statistic}{suffix}"
+        for prefix, suffix in [
+            ("rewards", ""),
+            ("score", ""),
+            ("advantages", ""),
+            ("completions", "_length"),
+        ]
+        for statistic in ("mean", "max", "min")
+    ),
+}
+"""What a GRPO without critic, entropy bonus or penalty in the reward has."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +142,17 @@ def test_every_step_has_a_line_of_metrics(run: Finished) -> None:
         assert all(value >= 0 for name, value in line.items() if name in AGGREGATED)
 
 
+def test_every_step_has_the_collected_metrics(run: Finished) -> None:
+    """All that apply to GRPO, by their documented names; no text among them."""
+    for line in run.lines:
+        names = {name for name in line if not name.startswith("perf/")}
+        assert COLLECTED == names - {"step", "v2"}
+        assert all(isinstance(line[name], float) for name in COLLECTED)
+    work = [line["tflops_per_step"] for line in run.lines]
+    assert [work[0]] * STEPS == work
+    assert 0.01 < work[0] < 0.1
+
+
 def test_both_versions_measure_the_same_run(run: Finished) -> None:
     """What both measure on the devices is equal up to when each tracer looked (P23)."""
     for line in run.lines[1:]:
@@ -157,7 +193,7 @@ def test_the_reward_is_a_curve_and_training_follows_its_rollouts(
         rewards = [each.value for each in counters(tp) if each.track[-1] == "reward"]
         by_id = {each.id: each.name for each in slices(tp)}
         arrows = {(by_id[f.slice_out], by_id[f.slice_in]) for f in flows(tp)}
-    assert rewards == pytest.approx([line["reward"] for line in run.lines])
+    assert rewards == pytest.approx([line["rewards/mean"] for line in run.lines])
     assert {"peft_train_step", "peft_train"} & {into for _, into in arrows}
 
 
@@ -194,7 +230,10 @@ def test_the_trace_opens_in_the_real_ui(
 
 @pytest.mark.row("P10")
 def test_options_come_from_yaml(tmp_path: Path) -> None:
-    """The document's YAML configures the run; what is off leaves no file (P5)."""
+    """The document's YAML configures the run; what is off leaves no file (P5).
+
+    Texts come if asked for.
+    """
     folder = tmp_path / "traces"
     config = tmp_path / "run.yaml"
     config.write_text(
@@ -206,13 +245,20 @@ def test_options_come_from_yaml(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     run = finished(
-        folder, "--steps", "1", "--topology", "colocated", "--config", str(config)
+        folder,
+        *("--steps", "1", "--topology", "colocated", "--texts"),
+        *("--config", str(config)),
     )
     assert run.trace("v2").exists()
-    assert 2 == len(list(folder.iterdir()))
+    assert 3 == len(list(folder.iterdir()))
     (line,) = run.lines
     assert "perf/global_step_time" in line
     assert "perf/rollout_idle_time" not in line
+    assert "actor_dequeue_time" not in line
+    (texts,) = (folder / "texts.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {"step", "prompts", "completions", "trajectory_ids"} == set(
+        json.loads(texts)
+    )
 
 
 def stderr_pieces(process: subprocess.Popen[str]) -> Iterator[str]:

@@ -40,3 +40,8 @@ def test_prompts_come_from_the_alphabet() -> None:
     assert (100, 3) == prompts.shape
     assert {0, 1, 2, 3} == set(prompts.flat)
     assert np.array_equal(prompts, task.prompts(np.random.default_rng(0), 100))
+
+
+def test_sequences_are_spelled_out() -> None:
+    """Symbols with spaces between, a text per row."""
+    assert ["3 1 4", "1 5 9"] == SortTask().texts(np.array([[3, 1, 4], [1, 5, 9]]))

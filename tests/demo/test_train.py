@@ -69,9 +69,16 @@ def colocated_run() -> Run:
     return run(Topology.COLOCATED)
 
 
-def learned(results: list[StepResult]) -> list[tuple[float, ...]]:
-    """The numbers of a training, without those of its tracing."""
-    return [(r.step, r.reward, r.exact, r.loss, r.kl, r.clip_fraction) for r in results]
+TIMES = {"step_time_sec", "steps_per_sec", "actor_dequeue_time"}
+"""What depends on when things happen."""
+
+
+def learned(results: list[StepResult]) -> list[dict[str, float]]:
+    """The numbers of a training, without those of its tracing and its speed."""
+    return [
+        {name: value for name, value in result.metrics.items() if name not in TIMES}
+        for result in results
+    ]
 
 
 def test_the_reward_rises() -> None:
@@ -83,7 +90,8 @@ def test_the_reward_rises() -> None:
         group_size=8,
         task=SortTask(length=4, symbols=6),
     )
-    rewards = [result.reward for result in run(Topology.ROLLOUT_APART, config).results]
+    results = run(Topology.ROLLOUT_APART, config).results
+    rewards = [result.metrics["rewards/mean"] for result in results]
     assert np.mean(rewards[-5:]) > 2 * np.mean(rewards[:5])
 
 
@@ -155,12 +163,44 @@ def test_spans_are_exported_once_a_step_after_its_groups_closed(a_run: Run) -> N
     assert expected == [result.perf_metrics_v2 for result in a_run.results]
 
 
+def test_waiting_for_rollouts_is_a_metric_where_they_run_ahead(a_run: Run) -> None:
+    """Elsewhere there is no queue to wait for (M21)."""
+    for result in a_run.results:
+        assert (a_run.topology in APART) == ("actor_dequeue_time" in result.metrics)
+
+
+def test_a_step_has_one_point_of_each_metric(a_run: Run) -> None:
+    """Of four micro-batches; what each step has, the next one has (M22)."""
+    first, second = (result.metrics for result in a_run.results)
+    assert first.keys() == second.keys()
+    assert all(isinstance(value, float) for value in second.values())
+    assert 1.0 == pytest.approx(second["step_time_sec"] * second["steps_per_sec"])
+
+
+def test_texts_are_collected_if_asked_for(colocated_run: Run) -> None:
+    """In order: 2 × 2 micro-batches of 4 prompts, 4 answers each (M18, M20)."""
+    assert [{}, {}] == [result.texts for result in colocated_run.results]
+    asked = run(Topology.COLOCATED, dataclasses.replace(TINY, texts=True))
+    assert learned(colocated_run.results) == learned(asked.results)
+    texts = asked.results[1].texts
+    assert [64] * 3 == [
+        len(texts[name]) for name in ("prompts", "completions", "trajectory_ids")
+    ]
+    assert ["16_0", "16_1"] == texts["trajectory_ids"][:2]
+    assert "31_3" == texts["trajectory_ids"][-1]
+    assert 1 == len(set(texts["prompts"][:4]))
+    assert all(5 == len(text) for text in texts["completions"])  # three, and spaces
+
+
 def test_reward_and_divergence_are_counters(a_run: Run) -> None:
     """One point each per global step, on both tracers."""
     expected = [
         point
         for result in a_run.results
-        for point in [("reward", result.reward, ""), ("kl", result.kl, "nats")]
+        for point in [
+            ("reward", result.metrics["rewards/mean"], ""),
+            ("kl", result.metrics["kl"], "nats"),
+        ]
     ]
     assert expected == a_run.v1.counters == a_run.v2.counters
 
