@@ -22,6 +22,8 @@ class Room(NamedTuple):
     name: str
     ours: tuple[str, ...] = OURS
     peers: tuple[str, ...] = TUNIX
+    needs: str = "perf"
+    """A subject that has to be at hand for all of them."""
 
 
 ROOMS: Final = (
@@ -37,6 +39,7 @@ ROOMS: Final = (
     Room("collecting", ("ours",), ()),
     Room("demo_share", peers=()),
     Room("imports", ("ours",), ()),
+    Room("tunix", ("ours",), ("tunix",), needs="tunix"),
 )
 
 Results = dict[str, dict[str, Reading]]
@@ -56,6 +59,9 @@ def run(rooms: list[Room], *, with_peers: bool) -> Iterator[tuple[str, str, Resu
         there is nothing; why it did is on stderr.
     """
     for room in rooms:
+        if not is_importable(room.needs):
+            print(f"{room.name}: skipped without {room.needs}", file=sys.stderr)
+            continue
         peers = filter(is_importable, room.peers if with_peers else ())
         for subject in (*room.ours, *peers):
             readings = _measured(room.name, subject)

@@ -84,10 +84,14 @@ def make_model(mesh: jax.sharding.Mesh) -> Qwen3:
     return create_dummy_model(Qwen3, config, mesh=mesh, random_seed=7)
 
 
-def make_meshes(layout: str) -> dict[Role, jax.sharding.Mesh]:
-    """Lays the roles out on virtual devices; comes before any other use of JAX."""
+def use_virtual_devices() -> None:
+    """Has JAX find enough CPU devices for all layouts; comes before its first use."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 3 * DEVICES_PER_MESH)
+
+
+def make_meshes(layout: str) -> dict[Role, jax.sharding.Mesh]:
+    """Lays the roles out."""
     rows = np.array(jax.devices()).reshape(3, DEVICES_PER_MESH, 1)
     meshes = [jax.sharding.Mesh(row, ("fsdp", "tp")) for row in rows]
     return {role: meshes[number] for role, number in MESHES[layout].items()}
@@ -129,6 +133,24 @@ def make_perf_config(config: ClusterConfig) -> PerfMetricsConfig:
     )
 
 
+def make_learner(
+    config: ClusterConfig, perf_config: PerfMetricsConfig | None
+) -> GRPOLearner:
+    """The learner on its cluster; with a reference if that has a mesh."""
+    meshes = config.role_to_mesh
+    has_reference = Role.REFERENCE in meshes
+    cluster = RLCluster(
+        actor=make_model(meshes[Role.ACTOR]),
+        reference=make_model(meshes[Role.REFERENCE]) if has_reference else None,
+        tokenizer=Letters(),
+        cluster_config=config,
+        perf_config=perf_config,
+    )
+    # Without a reference there is nothing to measure the penalty against.
+    algorithm = GRPOConfig(beta=0.04 if has_reference else 0.0)
+    return GRPOLearner(cluster, algorithm, reward_fns=vowels)
+
+
 def main() -> None:
     """Trains."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -139,25 +161,14 @@ def main() -> None:
     parser.add_argument("--no-reference", action="store_true")
     arguments = parser.parse_args()
 
+    use_virtual_devices()
     meshes = make_meshes(arguments.layout)
-    reference = None
     if arguments.no_reference:
         del meshes[Role.REFERENCE]
-    else:
-        reference = make_model(meshes[Role.REFERENCE])
     config = make_cluster_config(
         meshes, arguments.folder, arguments.steps, arguments.micro_batches
     )
-    cluster = RLCluster(
-        actor=make_model(meshes[Role.ACTOR]),
-        reference=reference,
-        tokenizer=Letters(),
-        cluster_config=config,
-        perf_config=make_perf_config(config),
-    )
-    # Without a reference there is nothing to measure the penalty against.
-    algorithm = GRPOConfig(beta=0.0 if reference is None else 0.04)
-    learner = GRPOLearner(cluster, algorithm, reward_fns=vowels)
+    learner = make_learner(config, make_perf_config(config))
     learner.train([{"prompts": np.array(PROMPTS)}] * arguments.steps)
 
 

@@ -13,6 +13,7 @@ from tunix.rl.utils import create_critic_model
 
 if __name__ == "__main__":
     folder, steps = Path(sys.argv[1]), int(sys.argv[2])
+    example.use_virtual_devices()
     meshes = example.make_meshes("colocated")
     meshes[Role.CRITIC] = meshes[Role.ACTOR]
     config = example.make_cluster_config(meshes, folder, steps, micro_batches=2)
