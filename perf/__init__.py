@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from perf._model.errors import PerfError
     from perf._model.stats import TracerStats
+    from perf._read.load import LoadedTrace
+    from perf._read.load import load as load_trace
     from perf._record.default import get_tracer, set_tracer
     from perf.export import PerfMetricsExport
     from perf.metrics import (
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "LoadedTrace": "perf._read.load",
     "MetricsT": "perf.metrics",
     "NoopTracer": "perf.trace",
     "PerfError": "perf._model.errors",
@@ -35,10 +38,12 @@ _HOMES = {
     "PerfTracer": "perf.trace",
     "TracerStats": "perf._model.stats",
     "get_tracer": "perf._record.default",
+    "load_trace": "perf._read.load:load",
     "set_tracer": "perf._record.default",
 }
 
 __all__ = [
+    "LoadedTrace",
     "MetricsT",
     "NoopTracer",
     "PerfError",
@@ -49,6 +54,7 @@ __all__ = [
     "PerfTracer",
     "TracerStats",
     "get_tracer",
+    "load_trace",
     "set_tracer",
 ]
 
@@ -56,7 +62,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'perf' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    module, _, there = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(module), there or name)
     globals()[name] = value
     return value
 

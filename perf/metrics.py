@@ -208,7 +208,7 @@ def _yaml(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     with open(path, encoding="utf-8") as file:
         try:
             content = yaml.safe_load(file)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{os.fspath(path)} is no YAML: {error}") from error
     return _mapping(os.fspath(path), content)
 

@@ -23,6 +23,7 @@ from perf._model.tracks import (
     Track,
 )
 from perf._read.packets import (
+    MAX_PACKET,
     CutError,
     SequenceState,
     check_versions,
@@ -38,6 +39,9 @@ _REALTIME, _MONOTONIC, _BOOTTIME = 1, 3, 6
 _STATE_CLEARED: Final = 1
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _ARROW_START, _ARROW_END = ord("s"), ord("f")
+_MOST_PER_BYTE: Final = 200
+"""Bytes that packed packets may unpack to per byte of the file, beyond what a single
+one may: events repeat themselves, but never so often."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,15 +96,20 @@ class _Reader:
         self._events: list[tuple[int, int, Any, str, dict[str, Any]]] = []
         self._clocks: list[ClockSnapshot] = []
         self.is_cut = False
+        self._room = MAX_PACKET
+        """Bytes that may still be unpacked."""
 
     # -- the file ----------------------------------------------------------------------
 
     def read(self, offset: int, data: bytes) -> None:
         """Takes the next packet of the file."""
+        self._room += _MOST_PER_BYTE * len(data)
         packet = parsed(data, self._path, offset)
         if packet.HasField("compressed_packets"):
+            limit = max(1, min(self._room, MAX_PACKET))
             try:
-                for frame in unpacked(packet, self._path, offset):
+                for frame in unpacked(packet, self._path, offset, limit):
+                    self._room -= len(frame)
                     self._take(parsed(frame, self._path, offset))
             except CutError as error:  # inside: the file itself goes on
                 raise TraceFormatError(str(error)) from error

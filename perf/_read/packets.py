@@ -105,7 +105,8 @@ def frames(file: BinaryIO, path: object) -> Iterator[tuple[int, bytes]]:
         frame = _frame(data, at)
         if frame is not None:
             begin, end = frame
-            if end - begin > MAX_PACKET or begin == at:
+            # Nor is an empty one ours: 30 million of them fit into MAX_PACKET.
+            if not 0 < end - begin <= MAX_PACKET:
                 raise TraceFormatError(
                     f"{path}: expected a trace of rlperf, found "
                     + _no_packet(data, at, base + at, end - begin)
@@ -148,7 +149,7 @@ def _frame(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 def _no_packet(data: bytes, at: int, offset: int, size: int) -> str:
-    if size > MAX_PACKET:
+    if size > MAX_PACKET or data.startswith(b"\x0a\x00", at):
         return f"a packet of {size} bytes at offset {offset}"
     return f"the byte {data[at]:#04x} where a packet should begin, at offset {offset}"
 
@@ -172,15 +173,23 @@ def parsed(data: bytes, path: object, offset: int) -> Any:
         ) from error
 
 
-def unpacked(packet: Any, path: object, offset: int) -> Iterator[bytes]:
+def unpacked(
+    packet: Any, path: object, offset: int, limit: int = MAX_PACKET
+) -> Iterator[bytes]:
     """The packets in a packed one.
+
+    Args:
+        packet: protobuf's object.
+        path: for messages; likewise the offset.
+        offset: in the file.
+        limit: bytes that it may unpack to, at least 1.
 
     Raises:
         TraceFormatError: it cannot be unpacked, or holds something else.
     """
     unpacker = zlib.decompressobj()
     try:
-        data = unpacker.decompress(packet.compressed_packets, MAX_PACKET)
+        data = unpacker.decompress(packet.compressed_packets, limit)
     except zlib.error as error:
         raise TraceFormatError(
             f"{path}: expected compressed packets at offset {offset}, found what "
@@ -188,8 +197,7 @@ def unpacked(packet: Any, path: object, offset: int) -> Iterator[bytes]:
         ) from error
     if unpacker.unconsumed_tail:
         raise TraceFormatError(
-            f"{path}: compressed packets of more than {MAX_PACKET} bytes at offset "
-            f"{offset}"
+            f"{path}: compressed packets of more than {limit} bytes at offset {offset}"
         )
     if not unpacker.eof:
         raise TraceFormatError(f"{path}: compressed packets cut off at offset {offset}")

@@ -65,8 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     from perf.demo.topology import Topology, provide_devices
 
     options = _options(arguments)
-    folder = Path(options.trace_dir or _DEFAULT_DIR)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _make_folder(options.trace_dir or _DEFAULT_DIR)
     topology = Topology(arguments.topology)
     provide_devices(topology)
 
@@ -116,9 +115,49 @@ def run(arguments: argparse.Namespace) -> int:
     return 130 if interrupted else 0
 
 
+_FOUND = {
+    FileExistsError: "a file of that name",
+    FileNotFoundError: "none",
+    IsADirectoryError: "a folder",
+    NotADirectoryError: "a file where a folder of its path should be",
+    PermissionError: "no permission",
+}
+"""What the system's errors mean where a file or folder was expected."""
+
+
+def _found(error: OSError) -> str:
+    return _FOUND.get(type(error)) or error.strerror or str(error)
+
+
+def _make_folder(name: str) -> Path:
+    """The folder for traces and metrics, which can be written to.
+
+    Raises:
+        ValueError: it cannot be; the message says what was found and what to do.
+    """
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _METRICS_FILE).open("w"):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"traces to {name}: expected a folder to write {_METRICS_FILE} to, found "
+            f"{_found(error)} ({error.filename}): name another with --trace-dir"
+        ) from error
+    return folder
+
+
 def _options(arguments: argparse.Namespace) -> PerfMetricsOptions:
     if arguments.config:
-        options = load_options(arguments.config)
+        try:
+            options = load_options(arguments.config)
+        except OSError as error:
+            raise ValueError(
+                f"--config {arguments.config}: expected a YAML file with "
+                f"rl_training_config.perf_metrics_options, found {_found(error)} "
+                f"(from {Path.cwd()}): name one, or leave --config out"
+            ) from error
         if arguments.trace_dir:
             options = dataclasses.replace(options, trace_dir=arguments.trace_dir)
         return options
@@ -197,7 +236,7 @@ def _report(
     for path in [*paths, str(metrics_file)]:
         print(f"  {path}")
     if paths:
-        print("Open a trace: drag the .pb file onto https://ui.perfetto.dev")
+        print("Open a trace: rlperf view FILE, or drag it onto https://ui.perfetto.dev")
 
 
 def _table(steps: list[dict[str, float]]) -> None:

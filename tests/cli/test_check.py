@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from perf.__main__ import main
 from perf._model.tracks import SCHEMA_KEY
+from perf._read.check import MEANINGS
 from perf._write.layout import V1Layout
 from perf._write.stream import TraceStream
 from perf.cli import check
@@ -159,3 +160,11 @@ def test_the_exit_status_is_documented(capsys: Captured) -> None:
     shown = capsys.readouterr().out
     for line in ("0  every trace is sound", "1  at least one is not", "2  at least"):
         assert line in shown
+
+
+def test_the_kinds_of_problems_are_documented() -> None:
+    """With the meanings that the command tells."""
+    page = Path(__file__).parents[2] / "docs" / "reference" / "traces.md"
+    table = page.read_text(encoding="utf-8")
+    rows = [f"| `{kind}` | {meaning} |\n" for kind, meaning in MEANINGS.items()]
+    assert "".join(rows) in table

@@ -302,19 +302,53 @@ def test_an_interrupted_run_leaves_readable_traces(tmp_path: Path) -> None:
     [
         (["--steps", "0"], 2, "at least 1"),
         (["--topology", "nowhere"], 2, "nowhere"),
-        (["--config", "missing.yaml"], 1, "missing.yaml"),
+        (
+            ["--config", "missing.yaml"],
+            1,
+            "--config missing.yaml: expected a YAML file with rl_training_config.perf_"
+            "metrics_options, found none (from ",
+        ),
+        (["--config", "{folder}"], 1, "perf_metrics_options, found a folder (from "),
+        (["--config", "{binary}"], 1, "binary is no YAML: "),
+        (
+            ["--trace-dir", "{binary}"],
+            1,
+            "binary: expected a folder to write metrics.jsonl to, found a file of that "
+            "name ({binary}): name another with --trace-dir",
+        ),
+        (
+            ["--trace-dir", "{binary}/in/it"],
+            1,
+            "found a file where a folder of its path should be ({binary}/in",
+        ),
+        (
+            ["--trace-dir", "{folder}"],
+            1,
+            "found a folder ({folder}/metrics.jsonl): name another with --trace-dir",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(
-    arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The message says what was wrong; nothing is trained."""
+    """The message says what was asked, found, and what to do; nothing is trained."""
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "metrics.jsonl").mkdir()
+    paths = {"folder": tmp_path, "binary": binary}
+    given = [each.format_map(paths) for each in arguments]
     try:
-        found = main(["demo", *arguments])
+        found = main(["demo", *given])
     except SystemExit as left:
         found = int(left.code or 0)
     assert code == found
-    assert said in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert said.format_map(paths) in shown
+    assert "Errno" not in shown
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,6 +176,7 @@ def test_a_cut_is_told(tmp_path: Path) -> None:
         pytest.param(
             "a packet of 536870911 bytes", b"\x0a" + b"\xff" * 4 + b"\x01", id="size"
         ),
+        pytest.param("a packet of 0 bytes at offset 0", b"\x0a\x00", id="nothing"),
         pytest.param("the byte 0x0a where", b"\x0a" + b"\xff" * 11, id="no length"),
         pytest.param(
             "without saying which version",
@@ -300,6 +301,14 @@ def test_packed_packets_that_end_too_early_are_said(tmp_path: Path) -> None:
         loaded(blob(1, blob(50, packed)), tmp_path)
     with pytest.raises(TraceFormatError, match="cut off at offset 0"):
         loaded(blob(1, blob(50, packed[:-1])), tmp_path)
+
+
+def test_packed_packets_together_have_a_bound(tmp_path: Path) -> None:
+    """A small file does not fill the memory, however many packets it has."""
+    packed = zlib.compress(blob(1, blob(5000, bytes(1 << 20))) * 60, 9)
+    data = written(RECORDS) + blob(1, blob(50, packed)) * 2
+    with pytest.raises(TraceFormatError, match="compressed packets of more than"):
+        loaded(data, tmp_path)
 
 
 def test_texts_that_are_damaged_are_shown(tmp_path: Path) -> None:
