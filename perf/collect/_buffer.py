@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 _TRAIN = "train"
 _NO_PREFIX = "global"
-_OPEN_STEPS = 64
+_OPEN_STEPS = 64  # mutate: ok a limit
 """Steps that wait for their end, at most."""
-_ADDITIONS = 16_384
+_ADDITIONS = 16_384  # mutate: ok a limit
 """To one step, at most: whoever never changes the step must not fill memory."""
-_WAITING_STEPS = 1024
+_WAITING_STEPS = 1024  # mutate: ok a limit
 """Steps that wait for a slow sink, at most."""
 
 

@@ -55,7 +55,7 @@ def loss(loss: Any) -> MetricsT:
     if hasattr(loss, "__array_namespace__"):
         xp = loss.__array_namespace__()
         # In half precision a perplexity has three digits and may overflow.
-        exact = loss if loss.dtype.itemsize >= 4 else xp.astype(loss, xp.float32)
+        exact = loss if loss.dtype.itemsize >= 4 else loss.astype(xp.float32)
     else:
         xp, exact = np, loss
     return {"loss": (loss, np.mean), "perplexity": (xp.exp(exact), geometric_mean)}

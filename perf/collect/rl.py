@@ -348,7 +348,7 @@ def token_entropies(logits: Any) -> Any:
     weights = xp.exp(shifted)
     total = xp.sum(weights, axis=-1)
     # 0 · log 0 is 0.
-    weighted = weights * xp.where(weights > 0, shifted, 0)
+    weighted = weights * xp.where(weights > 0, shifted, 0)  # mutate: ok any number does
     return xp.log(total) - xp.sum(weighted, axis=-1) / total
 
 

@@ -197,20 +197,20 @@ def test_pg_clipping_may_differ_up_and_down() -> None:
 
 
 def test_vf_clipfrac_by_hand() -> None:
-    """Of four estimates only the one that moved towards its return too far is cut.
+    """Of estimates only those that moved towards their return too far are cut.
 
-    With 1 as the return and a clip of 0.2: from 0 to 1 is cut back to 0.2, a larger
-    loss; from 0 to 0.1 is not cut; from 0 to −1 is cut to −0.2, a smaller loss; the
-    fourth is padding.
+    With 1 as the return and a clip of 0.2: from 0 to 1 or 0.9 is cut back to 0.2, a
+    larger loss; from 0 to 0.1 is not cut; from 0 to −1 is cut to −0.2, a smaller loss;
+    the fifth is padding.
     """
     metrics = rl.vf_clipfrac(
-        values=[[1.0, 0.1, -1.0, 1.0]],
-        old_values=[[0.0, 0.0, 0.0, 0.0]],
-        returns=[[1.0, 1.0, 1.0, 1.0]],
-        completion_mask=[[1, 1, 1, 0]],
+        values=[[1.0, 0.9, 0.1, -1.0, 1.0]],
+        old_values=np.zeros((1, 5)),
+        returns=np.ones((1, 5)),
+        completion_mask=[[1, 1, 1, 1, 0]],
         clip=0.2,
     )
-    assert {"vf_clipfrac": pytest.approx(1 / 3)} == found(metrics)
+    assert {"vf_clipfrac": 0.5} == found(metrics)
 
 
 @pytest.mark.parametrize("broken", ["logps", "old_logps", "advantages"])
@@ -273,11 +273,11 @@ def test_lengths_by_hand() -> None:
 
 
 def test_trajectory_ids_by_hand() -> None:
-    """Two prompts with two completions each, the second batch; and with one (M20)."""
+    """The second batch of 2 × 2 completions; the third of 3 prompts with one (M20)."""
     assert {"trajectory_ids": (["2_0", "2_1", "3_0", "3_1"], None)} == (
         rl.trajectory_ids(1, 2, 2)
     )
-    assert {"trajectory_ids": (["2", "3"], None)} == rl.trajectory_ids(1, 2)
+    assert {"trajectory_ids": (["6", "7", "8"], None)} == rl.trajectory_ids(2, 3)
 
 
 def test_waiting_for_the_rollout_is_timed() -> None:
