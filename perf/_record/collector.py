@@ -76,15 +76,22 @@ class Collector:
         """All that were ever attached, for their stats."""
         self.feeds: list[Feed] = []
         """Replaced under _lock, never changed: read without it."""
-        self.recorded = 0
-        self.dropped = 0
-        self.forgotten = 0
-        self.own_ns = 0
-        """Processor time spent here."""
+        self._count_anew()
         self._logs: list[ThreadLog] = []
         self._tracks: dict[str, ThreadLog] = {}
         self._idents: dict[int, int] = {}
         """Threads seen with each ident: the system gives a dead thread's anew."""
+
+    def _count_anew(self) -> None:
+        self.collected_count = 0
+        """Records taken from threads, tracks and devices."""
+        self.forgotten = 0
+        self.own_ns = 0
+        """Processor time spent here."""
+        self._dropped_by_dead = 0
+        """Records lost by threads that have ended."""
+        self._dropped_by_closed = 0
+        """Records lost by feeds that are no more."""
 
     # -- threads and tracks ----------------------------------------------------------
 
@@ -189,7 +196,7 @@ class Collector:
     def drop_feeds(self) -> None:
         """No sink gets anything any more."""
         with self._lock:
-            self.dropped += sum(feed.dropped for feed in self.feeds)
+            self._dropped_by_closed += sum(feed.dropped for feed in self.feeds)
             self.feeds = []
 
     def open_records(self) -> Records:
@@ -210,13 +217,22 @@ class Collector:
             ]
         return opened
 
-    def dropped_in_all(self) -> int:
-        """Records that no sink or query will ever see."""
+    @property
+    def recorded(self) -> int:
+        """Records so far, with those that were lost before they were collected."""
+        return self.collected_count + self._dropped_on_threads()
+
+    @property
+    def dropped(self) -> int:
+        """Records that no sink or query will ever see, or that not every sink got."""
         return (
-            self.dropped
-            + sum(log.dropped for log in self._all_logs())
+            self._dropped_on_threads()
+            + self._dropped_by_closed
             + sum(feed.dropped for feed in self.feeds)
         )
+
+    def _dropped_on_threads(self) -> int:
+        return self._dropped_by_dead + sum(log.dropped for log in self._all_logs())
 
     def forget(self, own: ThreadLog | None) -> None:
         """After a fork: what was recorded so far belongs to the parent.
@@ -227,11 +243,13 @@ class Collector:
         self._lock = threading.RLock()
         self._logs = [] if own is None else [own]
         self._tracks = {}
+        self._count_anew()
         self.store = self.store.emptied(self._now())
         for feed in self.feeds:
             feed.forget()
         if own is not None:
             own.records.clear()
+            own.dropped = 0
             own.info = own.info._replace(native_thread_id=threading.get_native_id())
 
     def _new_track(self, name: str) -> ThreadLog:
@@ -253,7 +271,7 @@ class Collector:
             done = log.alive() is None and not log.records and not log.open_spans()
             if done and log in self._logs:  # gone if this was re-entered
                 self._logs.remove(log)
-                self.dropped += log.dropped
+                self._dropped_by_dead += log.dropped
         self._collect_devices()
 
     def _collect_log(self, log: ThreadLog) -> None:
@@ -271,7 +289,7 @@ class Collector:
 
     def _keep(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         records = self.names.checked(records)
-        self.recorded += len(records)
+        self.collected_count += len(records)
         self.store.add(info, records)
         for feed in self.feeds:
             feed.put(info, records)

@@ -256,11 +256,12 @@ class Tracer(HotTracer):
         with collector.collected():
             retained, names = collector.store.count, len(collector.names)
             steps = collector.store.current.index
-            recorded = collector.recorded
+            recorded, dropped = collector.recorded, collector.dropped
         files = [sink.stats for sink in collector.sinks]
         return TracerStats(
             recorded=recorded,
-            dropped=collector.dropped_in_all(),
+            written=sum(file.written_records for file in files),
+            dropped=dropped + sum(file.dropped for file in files),
             retained=retained,
             forgotten=collector.forgotten,
             open=sum(len(records) for _, records in collector.open_records()),

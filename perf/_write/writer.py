@@ -39,13 +39,16 @@ class WriteStats:
 
     paths: tuple[Path, ...] = ()
     """The files that there are, oldest first; none before the first bytes."""
+    written_records: int = 0
     written_slices: int = 0
+    """Slices in the files: a span that is open when the next file begins is in both."""
     written_bytes: int = 0
     errors: int = 0
     """Writes that failed. Their bytes wait, so that a later write may still succeed."""
     last_error: str = ""
     dropped: int = 0
-    """Records that no file holds: too much was waiting to be written."""
+    """Records that no file holds: too much was waiting to be written, or it was closed
+    while its file could not be."""
     deleted_files: int = 0
     """Files that were deleted because all together took too much of the disk."""
     own_time_s: float = 0.0
@@ -98,7 +101,7 @@ class TraceWriter:
         self._own_ns = 0
 
     def _begin_file(self) -> None:
-        self._drop_stream()
+        self._stream = None
         self._seed = os.urandom(16)
         self._segment += 1
         prefix = self.layout.file_prefix
@@ -161,15 +164,16 @@ class TraceWriter:
     @property
     def stats(self) -> WriteStats:
         """What it wrote so far."""
-        stream, file, past = self._stream, self._file, self._past
+        file, past = self._file, self._past
         here = () if file.path is None else (file.path,)
         return WriteStats(
             paths=past.paths + here,
-            written_slices=past.written_slices + (stream.slices if stream else 0),
+            written_records=past.written_records + file.written_records,
+            written_slices=past.written_slices + file.written_slices,
             written_bytes=past.written_bytes + file.written_bytes,
             errors=past.errors + file.errors + self._errors,
             last_error=file.last_error or self._last_error or past.last_error,
-            dropped=self._dropped,
+            dropped=past.dropped + self._dropped + file.lost_records,
             deleted_files=past.deleted_files,
             own_time_s=self._own_ns / 1e9,
         )
@@ -193,7 +197,8 @@ class TraceWriter:
                 self._log.say(
                     "encode", f"spans left out of a trace: {self._last_error}"
                 )
-                self._drop_stream()
+                self._dropped += _count(batch)
+                self._stream = None
                 self._begins = True
             self._own_ns += time.thread_time_ns() - begin_ns
 
@@ -208,7 +213,7 @@ class TraceWriter:
         past = self.stats
         there = tuple(path for path in past.paths if path != file.path or path.exists())
         self._past = dataclasses.replace(past, paths=there)
-        self._errors, self._stream = 0, None
+        self._errors = self._dropped = 0
         self._begin_file()
 
     def _is_full(self) -> bool:
@@ -218,21 +223,23 @@ class TraceWriter:
 
     def _write(self, batch: Batch) -> None:
         if self._file.waiting_bytes > MAX_WAITING_BYTES:
-            self._dropped += sum(len(records) for _, records in batch.records)
+            self._dropped += _count(batch)
             self._file.append(b"")
             return
-        data = b""
+        data, slices = b"", 0
         if batch.records or batch.open:
             if self._stream is None:
                 self._stream = self._new_stream()
+            slices = -self._stream.slices
             data = self._stream.encode(batch)
+            slices += self._stream.slices
             if self.files.compress:
                 data = compressed(data)
             if self._full_at_ns is None and self.files.segment_s:
                 age_ns = int(self.files.segment_s * 1e9)
                 self._full_at_ns = time.monotonic_ns() + age_ns
             self._begins = False
-        self._file.append(data)
+        self._file.append(data, _count(batch), slices)
         if self.files.max_disk_bytes:
             self._forget_files(_disk.make_room(self.files.max_disk_bytes))
 
@@ -253,17 +260,15 @@ class TraceWriter:
         about = {**run_info(), "segment": self._segment}
         return TraceStream(self.layout, process, about, self._seed)
 
-    def _drop_stream(self) -> None:
-        if self._stream is not None:
-            slices = self._past.written_slices + self._stream.slices
-            self._past = dataclasses.replace(self._past, written_slices=slices)
-            self._stream = None
-
     def after_fork(self) -> None:
         """Called in the child: what was written is the parent's."""
         _disk.begin_anew()
         self._file.close()  # the descriptor; the parent has its own
         self._begin_anew()
+
+
+def _count(batch: Batch) -> int:
+    return sum(len(records) for _, records in batch.records)
 
 
 def _copy(
