@@ -33,6 +33,9 @@ _ARROW_START, _ARROW_END = ord("s"), ord("f")
 
 _MOST_UNPACKED: Final = 64 << 20
 """Bytes that one packet may unpack to: a damaged one must not fill the memory."""
+_MOST_PER_BYTE: Final = 200
+"""Likewise the packets of a file together, per byte of the file, beyond what one may:
+events repeat themselves, but never so often."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,11 +97,22 @@ class _Reader:
         self._events: list[tuple[int, int, Any, str, dict[str, Any]]] = []
         self._clocks: list[ClockSnapshot] = []
         self._is_cut = False
+        self._room = _MOST_UNPACKED
+        """Bytes that may still be unpacked."""
 
     # -- the file ----------------------------------------------------------------------
 
     def read(self, data: bytes) -> None:
         """Takes the packets apart, in the order of the file."""
+        self._room += _MOST_PER_BYTE * len(data)
+        for packet in self._parsed(data):
+            if packet.HasField("compressed_packets"):
+                for inner in self._parsed(self._unpacked(packet.compressed_packets)):
+                    self._take(inner)
+            else:
+                self._take(packet)
+
+    def _parsed(self, data: bytes) -> Iterator[Any]:
         from google.protobuf.message import DecodeError
 
         for part in self._packets(memoryview(data)):
@@ -109,15 +123,14 @@ class _Reader:
                     f"{self._path}: expected a trace of rlperf, found a packet that "
                     f"cannot be read ({error})"
                 ) from error
-            if packet.HasField("compressed_packets"):
-                self.read(self._unpacked(packet.compressed_packets))
-            else:
-                self._take(packet)
+            yield packet
 
     def _unpacked(self, data: bytes) -> bytes:
         unpacker = zlib.decompressobj()
         try:
-            packets = unpacker.decompress(data, _MOST_UNPACKED)
+            # One at least: zero would be no limit.
+            limit = max(1, min(self._room, _MOST_UNPACKED))
+            packets = unpacker.decompress(data, limit)
         except zlib.error as error:
             raise TraceFormatError(
                 f"{self._path}: expected compressed packets, found what cannot be "
@@ -125,8 +138,9 @@ class _Reader:
             ) from error
         if unpacker.unconsumed_tail:
             raise TraceFormatError(
-                f"{self._path}: compressed packets of more than {_MOST_UNPACKED} bytes"
+                f"{self._path}: compressed packets of more than {len(packets)} bytes"
             )
+        self._room -= len(packets)
         return packets
 
     def _packets(self, data: memoryview) -> Iterator[bytes]:
@@ -175,11 +189,8 @@ class _Reader:
 
     def _take_event(self, sequence: _Sequence, delta: int, event: Any) -> None:
         sequence.now_ns += delta - (1 << 64) if delta >> 63 else delta
-        name = event.name or sequence.names.get(event.name_iid, "")
-        tags = {
-            note.name or sequence.keys.get(note.name_iid, ""): _value(note, sequence)
-            for note in event.debug_annotations
-        }
+        name = _text(event.name) or sequence.names.get(event.name_iid, "")
+        tags = _tags(event.debug_annotations, sequence)
         track = event.track_uuid or sequence.track
         self._events.append((sequence.now_ns, track, event, name, tags))
 
@@ -198,20 +209,21 @@ class _Reader:
 
     def _take_track(self, found: Any) -> None:
         process = thread = None
-        name = found.name
+        name = _text(found.name)
         if found.HasField("process"):
-            name = found.process.process_name
-            process = Process(found.process.pid, name, tuple(found.process.cmdline))
+            name = _text(found.process.process_name)
+            command = tuple(map(_text, found.process.cmdline))
+            process = Process(found.process.pid, name, command)
         if found.HasField("thread"):
-            name = found.thread.thread_name
+            name = _text(found.thread.thread_name)
             thread = Thread(found.thread.pid, found.thread.tid, name)
         self._tracks[found.uuid] = Track(
             name,
             self._tracks.get(found.parent_uuid),
             found.sibling_order_rank,
             f"{found.uuid:016x}",
-            found.counter.unit_name if found.HasField("counter") else None,
-            found.description,
+            _text(found.counter.unit_name) if found.HasField("counter") else None,
+            _text(found.description),
             process,
             thread,
         )
@@ -250,7 +262,7 @@ class _Reader:
                 f"{self._path}: expected a trace of rlperf, found a file that ends "
                 f"{where} which version wrote it"
             )
-        for version in {run[SCHEMA_KEY] for run in runs}:
+        for version in (run[SCHEMA_KEY] for run in runs):
             if version not in range(SCHEMA_VERSION - 2, SCHEMA_VERSION + 1):
                 raise TraceFormatError(
                     f"{self._path}: written with schema version {version}; this "
@@ -316,22 +328,32 @@ def _time(event: tuple[int, int, Any, str, dict[str, Any]]) -> int:
 
 
 def _learn(sequence: _Sequence, data: Any) -> None:
-    sequence.names.update({entry.iid: entry.name for entry in data.event_names})
-    sequence.keys.update({e.iid: e.name for e in data.debug_annotation_names})
-    sequence.texts.update(
-        {entry.iid: entry.str.decode() for entry in data.debug_annotation_string_values}
-    )
+    sequence.names.update({e.iid: _text(e.name) for e in data.event_names})
+    sequence.keys.update({e.iid: _text(e.name) for e in data.debug_annotation_names})
+    texts = data.debug_annotation_string_values
+    sequence.texts.update({entry.iid: _text(entry.str) for entry in texts})
+
+
+def _text(found: str | bytes) -> str:
+    # Of a text that is damaged, protobuf gives the bytes.
+    return found if isinstance(found, str) else found.decode(errors="replace")
+
+
+def _tags(notes: Any, sequence: _Sequence) -> dict[str, Any]:
+    return {
+        _text(note.name) or sequence.keys.get(note.name_iid, ""): _value(note, sequence)
+        for note in notes
+    }
 
 
 def _value(note: Any, sequence: _Sequence) -> Any:
     if note.dict_entries:
-        return {
-            entry.name or sequence.keys.get(entry.name_iid, ""): _value(entry, sequence)
-            for entry in note.dict_entries
-        }
+        return _tags(note.dict_entries, sequence)
     if note.array_values:
         return [_value(entry, sequence) for entry in note.array_values]
     kind = note.WhichOneof("value")
     if kind == "string_value_iid":
         return sequence.texts.get(note.string_value_iid, "")
+    if kind == "string_value":
+        return _text(note.string_value)
     return getattr(note, kind) if kind else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from perf._model.errors import TraceFormatError
-from perf._read.load import load
+from perf._read.load import LoadedTrace, load
 from perf.experimental.export import PerfMetricsExport
 from perf.experimental.tracer import PerfTracer
 from perf.perfetto import TraceFiles
@@ -66,7 +66,7 @@ def fault(path: Path) -> str | None:
     tracemalloc.start()
     begin_s = time.monotonic()
     try:
-        load(path)
+        _check_types(load(path))
     except TraceFormatError as error:
         if str(path) not in str(error):
             return f"the error does not name the file: {error}"
@@ -78,6 +78,14 @@ def fault(path: Path) -> str | None:
     if time.monotonic() - begin_s > _LONGEST_S:
         return f"it took {time.monotonic() - begin_s:.0f} s"
     return f"it took {peak} bytes" if peak > _MOST_BYTES else None
+
+
+def _check_types(trace: LoadedTrace) -> None:
+    names = [piece.name for piece in (*trace.slices, *trace.instants, *trace.tracks)]
+    keys = [key for piece in (*trace.slices, *trace.instants) for key in piece.tags]
+    wrong = [text for text in (*names, *keys) if type(text) is not str]
+    if wrong:
+        raise TypeError(f"no text: {wrong[0]!r}")
 
 
 def trial(seconds: float, seed: int) -> list[str]:
@@ -92,7 +100,8 @@ def trial(seconds: float, seed: int) -> list[str]:
             path.write_bytes(damaged(draw.choice(whole), draw))
             found = fault(path)
             if found:
-                faults.setdefault(found, f"seed {seed + number}: {found}")
+                way = found.rpartition(":")[0]  # the rest is what the data were
+                faults.setdefault(way, f"seed {seed + number}: {found}")
             number += 1
     print(f"{number} damaged files read")
     return list(faults.values())

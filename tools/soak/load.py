@@ -22,7 +22,7 @@ RATE: Final = 20_000
 BURST: Final = 16_000
 """Spans that each thread makes at once, every now and then."""
 _BURST_EVERY_S: Final = 15.0
-"""At most: a short trial has two."""
+"""At most: a short trial has one."""
 _TICK_S: Final = 0.02
 _PER_ROUND: Final = 2
 """Spans that are made together: one inside another."""
@@ -129,7 +129,7 @@ class Load:
 
     def run(self, seconds: float, rate: float = RATE) -> int:
         """Records so long; returns the memory that came after the first third."""
-        self.burst_every_s = min(_BURST_EVERY_S, seconds / 2)
+        self.burst_every_s = min(_BURST_EVERY_S, seconds)
         per_thread = rate / 2 / THREADS
         threads = [
             threading.Thread(target=self.thread, args=(f"thread {n}", per_thread))
