@@ -14,8 +14,8 @@ class TracerStats:
     written: int = 0
     """Of these, in the trace files of the attached writers."""
     dropped: int = 0
-    """Of these, lost: to a full buffer, or to a disk that takes no more. With one writer
-    and after a flush, `recorded` is `written` and `dropped` together."""
+    """Of these, lost: to a full buffer, or to a disk that takes no more. With one
+    writer, after a flush, `recorded` is `written` and `dropped` together."""
     retained: int = 0
     """Kept in memory for queries now; older ones are forgotten, not dropped."""
     forgotten: int = 0

@@ -79,6 +79,8 @@ class Collector:
         self._count_anew()
         self._logs: list[ThreadLog] = []
         self._tracks: dict[str, ThreadLog] = {}
+        self._is_child = False
+        """Whether this is a fork that has recorded nothing yet."""
         self._idents: dict[int, int] = {}
         """Threads seen with each ident: the system gives a dead thread's anew."""
 
@@ -114,7 +116,19 @@ class Collector:
             )
             log = ThreadLog(info, self._now, weakref.ref(life))
             self._logs.append(log)
+        self.begun()
         return log
+
+    def begun(self) -> None:
+        """Something is about to be recorded; the first time after a fork this counts.
+
+        Most children never record, or become another program at once: only now is
+        there something for the sinks to do.
+        """
+        if self._is_child:
+            self._is_child = False
+            for feed in self.feeds:
+                feed.sink.wake()
 
     def add_to_track(self, name: str, record: RawRecord) -> None:
         """Records on a named track; any thread may."""
@@ -241,6 +255,7 @@ class Collector:
             own: the list of the one thread that lives on, if it has any.
         """
         self._lock = threading.RLock()
+        self._is_child = True
         self._logs = [] if own is None else [own]
         self._tracks = {}
         self._count_anew()
@@ -259,7 +274,9 @@ class Collector:
             info = TimelineInfo(name, TimelineKind.NAMED, name)
             track = ThreadLog(info, self._now, weakref.ref(self))
             track.tangled = True
-            return self._tracks.setdefault(name, track)
+            track = self._tracks.setdefault(name, track)
+        self.begun()
+        return track
 
     def _all_logs(self) -> list[ThreadLog]:
         return [*self._logs, *self._tracks.values()]

@@ -60,7 +60,8 @@ class Devices:
     """
 
     def __init__(self, first_only: bool) -> None:
-        self.lock = threading.Lock()
+        # Re-entered by a signal handler that records or asks for statistics.
+        self.lock = threading.RLock()
         """Held while a line is written or taken."""
         self.count = 0
         """Records on all lines. Held: lock; read without it to see if it is much."""
@@ -81,7 +82,7 @@ class Devices:
 
     def forget(self) -> None:
         """After a fork: what was recorded so far belongs to the parent."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.take()
 
     def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:

@@ -296,6 +296,11 @@ class Tracer(HotTracer):
         return log
 
     def _new_log(self, is_main: bool = False) -> ThreadLog:
+        forked: ThreadLog | None = self._local.__dict__.pop("forked", None)
+        if forked is not None:
+            self._local.log = forked
+            self._collector.begun()
+            return forked
         # Held by the thread's locals alone; a Thread object may outlive its thread.
         self._local.life = _Life()
         log = self._local.log = self._collector.new_log(self._local.life, is_main)
@@ -350,8 +355,12 @@ class Tracer(HotTracer):
         self._devices.forget()
         own = getattr(self._local, "log", None)
         self._collector.forget(own)
-        if own is not None and self._main_log is not own:
+        if own is not None:
             self._main_log = own
+            # What the thread has open stays open; but what it records next comes by
+            # `_new_log`, where the hot path is left.
+            self._local.forked = own
+            del self._local.log
 
 
 class _Life:

@@ -89,7 +89,8 @@ class TraceFile:
 
         Args:
             data: the packets.
-            records, slices: how many are in them.
+            records: how many spans, instants and samples end in them.
+            slices: how many slices begin in them.
 
         Returns:
             Whether nothing waits any more. What does is tried again with the next call.

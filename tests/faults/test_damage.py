@@ -12,8 +12,7 @@ from perf._model.errors import TraceFormatError
 from perf._read import load as load_module
 from perf._read.load import load
 from perf._write.wire import blob
-from tests.read.test_load import batch, span, written
-from tests.write.traces import MAIN
+from tests.write.traces import MAIN, batch, span, written
 from tools.soak.fuzz import damaged, fault, originals
 
 WHOLE = originals()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-import tracemalloc
 import traceback
+import tracemalloc
 from pathlib import Path
 from typing import Final
 
 from perf._model.errors import TraceFormatError
+from perf._model.tracks import Instant, Slice
 from perf._read.load import LoadedTrace, load
 from perf.experimental.export import PerfMetricsExport
 from perf.experimental.tracer import PerfTracer
@@ -81,11 +82,12 @@ def fault(path: Path) -> str | None:
 
 
 def _check_types(trace: LoadedTrace) -> None:
-    names = [piece.name for piece in (*trace.slices, *trace.instants, *trace.tracks)]
-    keys = [key for piece in (*trace.slices, *trace.instants) for key in piece.tags]
-    wrong = [text for text in (*names, *keys) if type(text) is not str]
-    if wrong:
-        raise TypeError(f"no text: {wrong[0]!r}")
+    pieces: list[Slice | Instant] = [*trace.slices, *trace.instants]
+    texts = [track.name for track in trace.tracks]
+    for piece in pieces:
+        texts += [piece.name, *piece.tags]
+    if not all(type(text) is str for text in texts):
+        raise TypeError("a name or key is no text")
 
 
 def trial(seconds: float, seed: int) -> list[str]:

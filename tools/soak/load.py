@@ -1,4 +1,4 @@
-"""Threads and tasks record while another thread exports; every span is accounted for."""
+"""Threads and tasks record, another thread exports; every span is accounted for."""
 
 from __future__ import annotations
 
