@@ -110,3 +110,5 @@ class Batch(NamedTuple):
     """Ids of timelines whose spans need not nest: coroutines, spans closed out of
     order or timed elsewhere. On all others two spans nest or lie apart."""
     clocks: ClockSnapshot
+    is_whole: bool = True
+    """Whether this is everything; if not, the rest comes with a later batch."""

@@ -33,6 +33,9 @@ MAX_ON_THREAD: Final = 65_536
 MAX_TRACKS: Final = 1_000
 """Tracks named in `record(track=…)`; further ones share one."""
 
+PATIENCE_S: Final = 0.5  # mutate: ok any time that nobody minds
+"""How long a drain waits for a lock. What it cannot have it leaves to the next."""
+
 MAX_OVERDUE: Final = 16  # mutate: ok any number of this size
 """Steps that stay in the store until a sink is next served."""
 
@@ -281,15 +284,15 @@ class Collector:
     def _all_logs(self) -> list[ThreadLog]:
         return [*self._logs, *self._tracks.values()]
 
-    def _collect(self) -> None:
-        """Held: _lock."""
+    def _collect(self, patience_s: float = -1) -> bool:
+        """Held: _lock. Whether all could be had."""
         for log in self._all_logs():
             self._collect_log(log)
             done = log.alive() is None and not log.records and not log.open_spans()
             if done and log in self._logs:  # gone if this was re-entered
                 self._logs.remove(log)
                 self._dropped_by_dead += log.dropped
-        self._collect_devices()
+        return self._collect_devices(patience_s)
 
     def _collect_log(self, log: ThreadLog) -> None:
         records = log.records
@@ -300,9 +303,12 @@ class Collector:
             del records[:count]
             self._keep(log.info, taken)
 
-    def _collect_devices(self) -> None:
-        for info, records in self._devices.take():
+    def _collect_devices(self, patience_s: float = -1) -> bool:
+        """Whether that could be done."""
+        taken = self._devices.take(patience_s)
+        for info, records in taken or ():
             self._keep(info, records)
+        return taken is not None
 
     def _keep(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         records = self.names.checked(records)
@@ -312,12 +318,19 @@ class Collector:
             feed.put(info, records)
 
     def _drain(self, feed: Feed) -> Batch:
-        with self._lock:
+        # A thread that a signal handler has interrupted holds what it holds until the
+        # handler returns; the handler may be waiting for this very drain.
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            return Batch([], [], frozenset(), clock.snapshot(), is_whole=False)
+        try:
             # Before the records are taken: a span that closes meanwhile is in both
             # and left out of the open ones; the other order would lose it.
             opened = self.open_records()
-            self._collect()
+            is_whole = self._collect(PATIENCE_S)
             self.store.trim()
             taken = feed.take()
             tangled = frozenset(log.info.id for log in self._all_logs() if log.tangled)
-        return Batch(taken, feed.newly_open(opened, taken), tangled, clock.snapshot())
+        finally:
+            self._lock.release()
+        newly_open = feed.newly_open(opened, taken)
+        return Batch(taken, newly_open, tangled, clock.snapshot(), is_whole)

@@ -85,11 +85,21 @@ class Devices:
         self.lock = threading.RLock()
         self.take()
 
-    def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
-        """What was added to the lines since the last call."""
-        with self.lock:
+    def take(
+        self, patience_s: float = -1
+    ) -> list[tuple[TimelineInfo, list[RawRecord]]] | None:
+        """What was added to the lines since the last call.
+
+        Returns:
+            None if somebody else held the lock for all of the time; -1: for ever.
+        """
+        if not self.lock.acquire(timeout=patience_s):
+            return None
+        try:
             self.count = 0
             return [pair for line in self.lines.values() for pair in line.take()]
+        finally:
+            self.lock.release()
 
     @staticmethod
     def place(work: DeviceWork, end_ns: int) -> list[Placed[int]]:

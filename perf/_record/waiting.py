@@ -123,7 +123,7 @@ class WaitingService:
         self._leaves = leaves
         self._block = block
         self.idle = idle
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may launch work, too
         self._workers: list[_Worker] = []
         self._worker_of: dict[Hashable, _Worker] = {}
         self._overtaking: list[_Worker] = []
@@ -217,7 +217,7 @@ class WaitingService:
 
     def forget(self) -> None:
         """After a fork: the threads and the work belong to the parent."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._workers, self._worker_of, self._overtaking = [], {}, []
 
 

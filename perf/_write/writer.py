@@ -95,6 +95,8 @@ class TraceWriter:
         """Of the files that are complete."""
         self._segment = -1
         self._begin_file()
+        self._is_whole = True
+        """Whether the source gave all that it had."""
         self._dropped = 0
         self._errors = 0
         self._last_error = ""
@@ -149,7 +151,11 @@ class TraceWriter:
             return self._file.waiting_bytes == 0
         if not worker().round(deadline_s):
             return False
-        return self._file.waiting_bytes == 0
+        if not self._is_whole:
+            # This may be a signal handler, in the midst of the tracer's work: what its
+            # thread holds, no other thread can have.
+            self.write_now()
+        return self._is_whole and self._file.waiting_bytes == 0
 
     def close(self) -> None:
         """Writes what was recorded so far and lets go of source and file."""
@@ -186,6 +192,7 @@ class TraceWriter:
             self._turn_over()
             # Its time is the tracer's. A file that begins is told of all that is open.
             batch = self._source.drain(anew=self._begins)
+            self._is_whole = batch.is_whole
             begin_ns = time.thread_time_ns()
             try:
                 self._write(batch)

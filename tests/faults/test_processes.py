@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from perf._model.spans import OPEN
+from perf._record import collector as collector_module
 from perf.experimental import tracer as v2
+from perf.experimental.export import PerfMetricsExport
 from tests.faults.child import names, run, traces
+from tests.record.test_collector import held_elsewhere
 
 def test_a_forked_child_that_only_records_is_written(tmp_path: Path) -> None:
     """The timer writes it, as it does in the parent; nobody exports or flushes."""
@@ -91,7 +94,7 @@ def test_a_fork_among_recording_threads_neither_hangs_nor_doubles(
                 spans(perf, "of the parent", 100)
                 perf.export()
 
-        threads = [threading.Thread(target=record) for _ in range(4)]
+        threads = [threading.Thread(target=record, daemon=True) for _ in range(4)]
         for thread in threads:
             thread.start()
         for number in range(20):
@@ -250,6 +253,39 @@ def test_a_handler_may_call_anything(held: str) -> None:
     threading.Thread(target=interrupted, daemon=True).start()
     assert done.wait(30)
     assert 2 == tracer.stats().recorded
+
+
+@pytest.mark.parametrize("held", ["devices", "collector"])
+def test_a_handler_may_flush(
+    tmp_path: Path, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its thread holds a lock, the writer's own thread cannot get at all."""
+    monkeypatch.setattr(collector_module, "PATIENCE_S", 0.01)
+    export = PerfMetricsExport(trace_dir=str(tmp_path))
+    tracer = v2.PerfTracer(export_fn=export.export_metrics)
+    locks = {"devices": tracer._devices.lock, "collector": tracer._collector._lock}
+    with tracer.span("work", ["tpu0"]):
+        pass
+    with locks[held]:
+        assert tracer.flush()
+    assert 2 == tracer.stats().written
+    tracer.close()
+
+
+def test_a_flush_that_cannot_get_at_all_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else is busy for longer than a drain waits; a later flush has it."""
+    monkeypatch.setattr(collector_module, "PATIENCE_S", 0.01)
+    export = PerfMetricsExport(trace_dir=str(tmp_path))
+    tracer = v2.PerfTracer(export_fn=export.export_metrics)
+    with tracer.span("work"):
+        pass
+    with held_elsewhere(tracer._collector):
+        assert not tracer.flush()
+    assert tracer.flush()
+    assert ["work"] == names(*traces(tmp_path))
+    tracer.close()
 
 
 # The interpreter's end
