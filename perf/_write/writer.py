@@ -16,7 +16,7 @@ from perf._write.background import worker
 from perf._write.compression import compressed
 from perf._write.files import Disk, TraceFiles
 from perf._write.layout import Layout
-from perf._write.run_info import command, run_info
+from perf._write.run_info import command, import_all, run_info
 from perf._write.sink import MAX_WAITING_BYTES, TraceFile, check_folder
 from perf._write.stream import TraceStream
 
@@ -130,6 +130,7 @@ class TraceWriter:
         """
         if self._source is not None:
             raise RuntimeError("this writer is attached to a tracer already")
+        import_all()
         self._source = source
         worker().add(self)
 
