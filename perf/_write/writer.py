@@ -19,6 +19,7 @@ from perf._write.layout import Layout
 from perf._write.run_info import command, import_all, run_info
 from perf._write.sink import MAX_WAITING_BYTES, TraceFile, check_folder
 from perf._write.stream import TraceStream
+from perf._write.tags import TagRules
 
 
 class Source(Protocol):
@@ -66,6 +67,7 @@ class TraceWriter:
         layout: which track shows what.
         process_index: of a run of several processes; None: it is the only one.
         files: how the trace is spread over files.
+        tags: which tags are written.
 
     Raises:
         ValueError: the folder is a URL.
@@ -78,11 +80,13 @@ class TraceWriter:
         *,
         process_index: int | None = None,
         files: TraceFiles | None = None,
+        tags: TagRules | None = None,
     ) -> None:
         self.folder = check_folder(folder)
         self.layout = layout
         self.process_index = process_index
         self.files = files or TraceFiles()
+        self.tags = tags or TagRules()
         self._source: Source | None = None
         self._begin_anew()
 
@@ -115,7 +119,8 @@ class TraceWriter:
         """Whether the file has nothing yet: what is open belongs into it, too."""
 
     def __reduce__(self) -> Any:
-        return _copy, (self.folder, self.layout, self.process_index, self.files)
+        options = self.process_index, self.files, self.tags
+        return _copy, (self.folder, self.layout, *options)
 
     @property
     def attached(self) -> bool:
@@ -239,7 +244,7 @@ class TraceWriter:
             if self._stream is None:
                 self._stream = self._new_stream()
             slices = -self._stream.slices
-            data = self._stream.encode(batch)
+            data = self._stream.encode(self.tags.redacted(batch, self._log))
             slices += self._stream.slices
             if self.files.compress:
                 data = compressed(data)
@@ -266,7 +271,7 @@ class TraceWriter:
         name = Path(line[0]).name if line else "python"
         process = Process(os.getpid(), name, tuple(line))
         about = {**run_info(), "segment": self._segment}
-        return TraceStream(self.layout, process, about, self._seed)
+        return TraceStream(self.layout, process, about, self._seed, self.tags)
 
     def after_fork(self) -> None:
         """Called in the child: what was written is the parent's."""
@@ -280,9 +285,15 @@ def _count(batch: Batch) -> int:
 
 
 def _copy(
-    folder: Path, layout: Layout, process_index: int | None, files: TraceFiles
+    folder: Path,
+    layout: Layout,
+    process_index: int | None,
+    files: TraceFiles,
+    tags: TagRules,
 ) -> TraceWriter:
-    return TraceWriter(folder, layout, process_index=process_index, files=files)
+    return TraceWriter(
+        folder, layout, process_index=process_index, files=files, tags=tags
+    )
 
 
 _disk = Disk()

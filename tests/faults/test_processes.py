@@ -12,6 +12,7 @@ from perf.experimental.export import PerfMetricsExport
 from tests.faults.child import names, run, traces
 from tests.record.test_collector import held_elsewhere
 
+
 def test_a_forked_child_that_only_records_is_written(tmp_path: Path) -> None:
     """The timer writes it, as it does in the parent; nobody exports or flushes."""
     said, logged = run(
@@ -228,10 +229,14 @@ def test_a_users_handler_flushes_what_there_is(tmp_path: Path) -> None:
     assert (["True"], []) == (said, logged)
     (trace,) = traces(tmp_path)
     assert 1000 == names(trace).count("before")
-    assert {"stuck"} <= {p.name for p in trace.slices if p.end_ns == OPEN} <= {
-        "stuck",
-        "work",
-    }
+    assert (
+        {"stuck"}
+        <= {p.name for p in trace.slices if p.end_ns == OPEN}
+        <= {
+            "stuck",
+            "work",
+        }
+    )
 
 
 def test_no_handler_of_ours_is_installed(tmp_path: Path) -> None:
