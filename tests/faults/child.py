@@ -37,17 +37,21 @@ _PRELUDE: Final = """
 """
 
 
-def run(source: str, folder: Path, *, expect: int = 0) -> tuple[list[str], list[str]]:
+def run(
+    source: str, folder: Path, *, expect: int = 0, prelude: str = ""
+) -> tuple[list[str], list[str]]:
     """The lines that a program writes to its standard output and error.
 
     Args:
         source: has the functions of `_PRELUDE`.
         folder: where it runs, and where its traces are.
         expect: its exit status.
+        prelude: further functions that it has.
     """
+    program = "\n".join(map(textwrap.dedent, (_PRELUDE, prelude, source)))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(_PRELUDE) + textwrap.dedent(source)],
+        [sys.executable, "-c", program],
         cwd=folder,
         env=environment,
         capture_output=True,
