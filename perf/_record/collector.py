@@ -143,8 +143,10 @@ class Collector:
     def relieve(self, log: ThreadLog) -> None:
         """A list is long: its thread has it collected, unless that is going on."""
         if self._lock.acquire(blocking=False):
+            begin_ns = time.thread_time_ns()
             try:
                 self._collect_log(log)
+                self.own_ns += time.thread_time_ns() - begin_ns
             finally:
                 self._lock.release()
         elif len(log.records) > MAX_ON_THREAD:
@@ -157,8 +159,10 @@ class Collector:
     def relieve_devices(self) -> None:
         """Likewise for the device timelines."""
         if self._lock.acquire(blocking=False):
+            begin_ns = time.thread_time_ns()
             try:
                 self._collect_devices()
+                self.own_ns += time.thread_time_ns() - begin_ns
             finally:
                 self._lock.release()
 
@@ -185,12 +189,12 @@ class Collector:
             # The training waits for this: forgetting is left to the drain that follows,
             # unless there is none, or it is late.
             self.store.trim(beyond=MAX_OVERDUE if self.feeds else 0)
-        step.opened = [
-            (info, [record for record in records if record[3] not in ended])
-            for info, records in opened
-            for ended in [step.ended(info.id.removesuffix(QUEUE_SUFFIX))]
-        ]
-        self.own_ns += time.thread_time_ns() - begin_ns
+            step.opened = [
+                (info, [record for record in records if record[3] not in ended])
+                for info, records in opened
+                for ended in [step.ended(info.id.removesuffix(QUEUE_SUFFIX))]
+            ]
+            self.own_ns += time.thread_time_ns() - begin_ns
         for feed in self.feeds:
             feed.sink.wake()
         if step.forgotten:
@@ -320,6 +324,7 @@ class Collector:
     def _drain(self, feed: Feed) -> Batch:
         # A thread that a signal handler has interrupted holds what it holds until the
         # handler returns; the handler may be waiting for this very drain.
+        begin_ns = time.thread_time_ns()
         if not self._lock.acquire(timeout=PATIENCE_S):
             return Batch([], [], frozenset(), clock.snapshot(), is_whole=False)
         try:
@@ -330,7 +335,8 @@ class Collector:
             self.store.trim()
             taken = feed.take()
             tangled = frozenset(log.info.id for log in self._all_logs() if log.tangled)
+            newly_open = feed.newly_open(opened, taken)
+            self.own_ns += time.thread_time_ns() - begin_ns
         finally:
             self._lock.release()
-        newly_open = feed.newly_open(opened, taken)
         return Batch(taken, newly_open, tangled, clock.snapshot(), is_whole)

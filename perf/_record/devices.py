@@ -49,7 +49,15 @@ class DeviceLine:
         return [(info, records) for info, records in taken if records]
 
 
-Lines = tuple[DeviceLine, ...]
+class Lines(tuple[DeviceLine, ...]):
+    """The timelines of a set of devices.
+
+    Attributes:
+        key: their ids. Tracers of the same devices share a waiting thread, and nothing
+            of a tracer is held by the threads that outlive it.
+    """
+
+    key: tuple[str, ...]
 
 
 class Devices:
@@ -214,5 +222,6 @@ class Devices:
             for timeline_id in unique:
                 if timeline_id not in self.lines:
                     self.lines[timeline_id] = DeviceLine(timeline_id)
-            lines = tuple(self.lines[timeline_id] for timeline_id in unique)
-            return self._sets.setdefault(tuple(unique), lines)
+            lines = Lines(self.lines[timeline_id] for timeline_id in unique)
+            lines.key = tuple(unique)
+            return self._sets.setdefault(lines.key, lines)

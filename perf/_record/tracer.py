@@ -276,7 +276,7 @@ class Tracer(HotTracer):
             last_error=next((f.last_error for f in files if f.last_error), ""),
             trace_paths=tuple(str(path) for file in files for path in file.paths),
             deleted_files=sum(file.deleted_files for file in files),
-            own_time_s=collector.own_ns / clocks.NS_PER_S
+            own_time_s=(collector.own_ns + self._launches.own_ns) / clocks.NS_PER_S
             + sum(file.own_time_s for file in files)
             + recorded * span_cost_s(),
         )

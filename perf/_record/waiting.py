@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from queue import SimpleQueue
@@ -31,6 +32,8 @@ class Work(Protocol):
     """Whose work it is."""
     waits: Any
     """A pytree of arrays; None once they were taken."""
+    own_ns: int
+    """Processor time that waiting for it took; set before `finish` is called."""
 
     @property
     def ended(self) -> bool:
@@ -95,14 +98,17 @@ class _Worker:
     def _run(self) -> None:
         while self._wakeups.get():
             work = self.works[0]
+            begin_ns = time.thread_time_ns()
             error = self._service.wait_for(work)
+            work.own_ns = time.thread_time_ns() - begin_ns
             try:
                 work.finish(error)
             except Exception as failure:  # of whoever gave the work: others go on
                 OnceLog().say("finish", f"device span lost: {type(failure).__name__}")
             # Only now: until then the work counts as pending, so nobody misses it.
             self.works.popleft()
-            del work
+            # Nor does an idle thread hold an array: those of an error's frames, too.
+            del work, error
 
 
 class WaitingService:
@@ -239,6 +245,7 @@ class Waited:
     ) -> None:
         self.tracer = owner
         self.waits = waits
+        self.own_ns = 0
         self.ended = False
         self._done = done
 
@@ -253,6 +260,7 @@ class _Marker:
 
     tracer = None
     waits = ()
+    own_ns = 0
     ended = False
 
     def __init__(self) -> None:
