@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from perf._exporting import (
@@ -28,6 +28,7 @@ from perf._record.hot import new_id
 from perf._record.tracer import Tracer
 from perf._write.files import TraceFiles
 from perf._write.layout import V1Layout
+from perf._write.tags import RedactTags, TagRules
 from perf._write.writer import TraceWriter
 
 __all__ = ["DEFAULT_EXPORT_DIR", "PerfettoTraceWriter", "TraceFiles"]
@@ -46,6 +47,10 @@ class PerfettoTraceWriter:
         export_dir: the folder; None for `DEFAULT_EXPORT_DIR`. To a URL (`gs://…`) the
             trace is uploaded in parts, as each is complete.
         files: how the trace is spread over files.
+        redact_tags: from a span's name and tags to the tags that are written; if it
+            fails, none are.
+        keep_content: tags with prompts, completions and the like that are written;
+            by default none are.
 
     Raises:
         ValueError: the folder is a URL of a kind that is not known.
@@ -56,19 +61,28 @@ class PerfettoTraceWriter:
         export_dir: str | os.PathLike[str] | None = None,
         *,
         files: TraceFiles | None = None,
+        redact_tags: RedactTags | None = None,
+        keep_content: Iterable[str] = (),
     ) -> None:
         self._folder = make_folder_path(export_dir)
         self._files = files or TraceFiles()
+        self._tags = TagRules.of(redact_tags, keep_content)
         self._writer = self._make_writer(V1Layout())
         self._handed: HandedOver | None = None
         self._has_tracer = False
 
     def __reduce__(self) -> Any:
         # A copy is configuration: it writes a file of its own.
-        return functools.partial(type(self), files=self._files), (self._folder,)
+        make = functools.partial(
+            type(self),
+            files=self._files,
+            redact_tags=self._tags.redact,
+            keep_content=self._tags.keep,
+        )
+        return make, (self._folder,)
 
     def _make_writer(self, layout: V1Layout) -> TraceWriter:
-        return TraceWriter(self._folder, layout, files=self._files)
+        return TraceWriter(self._folder, layout, files=self._files, tags=self._tags)
 
     @property
     def attached(self) -> bool:

@@ -112,3 +112,5 @@ class Batch(NamedTuple):
     clocks: ClockSnapshot
     dropped: int = 0
     """Records lost since the last batch: the sink will never see them."""
+    is_whole: bool = True
+    """Whether this is everything; if not, the rest comes with a later batch."""

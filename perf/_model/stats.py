@@ -10,9 +10,12 @@ class TracerStats:
     """Counts since the tracer was made; see `Tracer.stats`."""
 
     recorded: int = 0
-    """Spans, instants and counter samples taken from the threads so far."""
+    """Spans, instants and counter samples so far."""
+    written: int = 0
+    """Of these, in the trace files of the attached writers."""
     dropped: int = 0
-    """Of these, lost to a full buffer: the sinks never saw them."""
+    """Of these, lost: to a full buffer, or to a disk that takes no more. With one
+    writer, after a flush, `recorded` is `written` and `dropped` together."""
     retained: int = 0
     """Kept in memory for queries now; older ones are forgotten, not dropped."""
     forgotten: int = 0

@@ -33,6 +33,9 @@ MAX_ON_THREAD: Final = 65_536
 MAX_TRACKS: Final = 1_000
 """Tracks named in `record(track=…)`; further ones share one."""
 
+PATIENCE_S: Final = 0.5  # mutate: ok any time that nobody minds
+"""How long a drain waits for a lock. What it cannot have it leaves to the next."""
+
 MAX_OVERDUE: Final = 16  # mutate: ok any number of this size
 """Steps that stay in the store until a sink is next served."""
 
@@ -76,15 +79,24 @@ class Collector:
         """All that were ever attached, for their stats."""
         self.feeds: list[Feed] = []
         """Replaced under _lock, never changed: read without it."""
-        self.recorded = 0
-        self.dropped = 0
+        self._count_anew()
+        self._logs: list[ThreadLog] = []
+        self._tracks: dict[str, ThreadLog] = {}
+        self._is_child = False
+        """Whether this is a fork that has recorded nothing yet."""
+        self._idents: dict[int, int] = {}
+        """Threads seen with each ident: the system gives a dead thread's anew."""
+
+    def _count_anew(self) -> None:
+        self.collected_count = 0
+        """Records taken from threads, tracks and devices."""
         self.forgotten = 0
         self.own_ns = 0
         """Processor time spent here."""
-        self._logs: list[ThreadLog] = []
-        self._tracks: dict[str, ThreadLog] = {}
-        self._idents: dict[int, int] = {}
-        """Threads seen with each ident: the system gives a dead thread's anew."""
+        self._dropped_by_dead = 0
+        """Records lost by threads that have ended."""
+        self._dropped_by_closed = 0
+        """Records lost by feeds that are no more."""
 
     # -- threads and tracks ----------------------------------------------------------
 
@@ -107,7 +119,19 @@ class Collector:
             )
             log = ThreadLog(info, self._now, weakref.ref(life))
             self._logs.append(log)
+        self.begun()
         return log
+
+    def begun(self) -> None:
+        """Something is about to be recorded; the first time after a fork this counts.
+
+        Most children never record, or become another program at once: only now is
+        there something for the sinks to do.
+        """
+        if self._is_child:
+            self._is_child = False
+            for feed in self.feeds:
+                feed.sink.wake()
 
     def add_to_track(self, name: str, record: RawRecord) -> None:
         """Records on a named track; any thread may."""
@@ -119,8 +143,10 @@ class Collector:
     def relieve(self, log: ThreadLog) -> None:
         """A list is long: its thread has it collected, unless that is going on."""
         if self._lock.acquire(blocking=False):
+            begin_ns = time.thread_time_ns()
             try:
                 self._collect_log(log)
+                self.own_ns += time.thread_time_ns() - begin_ns
             finally:
                 self._lock.release()
         elif len(log.records) > MAX_ON_THREAD:
@@ -133,8 +159,10 @@ class Collector:
     def relieve_devices(self) -> None:
         """Likewise for the device timelines."""
         if self._lock.acquire(blocking=False):
+            begin_ns = time.thread_time_ns()
             try:
                 self._collect_devices()
+                self.own_ns += time.thread_time_ns() - begin_ns
             finally:
                 self._lock.release()
 
@@ -161,12 +189,12 @@ class Collector:
             # The training waits for this: forgetting is left to the drain that follows,
             # unless there is none, or it is late.
             self.store.trim(beyond=MAX_OVERDUE if self.feeds else 0)
-        step.opened = [
-            (info, [record for record in records if record[3] not in ended])
-            for info, records in opened
-            for ended in [step.ended(info.id.removesuffix(QUEUE_SUFFIX))]
-        ]
-        self.own_ns += time.thread_time_ns() - begin_ns
+            step.opened = [
+                (info, [record for record in records if record[3] not in ended])
+                for info, records in opened
+                for ended in [step.ended(info.id.removesuffix(QUEUE_SUFFIX))]
+            ]
+            self.own_ns += time.thread_time_ns() - begin_ns
         for feed in self.feeds:
             feed.sink.wake()
         if step.forgotten:
@@ -190,7 +218,7 @@ class Collector:
     def drop_feeds(self) -> None:
         """No sink gets anything any more."""
         with self._lock:
-            self.dropped += sum(feed.dropped for feed in self.feeds)
+            self._dropped_by_closed += sum(feed.dropped for feed in self.feeds)
             self.feeds = []
 
     def open_records(self) -> Records:
@@ -211,9 +239,22 @@ class Collector:
             ]
         return opened
 
-    def dropped_in_all(self) -> int:
-        """Records that no sink or query will ever see."""
-        return self._dropped_on_threads() + sum(feed.dropped for feed in self.feeds)
+    @property
+    def recorded(self) -> int:
+        """Records so far, with those that were lost before they were collected."""
+        return self.collected_count + self._dropped_on_threads()
+
+    @property
+    def dropped(self) -> int:
+        """Records that no sink or query will ever see, or that not every sink got."""
+        return (
+            self._dropped_on_threads()
+            + self._dropped_by_closed
+            + sum(feed.dropped for feed in self.feeds)
+        )
+
+    def _dropped_on_threads(self) -> int:
+        return self._dropped_by_dead + sum(log.dropped for log in self._all_logs())
 
     def forget(self, own: ThreadLog | None) -> None:
         """After a fork: what was recorded so far belongs to the parent.
@@ -222,14 +263,17 @@ class Collector:
             own: the list of the one thread that lives on, if it has any.
         """
         self._lock = threading.RLock()
+        self._is_child = True
         self._logs = [] if own is None else [own]
         self._tracks = {}
+        self._count_anew()
         self.store = self.store.emptied(self._now())
         for feed in self.feeds:
             feed.forget()
             feed.told = self._dropped_on_threads() + feed.dropped
         if own is not None:
             own.records.clear()
+            own.dropped = 0
             own.info = own.info._replace(native_thread_id=threading.get_native_id())
 
     def _new_track(self, name: str) -> ThreadLog:
@@ -239,23 +283,22 @@ class Collector:
             info = TimelineInfo(name, TimelineKind.NAMED, name)
             track = ThreadLog(info, self._now, weakref.ref(self))
             track.tangled = True
-            return self._tracks.setdefault(name, track)
-
-    def _dropped_on_threads(self) -> int:
-        return self.dropped + sum(log.dropped for log in self._all_logs())
+            track = self._tracks.setdefault(name, track)
+        self.begun()
+        return track
 
     def _all_logs(self) -> list[ThreadLog]:
         return [*self._logs, *self._tracks.values()]
 
-    def _collect(self) -> None:
-        """Held: _lock."""
+    def _collect(self, patience_s: float = -1) -> bool:
+        """Held: _lock. Whether all could be had."""
         for log in self._all_logs():
             self._collect_log(log)
             done = log.alive() is None and not log.records and not log.open_spans()
             if done and log in self._logs:  # gone if this was re-entered
                 self._logs.remove(log)
-                self.dropped += log.dropped
-        self._collect_devices()
+                self._dropped_by_dead += log.dropped
+        return self._collect_devices(patience_s)
 
     def _collect_log(self, log: ThreadLog) -> None:
         records = log.records
@@ -266,27 +309,38 @@ class Collector:
             del records[:count]
             self._keep(log.info, taken)
 
-    def _collect_devices(self) -> None:
-        for info, records in self._devices.take():
+    def _collect_devices(self, patience_s: float = -1) -> bool:
+        """Whether that could be done."""
+        taken = self._devices.take(patience_s)
+        for info, records in taken or ():
             self._keep(info, records)
+        return taken is not None
 
     def _keep(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         records = self.names.checked(records)
-        self.recorded += len(records)
+        self.collected_count += len(records)
         self.store.add(info, records)
         for feed in self.feeds:
             feed.put(info, records)
 
     def _drain(self, feed: Feed) -> Batch:
-        with self._lock:
+        # A thread that a signal handler has interrupted holds what it holds until the
+        # handler returns; the handler may be waiting for this very drain.
+        begin_ns = time.thread_time_ns()
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            return Batch([], [], frozenset(), clock.snapshot(), is_whole=False)
+        try:
             # Before the records are taken: a span that closes meanwhile is in both
             # and left out of the open ones; the other order would lose it.
             opened = self.open_records()
-            self._collect()
+            is_whole = self._collect(PATIENCE_S)
             self.store.trim()
             taken = feed.take()
             tangled = frozenset(log.info.id for log in self._all_logs() if log.tangled)
             dropped = self._dropped_on_threads() + feed.dropped
             untold, feed.told = dropped - feed.told, dropped
-        unknown = feed.newly_open(opened, taken)
-        return Batch(taken, unknown, tangled, clock.snapshot(), untold)
+            newly_open = feed.newly_open(opened, taken)
+            self.own_ns += time.thread_time_ns() - begin_ns
+        finally:
+            self._lock.release()
+        return Batch(taken, newly_open, tangled, clock.snapshot(), untold, is_whole)

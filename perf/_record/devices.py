@@ -53,7 +53,15 @@ class DeviceLine:
         return [(info, records) for info, records in taken if records]
 
 
-Lines = tuple[DeviceLine, ...]
+class Lines(tuple[DeviceLine, ...]):
+    """The timelines of a set of devices.
+
+    Attributes:
+        key: their ids. Tracers of the same devices share a waiting thread, and nothing
+            of a tracer is held by the threads that outlive it.
+    """
+
+    key: tuple[str, ...]
 
 
 class Devices:
@@ -64,7 +72,8 @@ class Devices:
     """
 
     def __init__(self, first_only: bool) -> None:
-        self.lock = threading.Lock()
+        # Re-entered by a signal handler that records or asks for statistics.
+        self.lock = threading.RLock()
         """Held while a line is written or taken."""
         self.count = 0
         """Records on all lines. Held: lock; read without it to see if it is much."""
@@ -85,14 +94,24 @@ class Devices:
 
     def forget(self) -> None:
         """After a fork: what was recorded so far belongs to the parent."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.take()
 
-    def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
-        """What was added to the lines since the last call."""
-        with self.lock:
+    def take(
+        self, patience_s: float = -1
+    ) -> list[tuple[TimelineInfo, list[RawRecord]]] | None:
+        """What was added to the lines since the last call.
+
+        Returns:
+            None if somebody else held the lock for all of the time; -1: for ever.
+        """
+        if not self.lock.acquire(timeout=patience_s):
+            return None
+        try:
             self.count = 0
             return [pair for line in self.lines.values() for pair in line.take()]
+        finally:
+            self.lock.release()
 
     @staticmethod
     def place(work: DeviceWork, end_ns: int) -> list[Placed[int]]:
@@ -207,5 +226,6 @@ class Devices:
             for timeline_id in unique:
                 if timeline_id not in self.lines:
                     self.lines[timeline_id] = DeviceLine(timeline_id)
-            lines = tuple(self.lines[timeline_id] for timeline_id in unique)
-            return self._sets.setdefault(tuple(unique), lines)
+            lines = Lines(self.lines[timeline_id] for timeline_id in unique)
+            lines.key = tuple(unique)
+            return self._sets.setdefault(lines.key, lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -85,12 +86,13 @@ class DeviceWork:
 class _Wait:
     """One waitlist of a span; what `waiting.Work` asks for."""
 
-    __slots__ = ("_launches", "tracer", "waits", "work")
+    __slots__ = ("_launches", "own_ns", "tracer", "waits", "work")
 
     def __init__(self, launches: Launches, waits: Any, work: DeviceWork) -> None:
         self._launches = launches
         self.tracer = launches.owner
         self.waits = waits
+        self.own_ns = 0
         self.work = work
 
     @property
@@ -102,7 +104,7 @@ class _Wait:
         return self.work.ended
 
     def finish(self, error: BaseException | None, late_ns: int | None) -> None:
-        self._launches.waited(self.work, error, late_ns)
+        self._launches.waited(self.work, error, late_ns, self.own_ns)
 
 
 class Launches:
@@ -130,6 +132,8 @@ class Launches:
         self.devices = devices
         self.unwaited = 0
         self.failed = 0
+        self.own_ns = 0
+        """Processor time of the waiting threads. Held: devices.lock."""
         self._waiting = waiting
         self._now = now
         self._concurrent = concurrent
@@ -147,7 +151,7 @@ class Launches:
             if work is None:
                 return
         work.waits += 1
-        key = None if work.concurrent else work.lines
+        key = None if work.concurrent else work.lines.key
         if not self._waiting.submit(key, _Wait(self, waitlist, work)):
             self.unwaited += 1
             work.error = "not waited for: too much is pending"
@@ -170,7 +174,11 @@ class Launches:
             self.owner._collector.relieve_devices()
 
     def waited(
-        self, work: DeviceWork, error: BaseException | None, late_ns: int | None
+        self,
+        work: DeviceWork,
+        error: BaseException | None,
+        late_ns: int | None,
+        own_ns: int,
     ) -> None:
         """One waitlist is ready, or has failed. Called on a waiting thread.
 
@@ -178,14 +186,18 @@ class Launches:
             work: whose.
             error: why it failed.
             late_ns: see `waiting.Work.finish`.
+            own_ns: processor time that waiting for it took.
         """
         end_ns = self._now()
+        begin_own_ns = time.thread_time_ns()
         if error is not None:
             self.failed += 1
             work.error = error_text(error)
         self._ready(work, end_ns, late_ns)
         if self.devices.count >= RELIEF_AT:
             self.owner._collector.relieve_devices()
+        with self.devices.lock:
+            self.own_ns += own_ns + time.thread_time_ns() - begin_own_ns
 
     def pending(self) -> list[DeviceWork]:
         """The work in flight, in the order of launch on each device set."""

@@ -256,11 +256,12 @@ class Tracer(HotTracer):
         with collector.collected():
             retained, names = collector.store.count, len(collector.names)
             steps = collector.store.current.index
-            recorded = collector.recorded
+            recorded, dropped = collector.recorded, collector.dropped
         files = [sink.stats for sink in collector.sinks]
         return TracerStats(
             recorded=recorded,
-            dropped=collector.dropped_in_all(),
+            written=sum(file.written_records for file in files),
+            dropped=dropped + sum(file.dropped for file in files),
             retained=retained,
             forgotten=collector.forgotten,
             open=sum(len(records) for _, records in collector.open_records()),
@@ -278,7 +279,7 @@ class Tracer(HotTracer):
             uploaded_parts=sum(file.uploaded_parts for file in files),
             waiting_parts=sum(file.waiting_parts for file in files),
             failed_uploads=sum(file.failed_uploads for file in files),
-            own_time_s=collector.own_ns / clocks.NS_PER_S
+            own_time_s=(collector.own_ns + self._launches.own_ns) / clocks.NS_PER_S
             + sum(file.own_time_s for file in files)
             + recorded * span_cost_s(),
         )
@@ -298,6 +299,11 @@ class Tracer(HotTracer):
         return log
 
     def _new_log(self, is_main: bool = False) -> ThreadLog:
+        forked: ThreadLog | None = self._local.__dict__.pop("forked", None)
+        if forked is not None:
+            self._local.log = forked
+            self._collector.begun()
+            return forked
         # Held by the thread's locals alone; a Thread object may outlive its thread.
         self._local.life = _Life()
         log = self._local.log = self._collector.new_log(self._local.life, is_main)
@@ -352,8 +358,12 @@ class Tracer(HotTracer):
         self._devices.forget()
         own = getattr(self._local, "log", None)
         self._collector.forget(own)
-        if own is not None and self._main_log is not own:
+        if own is not None:
             self._main_log = own
+            # What the thread has open stays open; but what it records next comes by
+            # `_new_log`, where the hot path is left.
+            self._local.forked = own
+            del self._local.log
 
 
 class _Life:

@@ -47,6 +47,8 @@ class Work(Protocol):
     """Whose work it is."""
     waits: Any
     """A pytree of arrays; None once they were taken."""
+    own_ns: int
+    """Processor time that waiting for it took; set before `finish` is called."""
 
     @property
     def ended(self) -> bool:
@@ -118,14 +120,17 @@ class _Worker:
         self._service.canary.try_out()
         while self._wakeups.get():
             work = self.works[0]
+            begin_ns = time.thread_time_ns()
             error, late_ns = self._service.wait_for(work)
+            work.own_ns = time.thread_time_ns() - begin_ns
             try:
                 work.finish(error, late_ns)
             except Exception as failure:  # of whoever gave the work: others go on
                 OnceLog().say("finish", f"device span lost: {type(failure).__name__}")
             # Only now: until then the work counts as pending, so nobody misses it.
             self.works.popleft()
-            del work
+            # Nor does an idle thread hold an array: those of an error's frames, too.
+            del work, error
             if not self.works:  # or their ends would be seen late
                 self._service.canary.try_out()
 
@@ -149,7 +154,7 @@ class WaitingService:
         self._block = block
         self.idle = idle
         self.canary = _Canary()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may launch work, too
         self._workers: list[_Worker] = []
         self._worker_of: dict[Hashable, _Worker] = {}
         self._overtaking: list[_Worker] = []
@@ -245,7 +250,7 @@ class WaitingService:
 
     def forget(self) -> None:
         """After a fork: the threads and the work belong to the parent."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._workers, self._worker_of, self._overtaking = [], {}, []
 
 
@@ -333,6 +338,7 @@ class Waited:
     ) -> None:
         self.tracer = owner
         self.waits = waits
+        self.own_ns = 0
         self.ended = False
         self._done = done
 
@@ -347,6 +353,7 @@ class _Marker:
 
     tracer = None
     waits = ()
+    own_ns = 0
     ended = False
 
     def __init__(self) -> None:

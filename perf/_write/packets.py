@@ -14,6 +14,7 @@ from typing import Any, Final
 from perf._model.spans import ClockSnapshot
 from perf._model.tracks import Process, Thread, Track
 from perf._write.interning import Strings
+from perf._write.tags import TagRules
 from perf._write.values import MAX_KEY, MAX_REPEATED, Annotations
 from perf._write.wire import (
     blob,
@@ -72,9 +73,10 @@ class PacketSequence:
 
     Args:
         seed: unique to this file in all the world; ids are made from it.
+        rules: for tags.
     """
 
-    def __init__(self, seed: bytes) -> None:
+    def __init__(self, seed: bytes, rules: TagRules | None = None) -> None:
         self._seed = seed
         digest = int.from_bytes(self._hash(b"sequence"))
         # Files put together must not share the pair of sequence id and clock id. Two
@@ -91,7 +93,7 @@ class PacketSequence:
         self._names = _Names()
         self._keys = Strings(_ANNOTATION_NAMES, MAX_KEYS, MAX_KEY)
         self._texts = Strings(_ANNOTATION_TEXTS, MAX_TEXTS, MAX_REPEATED)
-        self.annotations = Annotations(self._keys, self._texts)
+        self.annotations = Annotations(self._keys, self._texts, rules)
         self.bare_begins: dict[Any, bytes] = _BareBegins(self)
         """The BEGIN of a slice that has nothing but a name, by name."""
         self.bare_end = self._event(number(_EVENT_TYPE, _END))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import socket
@@ -18,13 +19,23 @@ _VARIABLES: Final = {"RLPERF_RUN_ID": "run_id", "RLPERF_ROLE": "role"}
 """Environment variables that whoever starts a process tells about it."""
 
 
+def import_all() -> None:
+    """Imports what `run_info` needs; to be called by a thread of the user's.
+
+    A child that is forked while another thread imports would wait for ever for that
+    import to end. And it is too slow for `import perf`.
+    """
+    for module in ("importlib.metadata", "email.parser"):
+        importlib.import_module(module)
+
+
 def run_info() -> dict[str, Any]:
     """The metadata of the present process, by name.
 
     Returns:
         Texts and numbers; what cannot be found out is left out.
     """
-    import importlib.metadata  # takes longer than all the rest of this package
+    import importlib.metadata
 
     info: dict[str, Any] = {
         SCHEMA_KEY: SCHEMA_VERSION,

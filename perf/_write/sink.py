@@ -12,13 +12,21 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from perf._model.log import OnceLog
 from perf._write.files import Disk
 
 MAX_WAITING_BYTES: Final = 64 << 20
 """What waits in memory while the file cannot be written to; no more is encoded then."""
+
+
+class Piece(NamedTuple):
+    """Whole packets, and how much is in them."""
+
+    data: bytes
+    records: int = 0
+    slices: int = 0
 
 
 class TraceFile:
@@ -54,6 +62,10 @@ class TraceFile:
         self._disk = disk
         self.path: Path | None = None
         self.written_bytes = 0
+        self.written_records = 0
+        self.written_slices = 0
+        self.lost_records = 0
+        """Of what still waited when it was closed."""
         self.errors = 0
         self.last_error = ""
         self._folder = folder
@@ -61,24 +73,32 @@ class TraceFile:
         self._process_index = process_index
         self._leaves = leaves
         self._file: io.FileIO | None = None
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[Piece] = deque()
         self.waiting_bytes = 0
 
-    def append(self, data: bytes) -> bool:
+    def append(self, data: bytes, records: int = 0, slices: int = 0) -> bool:
         """Adds whole packets to the file, after those that still wait.
+
+        Args:
+            data: the packets.
+            records: how many spans, instants and samples end in them.
+            slices: how many slices begin in them.
 
         Returns:
             Whether nothing waits any more. What does is tried again with the next call.
         """
         if data:
-            self._waiting.append(data)
+            self._waiting.append(Piece(data, records, slices))
             self.waiting_bytes += len(data)
         try:
             while self._waiting:
                 if self._file is None:
                     self._file = self._create()
-                self._write(self._file, self._waiting[0])
-                self.waiting_bytes -= len(self._waiting.popleft())
+                self._write(self._file, self._waiting[0].data)
+                piece = self._waiting.popleft()
+                self.waiting_bytes -= len(piece.data)
+                self.written_records += piece.records
+                self.written_slices += piece.slices
         except OSError as error:
             self.errors += 1
             self.last_error = f"{type(error).__name__}: {error}"
@@ -145,6 +165,7 @@ class TraceFile:
         """Lets the file go; what waits is lost."""
         if self.path is not None:
             self._disk.close(self.path)
+        self.lost_records += sum(piece.records for piece in self._waiting)
         self._waiting.clear()
         self.waiting_bytes = 0
         file, self._file = self._file, None

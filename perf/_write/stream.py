@@ -35,6 +35,7 @@ from perf._write.flows import Flows
 from perf._write.layout import Layout
 from perf._write.packets import PacketSequence
 from perf._write.rows import Pen, Row
+from perf._write.tags import TagRules
 
 CLOCKS_EVERY_NS: Final = 30_000_000_000
 """How often a file relates the clocks to each other: they drift."""
@@ -68,6 +69,7 @@ class TraceStream:
         process: the process that records.
         run: metadata of the run.
         seed: unique to this file; drawn by default.
+        rules: for tags.
     """
 
     def __init__(
@@ -76,8 +78,9 @@ class TraceStream:
         process: Process,
         run: Mapping[str, Any],
         seed: bytes | None = None,
+        rules: TagRules | None = None,
     ) -> None:
-        self._sequence = PacketSequence(seed or os.urandom(16))
+        self._sequence = PacketSequence(seed or os.urandom(16), rules)
         self._process = process
         self._run = run
         root = Track(process.name, process=process, key=str(process.pid))

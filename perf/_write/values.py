@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from perf._write.interning import Strings
+from perf._write.tags import LEFT_OUT, TagRules
 from perf._write.wire import blob, double, key, number, plain_tags, readable, varint
 
 MAX_TEXT: Final = 4_096
@@ -40,9 +41,18 @@ _FOLDED: Final = re.compile(r"[.\[\]]")
 
 
 class Annotations:
-    """Encodes tags; remembers the keys and texts that a file already holds."""
+    """Encodes tags; remembers the keys and texts that a file already holds.
 
-    def __init__(self, keys: Strings, texts: Strings) -> None:
+    Args:
+        keys: table of keys.
+        texts: table of values.
+        rules: which values are left out, on any level.
+    """
+
+    def __init__(
+        self, keys: Strings, texts: Strings, rules: TagRules | None = None
+    ) -> None:
+        self._rules = rules or TagRules()
         self._keys = keys
         self._texts = texts
         self._known_keys: dict[str, tuple[str, bytes]] = {}
@@ -99,7 +109,7 @@ class Annotations:
         new = []
         for tag, field in self.fields(tags).items():
             if tag in written and written[tag] != field:
-                value = tags[tag]
+                value = self._shown(tag, tags[tag])
                 if isinstance(value, _CONTAINERS):
                     # Perfetto would add its entries to those that it has already.
                     field = self.encode({f"{_key_text(tag)} (at the end)": value})
@@ -115,7 +125,11 @@ class Annotations:
     ) -> Iterable[bytes]:
         used: set[str] = set()
         for tag, value in items:
-            yield self._key(tag, used) + self._value(value, depth, room)
+            shown = self._shown(tag, value)
+            yield self._key(tag, used) + self._value(shown, depth, room)
+
+    def _shown(self, tag: Any, value: Any) -> Any:
+        return LEFT_OUT if self._rules.leaves_out(_key_text(tag), value) else value
 
     def _key(self, tag: Any, used: set[str]) -> bytes:
         shown, field = self._known_keys.get(tag) or self._new_key(tag)
@@ -135,7 +149,8 @@ class Annotations:
         known = shown, number(_NAME_IID, iid)
         if text is tag:
             self._known_keys[text] = known
-            if shown == text:
+            # Those that may be left out are to be looked at each time.
+            if shown == text and not self._rules.leaves_out(text, ""):
                 self._plain_keys[text] = known[1]
         return known
 

@@ -16,9 +16,10 @@ from perf._write.background import worker
 from perf._write.compression import compressed
 from perf._write.files import Disk, TraceFiles
 from perf._write.layout import Layout
-from perf._write.run_info import command, run_info
+from perf._write.run_info import command, import_all, run_info
 from perf._write.sink import MAX_WAITING_BYTES, TraceFile
 from perf._write.stream import TraceStream
+from perf._write.tags import TagRules
 from perf._write.upload import Uploads, as_url, remote_folder
 
 
@@ -40,13 +41,16 @@ class WriteStats:
 
     paths: tuple[Path, ...] = ()
     """The files that there are, oldest first; none before the first bytes."""
+    written_records: int = 0
     written_slices: int = 0
+    """Slices in the files: a span that is open when the next file begins is in both."""
     written_bytes: int = 0
     errors: int = 0
     """Writes that failed. Their bytes wait, so that a later write may still succeed."""
     last_error: str = ""
     dropped: int = 0
-    """Records that no file holds: too much was waiting to be written, or a fault."""
+    """Records that no file holds: too much was waiting to be written, it was closed
+    while its file could not be, or a fault."""
     deleted_files: int = 0
     """Files that were deleted because all together took too much of the disk."""
     uploaded_parts: int = 0
@@ -71,6 +75,7 @@ class TraceWriter:
         layout: which track shows what.
         process_index: of a run of several processes; None: it is the only one.
         files: how the trace is spread over files.
+        tags: which tags are written.
 
     Raises:
         ValueError: the folder is a URL of a kind that is not known.
@@ -83,6 +88,7 @@ class TraceWriter:
         *,
         process_index: int | None = None,
         files: TraceFiles | None = None,
+        tags: TagRules | None = None,
     ) -> None:
         url = as_url(folder)
         self.folder = Path(folder) if url is None else url
@@ -92,6 +98,7 @@ class TraceWriter:
         self.files = files or TraceFiles()
         self._limits = self.files.limits(remote=url is not None)
         self._disk = _disk if url is None else _spool
+        self.tags = tags or TagRules()
         self._source: Source | None = None
         self._begin_anew()
 
@@ -109,6 +116,8 @@ class TraceWriter:
         """Of the files that are complete."""
         self._segment = -1
         self._begin_file()
+        self._is_whole = True
+        """Whether the source gave all that it had."""
         self._dropped = 0
         self._untold = 0
         """Records that are lost, which no file tells yet."""
@@ -117,7 +126,7 @@ class TraceWriter:
         self._own_ns = 0
 
     def _begin_file(self) -> None:
-        self._drop_stream()
+        self._stream = None
         self._seed = os.urandom(16)
         self._segment += 1
         uploads = self._uploads
@@ -134,7 +143,8 @@ class TraceWriter:
         """Whether the file has nothing yet: what is open belongs into it, too."""
 
     def __reduce__(self) -> Any:
-        return _copy, (self.folder, self.layout, self.process_index, self.files)
+        options = self.process_index, self.files, self.tags
+        return _copy, (self.folder, self.layout, *options)
 
     @property
     def attached(self) -> bool:
@@ -149,6 +159,7 @@ class TraceWriter:
         """
         if self._source is not None:
             raise RuntimeError("this writer is attached to a tracer already")
+        import_all()
         self._source = source
         if self._uploads is not None:
             self._uploads.start()
@@ -172,7 +183,11 @@ class TraceWriter:
             return self._file.waiting_bytes == 0
         if not worker().round(deadline_s):
             return False
-        return self._file.waiting_bytes == 0
+        if not self._is_whole:
+            # This may be a signal handler, in the midst of the tracer's work: what its
+            # thread holds, no other thread can have.
+            self.write_now()
+        return self._is_whole and self._file.waiting_bytes == 0
 
     def close(self) -> None:
         """Writes what was recorded so far and lets go of source and file.
@@ -211,15 +226,16 @@ class TraceWriter:
 
     def _so_far(self) -> WriteStats:
         """Of all that was written, wherever it is now."""
-        stream, file, past = self._stream, self._file, self._past
+        file, past = self._file, self._past
         here = () if file.path is None else (file.path,)
         return WriteStats(
             paths=past.paths + here,
-            written_slices=past.written_slices + (stream.slices if stream else 0),
+            written_records=past.written_records + file.written_records,
+            written_slices=past.written_slices + file.written_slices,
             written_bytes=past.written_bytes + file.written_bytes,
             errors=past.errors + file.errors + self._errors,
             last_error=file.last_error or self._last_error or past.last_error,
-            dropped=self._dropped,
+            dropped=past.dropped + self._dropped + file.lost_records,
             deleted_files=past.deleted_files,
             own_time_s=self._own_ns / 1e9,
         )
@@ -247,6 +263,7 @@ class TraceWriter:
             self._turn_over()
             # Its time is the tracer's. A file that begins is told of all that is open.
             batch = self._source.drain(anew=self._begins)
+            self._is_whole = batch.is_whole
             begin_ns = time.thread_time_ns()
             try:
                 self._write(batch)
@@ -259,7 +276,7 @@ class TraceWriter:
                 self._log.say(
                     "encode", f"spans left out of a trace: {self._last_error}"
                 )
-                self._drop_stream()
+                self._stream = None
                 self._begins = True
             self._own_ns += time.thread_time_ns() - begin_ns
 
@@ -290,7 +307,7 @@ class TraceWriter:
         elif path is not None:
             self._uploads.put(path)
         self._past = dataclasses.replace(past, paths=there)
-        self._errors, self._stream = 0, None
+        self._errors = self._dropped = 0
         self._begin_file()
 
     def _is_full(self) -> bool:
@@ -299,7 +316,7 @@ class TraceWriter:
         return self._full_at_ns is not None and time.monotonic_ns() >= self._full_at_ns
 
     def _lose(self, batch: Batch) -> None:
-        count = sum(len(records) for _, records in batch.records)
+        count = _count(batch)
         self._dropped += count
         self._untold += count
 
@@ -313,17 +330,20 @@ class TraceWriter:
             self._lose(batch)
             self._file.append(b"")
             return
-        data = b""
+        data, slices = b"", 0
         if batch.records or batch.open:
             if self._stream is None:
                 self._stream = self._new_stream()
-            data = self._stream.encode(batch) + self._losses(self._stream)
+            slices = -self._stream.slices
+            data = self._stream.encode(self.tags.redacted(batch, self._log))
+            slices += self._stream.slices
+            data += self._losses(self._stream)
             if self.files.compress:
                 data = compressed(data)
             if self._full_at_ns is None and self._limits.segment_ns:
                 self._full_at_ns = time.monotonic_ns() + self._limits.segment_ns
             self._begins = False
-        self._file.append(data)
+        self._file.append(data, _count(batch), slices)
         if self._limits.max_disk_bytes:
             self._forget_files(self._disk.make_room(self._limits.max_disk_bytes))
 
@@ -346,13 +366,7 @@ class TraceWriter:
         name = Path(line[0]).name if line else "python"
         process = Process(os.getpid(), name, tuple(line))
         about = {**run_info(), "segment": self._segment}
-        return TraceStream(self.layout, process, about, self._seed)
-
-    def _drop_stream(self) -> None:
-        if self._stream is not None:
-            slices = self._past.written_slices + self._stream.slices
-            self._past = dataclasses.replace(self._past, written_slices=slices)
-            self._stream = None
+        return TraceStream(self.layout, process, about, self._seed, self.tags)
 
     def after_fork(self) -> None:
         """Called in the child: what was written is the parent's."""
@@ -363,10 +377,20 @@ class TraceWriter:
         self._begin_anew()
 
 
+def _count(batch: Batch) -> int:
+    return sum(len(records) for _, records in batch.records)
+
+
 def _copy(
-    folder: Path | str, layout: Layout, process_index: int | None, files: TraceFiles
+    folder: Path | str,
+    layout: Layout,
+    process_index: int | None,
+    files: TraceFiles,
+    tags: TagRules,
 ) -> TraceWriter:
-    return TraceWriter(folder, layout, process_index=process_index, files=files)
+    return TraceWriter(
+        folder, layout, process_index=process_index, files=files, tags=tags
+    )
 
 
 _disk = Disk()

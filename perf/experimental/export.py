@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from perf._exporting import DEFAULT_TRACE_DIR, as_metrics
@@ -13,6 +13,7 @@ from perf._read.rl_metrics import step_metrics
 from perf._read.steps import BEGIN, END, Interval, StepSpans, assembled
 from perf._record.tracer import Tracer
 from perf._write.files import TraceFiles
+from perf._write.tags import RedactTags
 from perf.experimental.timeline import Timeline
 from perf.experimental.trace_writer import PerfettoTraceWriter
 from perf.experimental.tracer import StoredTimelines
@@ -40,6 +41,10 @@ class PerfMetricsExport:
         role_to_devices: role to its devices in any form; a role that is not there is
             measured on whatever device ran it.
         trace_files: how the trace is spread over files.
+        redact_tags: from a span's name and tags to the tags that are written; if it
+            fails, none are.
+        keep_content: tags with prompts, completions and the like that are written;
+            by default none are.
 
     Raises:
         ValueError: something in `role_to_devices` is no device.
@@ -52,12 +57,18 @@ class PerfMetricsExport:
         trace_dir: str | None = None,
         role_to_devices: Mapping[Any, Any] | None = None,
         trace_files: TraceFiles | None = None,
+        redact_tags: RedactTags | None = None,
+        keep_content: Iterable[str] = (),
     ) -> None:
         self._roles = Roles.of(role_to_devices or {}, required=False)
         self._writer: PerfettoTraceWriter | None = None
         if enable_trace_writer:
             self._writer = PerfettoTraceWriter(
-                trace_dir, role_to_devices, files=trace_files
+                trace_dir,
+                role_to_devices,
+                files=trace_files,
+                redact_tags=redact_tags,
+                keep_content=keep_content,
             )
 
     @classmethod
@@ -68,6 +79,8 @@ class PerfMetricsExport:
         trace_dir: str | None = None,
         *,
         trace_files: TraceFiles | None = None,
+        redact_tags: RedactTags | None = None,
+        keep_content: Iterable[str] = (),
     ) -> Self:
         """With the meshes of a cluster: anything with `role_to_mesh`.
 
@@ -79,6 +92,8 @@ class PerfMetricsExport:
             trace_dir=trace_dir,
             role_to_devices=roles_of(cluster_config, required=False).devices,
             trace_files=trace_files,
+            redact_tags=redact_tags,
+            keep_content=keep_content,
         )
 
     def attach(self, tracer: Tracer) -> bool:

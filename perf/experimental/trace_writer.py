@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from perf._exporting import HandedOver, attach_writer, make_folder_path
@@ -23,6 +23,7 @@ from perf._record.clock import nanoseconds
 from perf._record.tracer import Tracer
 from perf._write.files import TraceFiles
 from perf._write.layout import V2Layout
+from perf._write.tags import RedactTags, TagRules
 from perf._write.writer import TraceWriter as _FileWriter
 from perf.experimental.constants import QUEUE
 from perf.experimental.timeline import Span, Timeline
@@ -58,6 +59,10 @@ class PerfettoTraceWriter(TraceWriter):
         documented_names: whether slices bear the tags that make them distinct in
             their names, as `rollout (step=3, …)`; Perfetto then groups by none.
         files: how the trace is spread over files.
+        redact_tags: from a span's name and tags to the tags that are written; if it
+            fails, none are.
+        keep_content: tags with prompts, completions and the like that are written;
+            by default none are.
 
     Raises:
         ValueError: the folder is a URL of a kind that is not known, or something in
@@ -71,14 +76,19 @@ class PerfettoTraceWriter(TraceWriter):
         *,
         documented_names: bool = False,
         files: TraceFiles | None = None,
+        redact_tags: RedactTags | None = None,
+        keep_content: Iterable[str] = (),
     ) -> None:
         self._folder = make_folder_path(trace_dir)
         self._files = files or TraceFiles()
+        self._tags = TagRules.of(redact_tags, keep_content)
         self._role_to_devices = role_to_devices
         self._documented_names = documented_names
         roles = Roles.of(role_to_devices or {}, required=False)
         layout = V2Layout(roles.devices, documented_names)
-        self._writer = _FileWriter(self._folder, layout, files=self._files)
+        self._writer = _FileWriter(
+            self._folder, layout, files=self._files, tags=self._tags
+        )
         self._handed: HandedOver | None = None
         self._has_tracer = False
         self._steps_written: dict[str, int] = {}
@@ -90,6 +100,7 @@ class PerfettoTraceWriter(TraceWriter):
             self._role_to_devices,
             self._documented_names,
             self._files,
+            self._tags,
         )
 
     @property
@@ -134,9 +145,15 @@ def _made_anew(
     role_to_devices: Mapping[Any, Any] | None,
     documented_names: bool,
     files: TraceFiles,
+    tags: TagRules,
 ) -> PerfettoTraceWriter:
     return PerfettoTraceWriter(
-        folder, role_to_devices, documented_names=documented_names, files=files
+        folder,
+        role_to_devices,
+        documented_names=documented_names,
+        files=files,
+        redact_tags=tags.redact,
+        keep_content=tags.keep,
     )
 
 

@@ -21,11 +21,13 @@ class QuietSink:
     def __init__(self) -> None:
         self.woken = 0
         self.stats = SimpleNamespace(
+            written_records=0,
             written_slices=0,
             written_bytes=0,
             errors=0,
             last_error="",
             paths=(),
+            dropped=0,
             deleted_files=0,
             uploaded_parts=0,
             waiting_parts=0,

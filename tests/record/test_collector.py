@@ -155,10 +155,10 @@ def test_a_span_closed_before_the_records_are_taken(
     span.__enter__()
     collect = collector._collect
 
-    def close_and_collect() -> None:
+    def close_and_collect(patience_s: float) -> bool:
         monkeypatch.undo()
         span.__exit__(None, None, None)
-        collect()
+        return collect(patience_s)
 
     monkeypatch.setattr(collector, "_collect", close_and_collect)
     batch = rec.feed.drain()
@@ -174,10 +174,11 @@ def test_a_span_closed_after_the_records_are_taken(
     span.__enter__()
     collect = collector._collect
 
-    def collect_and_close() -> None:
+    def collect_and_close(patience_s: float) -> bool:
         monkeypatch.undo()
-        collect()
+        collected = collect(patience_s)
         span.__exit__(None, None, None)
+        return collected
 
     monkeypatch.setattr(collector, "_collect", collect_and_close)
     batch = rec.feed.drain()
@@ -194,10 +195,10 @@ def test_device_work_that_ends_during_a_drain(
     collector = rec.tracer._collector
     collect = collector._collect
 
-    def finish_and_collect() -> None:
+    def finish_and_collect(patience_s: float) -> bool:
         monkeypatch.undo()
         rec.wait.finish(work)
-        collect()
+        return collect(patience_s)
 
     monkeypatch.setattr(collector, "_collect", finish_and_collect)
     batch = rec.feed.drain()
@@ -324,7 +325,7 @@ def test_a_full_list_drops_and_counts(rec: Recording, kind: str) -> None:
         for _ in range(10):
             record_one(rec, kind)
     assert 4 == rec.tracer.stats().dropped
-    assert 1 + 6 == rec.tracer.stats().recorded == len(rec.read())
+    assert 1 + 10 == rec.tracer.stats().recorded == 4 + len(rec.read())
     record_one(rec, kind)
     assert (4, 1) == (rec.tracer.stats().dropped, len(rec.read()))
 
@@ -612,14 +613,15 @@ def counts(rec: Recording) -> tuple[int, int, int]:
 def test_collecting_is_the_tracer_s_own_time(
     rec: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Processor time of whoever collects; a sink counts its drains as its own."""
+    """Processor time of whoever collects: for a step, a sink, or an account."""
     monkeypatch.setattr(time, "thread_time_ns", itertools.count(100, 7).__next__)
     assert 0 == rec.tracer._collector.own_ns
     rec.tracer._collector.close_step()
-    rec.feed.drain()
     assert 7 == rec.tracer._collector.own_ns
-    rec.tracer.stats()
+    rec.feed.drain()
     assert 14 == rec.tracer._collector.own_ns
+    rec.tracer.stats()
+    assert 21 == rec.tracer._collector.own_ns
 
 
 # Steps

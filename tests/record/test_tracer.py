@@ -305,6 +305,8 @@ def test_the_account_adds_up(rec: Recording, monkeypatch: pytest.MonkeyPatch) ->
     rec.tracer._collector.subscribe(sink)
     for number, some in enumerate((rec.sink, sink), start=1):
         some.stats.written_slices = number
+        some.stats.written_records = 1_000 * number
+        some.stats.dropped = 10_000 * number
         some.stats.written_bytes = 10 * number
         some.stats.errors = 100 * number
         some.stats.paths = (f"trace-{number}.pb",)
@@ -317,8 +319,9 @@ def test_the_account_adds_up(rec: Recording, monkeypatch: pytest.MonkeyPatch) ->
         rec.tracer._collector.close_step()
         rec.tracer._collector.own_ns = 500_000_000
         stats = rec.tracer.stats()
-    assert (3, 0, 3, 1, 0) == (
-        stats.recorded, stats.dropped, stats.retained, stats.open, stats.pending,
+    assert (3, 3_000, 30_000, 3, 1, 0) == (
+        stats.recorded, stats.written, stats.dropped, stats.retained, stats.open,
+        stats.pending,
     )  # fmt: skip
     assert (0, 0, 2, 1) == (stats.unwaited, stats.failed, stats.names, stats.steps)
     assert (3, 30, 300) == (
