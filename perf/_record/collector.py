@@ -270,7 +270,6 @@ class Collector:
         self.store = self.store.emptied(self._now())
         for feed in self.feeds:
             feed.forget()
-            feed.told = self._dropped_on_threads() + feed.dropped
         if own is not None:
             own.records.clear()
             own.dropped = 0

@@ -99,7 +99,7 @@ class Feed:
     def forget(self) -> None:
         """After a fork: what waits belongs to the parent's sink."""
         self.take()
-        self.dropped = 0
+        self.dropped = self.told = 0
         self._handed_over.clear()
 
     def drain(self, *, anew: bool = False) -> Batch:

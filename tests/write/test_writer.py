@@ -273,7 +273,7 @@ def test_a_writer_that_wrote_nothing_ends_nothing(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path / "traces", V1Layout())
     writer.attach(Source())
     writer.close()
-    assert not writer.folder.exists()
+    assert not (tmp_path / "traces").exists()
 
 
 # Several files
