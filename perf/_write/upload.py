@@ -97,7 +97,7 @@ class Spool:
     that ends.
     """
 
-    _numbers = itertools.count(1)
+    _numbers = itertools.count(1)  # mutate: ok any number
 
     def __init__(self, url: str) -> None:
         default = Path(tempfile.gettempdir(), f"rlperf-spool-{os.getuid()}")
@@ -121,7 +121,8 @@ class Spool:
             self._lock = _locked(self.folder)
             if self._lock is not None:
                 return
-            time.sleep(0.001)  # somebody looks just now whether its owner lives
+            # Somebody looks just now whether its owner lives.
+            time.sleep(0.001)  # mutate: ok any time of this size
 
     def left_behind(self) -> list[Path]:
         """Takes over the parts of processes that live no more; oldest first.
@@ -203,7 +204,7 @@ class Uploads:
         """Whether no further parts come."""
         self._in_a_hurry = False
         self._patience_s = wait_s
-        self._asked_s = 0.0
+        self._asked_s = 0.0  # mutate: ok nobody settles before finishing
         """When `finish` was called."""
 
     @property
