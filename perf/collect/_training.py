@@ -55,7 +55,8 @@ def loss(loss: Any) -> MetricsT:
     if hasattr(loss, "__array_namespace__"):
         xp = loss.__array_namespace__()
         # In half precision a perplexity has three digits and may overflow.
-        exact = loss if loss.dtype.itemsize >= 4 else loss.astype(xp.float32)
+        is_exact = loss.dtype.itemsize >= 4  # mutate: ok float32 stays as it is
+        exact = loss if is_exact else loss.astype(xp.float32)
     else:
         xp, exact = np, loss
     return {"loss": (loss, np.mean), "perplexity": (xp.exp(exact), geometric_mean)}

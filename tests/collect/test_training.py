@@ -102,24 +102,30 @@ PARAMETERS = {"w": jnp.ones(3), "layers": [jnp.ones(2), jnp.ones(2)]}
     ],
 )
 def test_the_learning_rate_is_the_schedules(optimizer: Any) -> None:
-    """Each update's own, out of whatever wraps it (M3).
+    """Each update's own, out of whatever wraps it (M3)."""
+    assert [1.0, 0.75, 0.5, 0.5] == learning_rates(optimizer)
+
+
+def test_a_learning_rate_outlives_its_state() -> None:
+    """The next update reuses a constant's memory; what was collected is a copy."""
+    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=0.5)
+    assert [0.5, 0.5, 0.5, 0.5] == learning_rates(optimizer)
+
+
+def learning_rates(optimizer: Any) -> list[float]:
+    """Those of four updates, read at the end.
 
     The state's memory is given away at each update, as trainings do.
     """
     state = optimizer.init(PARAMETERS)
-
-    @jax.jit
-    def update(gradients: Any, state: Any) -> Any:
-        return optimizer.update(gradients, state)[1]
-
-    donating = jax.jit(update, donate_argnums=1)
-    rates = []
+    update = jax.jit(
+        lambda state: optimizer.update(PARAMETERS, state)[1], donate_argnums=0
+    )
+    collected = []
     for _ in range(4):
-        state = donating(PARAMETERS, state)
-        rates.append(collect.learning_rate(state))
-    assert [1.0, 0.75, 0.5, 0.5] == [
-        float(np.asarray(each["learning_rate"][0])) for each in rates
-    ]
+        state = update(state)
+        collected.append(collect.learning_rate(state)["learning_rate"][0])
+    return [float(np.asarray(each)) for each in collected]
 
 
 @pytest.mark.parametrize(
