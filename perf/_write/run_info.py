@@ -15,8 +15,13 @@ from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION
 
 _PACKAGES: Final = (("jax", "jax"), ("jaxlib", "jaxlib"), ("perf", "rlperf"))
 """What a file calls them, and the names under which they are installed."""
-_VARIABLES: Final = {"RLPERF_RUN_ID": "run_id", "RLPERF_ROLE": "role"}
-"""Environment variables that whoever starts a process tells about it."""
+_VARIABLES: Final = {
+    "RLPERF_RUN_ID": "run_id",
+    "RLPERF_ATTEMPT": "attempt",
+    "RLPERF_ROLE": "role",
+}
+"""Environment variables that whoever starts a process tells about it. A run that is
+resumed repeats steps: run, attempt and step together are a step's key."""
 
 
 def import_all() -> None:

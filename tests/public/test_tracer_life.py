@@ -227,15 +227,16 @@ def test_a_folder_in_the_environment(
 def test_the_environment_says_whose_process_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`RLPERF_RUN_ID` and `RLPERF_ROLE` are in the metadata of its trace."""
+    """`RLPERF_RUN_ID`, `RLPERF_ATTEMPT` and `RLPERF_ROLE` are in its metadata."""
     monkeypatch.setenv("RLPERF_DIR", str(tmp_path))
     monkeypatch.setenv("RLPERF_RUN_ID", "grpo-7")
+    monkeypatch.setenv("RLPERF_ATTEMPT", "2")
     monkeypatch.setenv("RLPERF_ROLE", "rollout")
     with trace.PerfTracer() as tracer, tracer.span("x"):
         pass
     (path,) = tmp_path.iterdir()
     (run,) = load(path).runs
-    assert ("grpo-7", "rollout") == (run["run_id"], run["role"])
+    assert ("grpo-7", "2", "rollout") == (run["run_id"], run["attempt"], run["role"])
 
 
 def test_the_environment_switches_tracing_off(
