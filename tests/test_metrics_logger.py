@@ -11,6 +11,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -410,6 +411,25 @@ def test_an_unknown_metric_is_an_error_that_names_the_known(method: str) -> None
         getattr(logger, method)("actor", "kl", "train")
 
 
+def test_several_threads_may_log() -> None:
+    """No value of the history is lost."""
+    logger = MetricsLogger()
+    barrier = threading.Barrier(8)
+
+    def work() -> None:
+        barrier.wait()
+        for value in range(1000):
+            logger.log(f"loss{value % 10}", 1.0)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lengths = [len(logger.get_metric_history(f"loss{n}", "train")) for n in range(10)]
+    assert [800] * 10 == lengths
+
+
 # jax.monitoring
 
 
@@ -447,6 +467,7 @@ def test_live_backends_may_be_handed_to_another_logger() -> None:
         jax.monitoring.register_scalar_listener(backend.log_scalar)
     try:
         jax.monitoring.record_scalar("actor/train/loss", 0.5, step=1)
+        jax.monitoring.record_scalar("/jax/of_its_own", 0.5)
         for backend in backends:
             backend.close()
         jax.monitoring.record_scalar("actor/train/loss", 0.25, step=2)

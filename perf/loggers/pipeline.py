@@ -42,6 +42,7 @@ class Pipeline:
         self.logger = logger or logging.Logger("perf.loggers")
         self._handlers: tuple[BackendHandler | AsyncHandler, ...] = ()
         """Replaced, never changed."""
+        self._middleware: list[Middleware] = []
         self._log = OnceLog()
         self._closed = False
         for backend in backends:
@@ -112,7 +113,9 @@ class Pipeline:
             transform: from (metrics, step) to (metrics, step), or an object with such a
                 method `process_metrics`.
         """
-        self.logger.addFilter(Middleware(transform))
+        middleware = Middleware(transform)
+        self._middleware.append(middleware)
+        self.logger.addFilter(middleware)
 
     def log_scalar(self, event: str, value: Any, **kwargs: Any) -> None:
         """Logs one value; `step` is its step, other arguments go to the backends."""
@@ -204,6 +207,8 @@ class Pipeline:
         for handler in self._handlers:
             handler.close()
             self.logger.removeHandler(handler)
+        for middleware in self._middleware:
+            self.logger.removeFilter(middleware)
 
     def __enter__(self) -> Pipeline:
         return self

@@ -467,7 +467,7 @@ def test_the_console_shows_a_line_for_each_call(colored: bool) -> None:
         pipeline.log_metrics({"loss": 0.5, "lr": 1e-5}, step=100)
     assert colored == ("\x1b[" in shown.getvalue())
     if not colored:
-        line = "INFO - step 100: loss=0.5000, lr=1.0000e-05"
+        line = "INFO - step=100 loss=0.5000, lr=1.0000e-05"
         assert line == shown.getvalue().strip()
 
 

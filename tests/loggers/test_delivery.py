@@ -139,6 +139,7 @@ def test_what_a_backend_raises_does_not_end_the_thread(error: BaseException) -> 
     log(to, 2)
     to.close()
     assert [("loss", 2, 2)] == raising.scalars
+    assert (1, 1) == (to.stats.delivered, to.stats.failed)
 
 
 def run(code: str) -> None:

@@ -252,6 +252,16 @@ def test_records_of_the_standard_library_are_understood() -> None:
     assert [] == logger.handlers
 
 
+def test_a_logger_of_others_is_left_as_it_was() -> None:
+    """Handlers and middleware go with the pipeline."""
+    logger = logging.getLogger("tests.loggers.left")
+    own = logging.Filter()
+    logger.addFilter(own)
+    with Pipeline([Kept()], logger=logger) as pipeline:
+        pipeline.add_middleware(lambda metrics, step: (metrics, step))
+    assert ([], [own]) == (logger.handlers, logger.filters)
+
+
 def test_what_is_removed_hears_nothing_more() -> None:
     """And is closed."""
     kept = Kept()

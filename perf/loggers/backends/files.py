@@ -6,16 +6,13 @@ import logging
 import logging.handlers
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from perf.loggers.config import ConfigError
 from perf.loggers.filters import is_main_process
+from perf.loggers.lines import LineBackend
 from perf.loggers.naming import substitute_placeholders
-from perf.loggers.values import format_metrics
 
 __all__ = ["FilesBackend", "parse_size"]
 
@@ -36,7 +33,7 @@ def parse_size(size: int | str, key: str = "max_file_size") -> int:
     return int(found)
 
 
-class FilesBackend:
+class FilesBackend(LineBackend):
     """Writes a line for each call into files that take turns.
 
     Args:
@@ -57,7 +54,7 @@ class FilesBackend:
         if max_files < 1:
             raise ConfigError("max_files", "1 or more", str(max_files))
         size = parse_size(max_file_size)
-        self._precision = precision
+        super().__init__(precision)
         self._handler: logging.handlers.RotatingFileHandler | None = None
         if is_main_process():
             self.path = Path(substitute_placeholders(os.fspath(path)))
@@ -73,25 +70,6 @@ class FilesBackend:
                 logging.Formatter("%(asctime)s %(levelname)s %(message)s")
             )
             self._handler = handler
-
-    def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
-        """Writes one value."""
-        self.log_metrics({event: value}, **kwargs)
-
-    def log_metrics(self, metrics: Mapping[str, Any], **kwargs: Any) -> None:
-        """Writes all values of a call on one line."""
-        values = format_metrics(metrics, self._precision)
-        line = ", ".join(f"{name}={value}" for name, value in values.items())
-        step = kwargs.get("step")
-        self.notify(line if step is None else f"step={step} {line}", logging.INFO)
-
-    def log_text(self, name: str, text: str, **kwargs: Any) -> None:
-        """Writes a text."""
-        self.notify(f"{name}: {text}", logging.INFO)
-
-    def log_hparams(self, hparams: Mapping[str, Any]) -> None:
-        """Writes hyperparameters."""
-        self.notify(f"hyperparameters: {dict(hparams)}", logging.INFO)
 
     def notify(self, message: str, level: int) -> None:
         """Writes a line with its level."""

@@ -37,6 +37,7 @@ class OpenTelemetryBackend:
     def __init__(self, meter_provider: Any = None, namespace: str = "rlperf") -> None:
         self._namespace = namespace
         self._gauges: dict[str, Any] = {}
+        self._names: dict[str, tuple[dict[str, str], str]] = {}
         self._steps: dict[str, int] = {}
         self._meter: Any = None
         if is_main_process():
@@ -50,7 +51,9 @@ class OpenTelemetryBackend:
         number = as_float(value)
         if self._meter is None or number is None:
             return
-        attributes, name = self._named(event)
+        if event not in self._names:
+            self._names[event] = self._named(event)
+        attributes, name = self._names[event]
         self._gauge(name).set(number, attributes)
         mode = str(attributes.get(f"{self._namespace}.training.mode", ""))
         step = kwargs.get("step")
