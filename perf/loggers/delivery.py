@@ -32,7 +32,7 @@ class AsyncHandler(logging.Handler):
 
     Args:
         target: what the records are for.
-        capacity: records that wait at most, a few hundred bytes each. Beyond that some
+        capacity: records that wait at most, about a kilobyte each. Beyond that some
             are dropped: counted in `stats`, and said once.
         drop: which.
         flush_interval_s: at most so long the target keeps what it was given.
