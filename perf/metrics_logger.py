@@ -142,12 +142,18 @@ class MetricsLoggerOptions:
 
     def _checked_kwargs(self) -> dict[str, Any]:
         kwargs = section("backend_kwargs", self.backend_kwargs)
-        for name in (*kwargs, *self.text_backends):
-            if name not in (_CUSTOM, *known_backends()):
-                known = ", ".join((_CUSTOM, *known_backends()))
-                raise ConfigError(
-                    f"backend_kwargs.{name}", f"one of {known}", "an unknown name"
-                )
+        if isinstance(self.text_backends, str):
+            raise ConfigError("text_backends", "a list of names", "str")
+        for option, names in (
+            ("backend_kwargs", kwargs),
+            ("text_backends", self.text_backends),
+        ):
+            for name in names:
+                if name not in (_CUSTOM, *known_backends()):
+                    known = ", ".join((_CUSTOM, *known_backends()))
+                    raise ConfigError(
+                        f"{option}.{name}", f"one of {known}", "an unknown name"
+                    )
         for factory in (*(self.backend_factories or ()), *(kwargs.get(_CUSTOM) or ())):
             if not callable(factory):
                 raise ConfigError(

@@ -149,7 +149,8 @@ def test_an_empty_list_of_factories_means_no_backend(tmp_path: Path) -> None:
         ({"backend_kwargs": {"custom_backend": [Kept()]}}, "backend_factories"),
         ({"backend_kwargs": {"nobody": {}}}, "backend_kwargs.nobody"),
         ({"backend_kwargs": {"jsonl": {"file": "x"}}}, "jsonl.file"),
-        ({"text_backends": ["nobody"]}, "backend_kwargs.nobody"),
+        ({"text_backends": ["nobody"]}, "text_backends.nobody"),
+        ({"text_backends": "jsonl"}, "text_backends"),
     ],
 )
 def test_wrong_options_are_errors_that_name_the_key(

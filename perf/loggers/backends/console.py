@@ -7,6 +7,7 @@ from typing import IO
 
 from perf.loggers.filters import is_main_process
 from perf.loggers.lines import LineBackend
+from perf.loggers.records import make_message
 
 __all__ = ["ConsoleBackend"]
 
@@ -53,7 +54,7 @@ class ConsoleBackend(LineBackend):
     def notify(self, message: str, level: int) -> None:
         """Prints a line."""
         if self._handler is not None:
-            record = logging.LogRecord("metrics", level, "", 0, message, None, None)
+            record = make_message(message, level)
             self._handler.handle(record)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from perf.loggers.config import ConfigError
 from perf.loggers.filters import is_main_process
 from perf.loggers.lines import LineBackend
 from perf.loggers.naming import substitute_placeholders
+from perf.loggers.records import make_message
 
 __all__ = ["FilesBackend", "parse_size"]
 
@@ -75,17 +76,13 @@ class FilesBackend(LineBackend):
         """Writes a line with its level."""
         handler = self._handler
         if handler is not None:
-            record = logging.LogRecord("metrics", level, "", 0, message, None, None)
+            record = make_message(message, level)
             # `handle` would print what goes wrong instead of raising it.
             if handler.shouldRollover(record):
                 handler.doRollover()
             stream = handler.stream or handler._open()
             stream.write(handler.format(record) + "\n")
-
-    def flush(self) -> None:
-        """Hands what is pending to the operating system."""
-        if self._handler is not None:
-            self._handler.flush()
+            stream.flush()
 
     def close(self) -> None:
         """Closes the file."""
