@@ -19,6 +19,7 @@ from perf.loggers.redaction import HIDDEN, error_line, redact
 from perf.loggers.registry import auto_configure_integrations
 from perf.loggers.sharing import Shared
 from perf.loggers.values import add_prefix, as_float, flatten_metrics, format_metrics
+from tests.loggers.sinks import Kept
 
 
 @pytest.mark.parametrize(
@@ -264,6 +265,6 @@ def test_a_folder_of_the_same_name_is_no_library(
     """W&B leaves a folder `wandb` where a program ran, which Python could import."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "left_behind").mkdir()
-    entry = registry._Entry(dict, "left_behind")
+    entry = registry._Entry(Kept, "left_behind")
     monkeypatch.setitem(registry._entries, "left", entry)
     assert not registry.available("left")
