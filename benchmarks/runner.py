@@ -38,6 +38,7 @@ ROOMS: Final = (
     Room("encoding", ("ours",), ("protobuf",)),
     Room("collecting", ("ours",), ()),
     Room("demo_share", peers=()),
+    Room("loggers", ("ours",), ("metrax",)),
     Room("imports", ("ours",), ()),
     Room("tunix", ("ours",), ("tunix",), needs="tunix"),
 )

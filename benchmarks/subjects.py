@@ -31,6 +31,7 @@ OURS: Final = ("v1", "v2")
 TUNIX: Final = ("tunix v1", "tunix v2")
 _MODULE: Final = {
     "tunix": "tunix",
+    "metrax": "metrax",
     "tunix v1": "tunix",
     "tunix v2": "tunix",
     "jax": "jax",

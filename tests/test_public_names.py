@@ -22,7 +22,14 @@ from tests.layers import layer_of, sources
 
 RECORDED = Path(__file__).with_name("public_names.txt")
 
-PUBLIC = {"adapters.tunix", "collect", "compat", "doors"}
+PUBLIC = {
+    "adapters.tunix",
+    "collect",
+    "compat",
+    "doors",
+    "loggers",
+    "loggers.backends",
+}
 """The layers that users import from."""
 
 
