@@ -35,6 +35,7 @@ LAYERS = {
     "_record": Layer(perf=frozenset({"_model"})),
     "_read": Layer(perf=frozenset({"_model"}), outside=NUMPY),
     "_read.load": Layer(perf=frozenset({"_model"}), outside=NUMPY | PROTOBUF),
+    "_read.events": Layer(perf=frozenset({"_model"}), outside=NUMPY | PROTOBUF),
     "_write": Layer(
         perf=frozenset({"_model"}),
         outside=NUMPY | PROTOBUF,

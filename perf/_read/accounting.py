@@ -207,7 +207,7 @@ class Accountant:
             pieces = _painted(_painted(pieces, under_way), on_the_way)
         pieces = _painted(pieces, waiting)
         if upcoming is not None:
-            pieces = _painted(pieces, self._of_others(device, pieces, upcoming[1]))
+            pieces = _painted(pieces, self._of_others(device, pieces))
         for piece in _merged(pieces):
             if not piece[2] or piece[1] - piece[0] < self._bound_ns:
                 piece = *piece[:2], UNACCOUNTED, ""
@@ -273,10 +273,8 @@ class Accountant:
             link, until = latest, since
         return under_way, on_the_way
 
-    def _of_others(
-        self, device: str, pieces: list[_Piece], gap_end: int
-    ) -> Iterator[_Piece]:
-        """One other role was at work, and the gap ended when its span did."""
+    def _of_others(self, device: str, pieces: list[_Piece]) -> Iterator[_Piece]:
+        """One other role was at work, and what is unexplained ended when it did."""
         for begin, end, bucket, _ in pieces:
             if bucket:
                 continue
@@ -288,7 +286,7 @@ class Accountant:
             for from_ns, to_ns, active in _segments(others, begin, end):
                 if len({role_of(record) for record in active}) == 1:
                     last = max(active, key=lambda record: record[2])
-                    if abs(last[2] - gap_end) <= self._near_ns:
+                    if abs(last[2] - end) <= self._near_ns:
                         yield from_ns, to_ns, f"{WAIT}{last[0]}", INFERRED
 
 

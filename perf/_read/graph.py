@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from perf._model.spans import RawRecord
-from perf._read.accounting import blocked
+from perf._read.accounting import INFERRED_WITHIN_NS, blocked
 from perf._read.schedule import STRUCTURE, WAITS_FOR, Launch, Leaf, Schedule, role_of
 
 _GOES_ON: Final = 0
@@ -109,12 +109,12 @@ class _Builder:
         """Nodes at which a thread goes on, and what it waited for."""
         self._marks: list[int] = []
         self._limits = list(limits)
-        self._ends_by_name: dict[str, tuple[list[int], list[Launch]]] = {}
 
     def graph(self) -> Graph:
         """Puts everything together."""
         for thread in self._schedule.threads:
             self._add_thread(thread)
+        self._add_handovers()
         self._add_devices()
         self._connect()
         if not self._marks:
@@ -166,7 +166,8 @@ class _Builder:
             tags = record[6]
             if tags and WAITS_FOR in tags:
                 until = record[2]
-                found = self._latest(str(tags[WAITS_FOR]), record)
+                name = str(tags[WAITS_FOR])
+                found = self._schedule.last_ended(name, record[1], record[2])
                 if found is None:
                     continue
                 awaited = found
@@ -190,18 +191,29 @@ class _Builder:
             self._ended[record[3]] = position
         return position
 
-    def _latest(self, name: str, record: RawRecord) -> Launch | None:
-        """The last launch of that name that was done while a thread waited for it."""
-        if not self._ends_by_name:
-            by_name: dict[str, list[Launch]] = {}
-            for launch in self._schedule.launches.values():
-                by_name.setdefault(str(launch.record[0]), []).append(launch)
-            for key, some in by_name.items():
-                some.sort(key=lambda launch: launch.end_ns)
-                self._ends_by_name[key] = [launch.end_ns for launch in some], some
-        ends, launches = self._ends_by_name.get(name, ([], []))
-        at = bisect_right(ends, record[2]) - 1
-        return launches[at] if at >= 0 and ends[at] > record[1] else None
+    def _add_handovers(self) -> None:
+        """Threads that began right when one other thread was done with something.
+
+        Nothing is recorded where one thread hands work to another. As for devices,
+        that is inferred where only one can be meant.
+        """
+        work = [at for at, node in enumerate(self._nodes) if node.stage]
+        work.sort(key=lambda at: self._nodes[at].finish_ns)
+        finishes = [self._nodes[at].finish_ns for at in work]
+        for at in list(work):
+            node = self._nodes[at]
+            before = node.before
+            while before and not self._nodes[before[0]].stage:
+                before = self._nodes[before[0]].before
+            since = self._nodes[before[0]].finish_ns if before else self._begin_ns
+            if node.start_ns - since <= INFERRED_WITHIN_NS:
+                continue
+            first = bisect_left(finishes, node.start_ns - INFERRED_WITHIN_NS)
+            last = bisect_right(finishes, node.start_ns)
+            near = [p for p in work[first:last] if self._nodes[p].place != node.place]
+            if len({self._nodes[p].place for p in near}) == 1 and node.before:
+                # The moment before it is that at which its span opened.
+                self._nodes[node.before[0]].before.append(near[-1])
 
     # -- devices -----------------------------------------------------------------------
 

@@ -195,6 +195,7 @@ class Schedule:
         self.main: str | None = None
         self.launches: dict[int, Launch] = {}
         self.stage_roles: dict[str, str] = {}
+        self._by_end: dict[str, tuple[list[int], list[Launch]]] = {}
         roles: dict[str, dict[str, None]] = {}
         for info, records in timelines:
             if info.is_main:
@@ -238,6 +239,19 @@ class Schedule:
         """Those that are known, of the recorded ones."""
         known = self.launches
         return [known[span_id] for span_id in launch.after if span_id in known]
+
+    def last_ended(self, name: str, since_ns: int, until_ns: int) -> Launch | None:
+        """The last launch of that name that was done in (since, until]."""
+        if not self._by_end:
+            by_name: dict[str, list[Launch]] = {}
+            for launch in self.launches.values():
+                by_name.setdefault(str(launch.record[0]), []).append(launch)
+            for key, some in by_name.items():
+                some.sort(key=lambda launch: launch.end_ns)
+                self._by_end[key] = [launch.end_ns for launch in some], some
+        ends, launches = self._by_end.get(name, ([], []))
+        at = bisect_right(ends, until_ns) - 1
+        return launches[at] if at >= 0 and ends[at] > since_ns else None
 
     def launch_of(self, record: RawRecord) -> Launch:
         """The launch that a record is part of."""
