@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 import perf
-from perf.cli import demo
+from perf.cli import demo, report
 
-_COMMANDS = (demo,)
+_COMMANDS = (demo, report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, perf.PerfError) as error:
         print(f"rlperf: {error}", file=sys.stderr)
         return 1
 

@@ -41,6 +41,7 @@ LAYERS = {
         outside=NUMPY | PROTOBUF,
         lazily=frozenset({"etils"}),
     ),
+    "report": Layer(perf=frozenset({"_model", "_read"}), outside=NUMPY),
     "adapters": Layer(perf=frozenset({"_model", "_record"}), lazily=ANYTHING),
     "adapters.tunix": Layer(
         perf=frozenset({"_model", "_record", "doors"}), lazily=ANYTHING
@@ -56,7 +57,7 @@ LAYERS = {
         perf=BELOW_DOORS - {"_model", "_record"} | {"doors"}, outside=ANYTHING
     ),
     "cli": Layer(
-        perf=BELOW_DOORS - {"_model", "_record"} | {"demo", "doors"},
+        perf=BELOW_DOORS - {"_model", "_record"} | {"demo", "doors", "report"},
         outside=ANYTHING,
     ),
 }

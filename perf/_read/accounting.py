@@ -44,7 +44,7 @@ TAGGED: Final = "waits_for"
 BLOCKED: Final = "blocked"
 """Evidence: the launching thread waited for the end of work on other devices."""
 INFERRED: Final = "inferred"
-"""Evidence: one other role was at work, and the gap ended when it did."""
+"""Evidence: one other role, or thread, was at work, and the gap ended when it did."""
 
 INFERRED_WITHIN_NS: Final = 1_000_000
 """How near a gap's end has to be to that of the span it is thought to wait for."""
@@ -208,6 +208,7 @@ class Accountant:
         pieces = _painted(pieces, waiting)
         if upcoming is not None:
             pieces = _painted(pieces, self._of_others(device, pieces))
+            pieces = _painted(pieces, self._of_threads(thread, pieces))
         for piece in _merged(pieces):
             if not piece[2] or piece[1] - piece[0] < self._bound_ns:
                 piece = *piece[:2], UNACCOUNTED, ""
@@ -288,6 +289,27 @@ class Accountant:
                     last = max(active, key=lambda record: record[2])
                     if abs(last[2] - end) <= self._near_ns:
                         yield from_ns, to_ns, f"{WAIT}{last[0]}", INFERRED
+
+    def _of_threads(self, thread: str | None, pieces: list[_Piece]) -> Iterator[_Piece]:
+        """Likewise of threads: one handed over to the one that launches."""
+        for begin, end, bucket, _ in pieces:
+            if bucket or end - begin <= self._near_ns:
+                continue
+            active = {
+                other: [
+                    leaf
+                    for leaf in lane.innermost(begin, end)
+                    if leaf[2][0] not in STRUCTURE
+                ]
+                for other, lane in self._schedule.threads.items()
+                if other != thread
+            }
+            active = {other: leaves for other, leaves in active.items() if leaves}
+            if len(active) == 1:
+                (leaves,) = active.values()
+                if end - leaves[-1][1] <= self._near_ns:
+                    for from_ns, to_ns, record in leaves:
+                        yield from_ns, to_ns, f"{WAIT}{record[0]}", INFERRED
 
 
 def blocked(launch: Launch, device: str | None = None) -> tuple[int, int]:

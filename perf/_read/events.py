@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -54,7 +55,7 @@ class Event(NamedTuple):
     end_ns: int
     """`OPEN` if it has no end in the file."""
     id: int
-    """From 1, in the order of the file."""
+    """From 1; unique in the file."""
     parent_id: int
     """The slice around it; 0 if there is none."""
     tags: dict[str, Any] | None
@@ -128,11 +129,12 @@ _Open = tuple[str, int, int, int, dict[str, Any] | None]
 
 @dataclasses.dataclass(slots=True)
 class _Track:
-    stack: list[_Open] = dataclasses.field(default_factory=list)
-    ended: list[Event] = dataclasses.field(default_factory=list)
+    """The events of a track, in the order of the file."""
+
+    times: array[int] = dataclasses.field(default_factory=lambda: array("q"))
+    events: list[_Known] = dataclasses.field(default_factory=list)
+    is_sorted: bool = True
     last_ns: int = 0
-    late: list[tuple[int, int, bool]] = dataclasses.field(default_factory=list)
-    """Ends of arrows that came after the slices that followed: time, arrow, start."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -185,8 +187,8 @@ class _Reader:
 
     def take(self, data: bytes) -> int:
         """Takes in whole packets; returns where the first one begins that is cut."""
-        # One loop without calls for what most packets are: a slice's begin or end
-        # whose like was seen before, or an arrow.
+        # One loop without calls for what most packets are: an event whose like was
+        # seen before.
         at, size = 0, len(data)
         sequence, tracks = self._sequence, self._tracks
         known_of, head = sequence.known.get, sequence.head
@@ -233,45 +235,18 @@ class _Reader:
             now_ns = sequence.now_ns = sequence.now_ns + (
                 delta - (1 << 64) if delta >> 63 else delta
             )
-            kind = known[0]
-            if kind > _END:
-                self._event(known, now_ns)
-                continue
             uuid = known[3] or sequence.track
             track = tracks.get(uuid)
             if track is None:
                 track = tracks[uuid] = _Track()
-            stack = track.stack
             if now_ns < track.last_ns:
-                if not known[4]:
-                    raise self.error("slices of a track that are not in order")
-                track.late.append((now_ns, known[4], known[5]))
-            elif kind == _BEGIN:
-                self._count = count = self._count + 1
-                around = stack[-1][2] if stack else 0
-                stack.append((known[1], now_ns, count, around, known[2]))
-                track.last_ns = now_ns
-            elif kind == _END:
-                track.last_ns = now_ns
-                if stack:
-                    name, begin_ns, slice_id, around, tags = stack.pop()
-                    if known[2]:
-                        tags = {**(tags or {}), **known[2]}
-                    track.ended.append(
-                        Event(name, begin_ns, now_ns, slice_id, around, tags)
-                    )
-            elif known[4] and stack:
-                self._arrow(known[4], known[5], stack[-1][2])
+                track.is_sorted = False
+            track.last_ns = now_ns
+            track.times.append(now_ns)
+            track.events.append(known)
         return at
 
     # -- events ------------------------------------------------------------------------
-
-    def _event(self, known: _Known, now_ns: int) -> None:
-        uuid = known.track or self._sequence.track
-        if known.type == _INSTANT:
-            self.events.instants.append((uuid, now_ns, known.name, known.tags or {}))
-        elif known.type == _COUNTER:
-            self.events.samples.setdefault(uuid, []).append((now_ns, known.value))
 
     def _arrow_of(self, body: bytes, head: bytes) -> _Known | None:
         """An end of an arrow, taken apart by hand: each has a number of its own."""
@@ -402,19 +377,52 @@ class _Reader:
             ClockSnapshot(times[_MONOTONIC], times[_REALTIME], times[_BOOTTIME])
         )
 
+    def _draw(self, uuid: int, track: _Track) -> None:
+        """Makes slices of a track's events."""
+        times, events = track.times, track.events
+        order: Iterable[int] = range(len(times))
+        if not track.is_sorted:
+            # At one moment, events take place in the order of the file.
+            order = sorted(order, key=times.__getitem__)
+        stack: list[_Open] = []
+        ended: list[Event] = []
+        count = self._count
+        for at in order:
+            now_ns, known = times[at], events[at]
+            kind = known[0]
+            if kind == _BEGIN:
+                count += 1
+                around = stack[-1][2] if stack else 0
+                stack.append((known[1], now_ns, count, around, known[2]))
+            elif kind == _END:
+                if stack:
+                    name, begin_ns, slice_id, around, tags = stack.pop()
+                    if known[2]:
+                        tags = {**(tags or {}), **known[2]}
+                    ended.append(Event(name, begin_ns, now_ns, slice_id, around, tags))
+            elif kind == _INSTANT:
+                self.events.instants.append((uuid, now_ns, known[1], known[2] or {}))
+            elif kind == _COUNTER:
+                self.events.samples.setdefault(uuid, []).append((now_ns, known[6]))
+            elif known[4] and stack:
+                if known[5]:
+                    self._starts[known[4]] = stack[-1][2]
+                else:
+                    self._ends.append((known[4], stack[-1][2]))
+        for name, begin_ns, slice_id, around, tags in reversed(stack):
+            ended.append(Event(name, begin_ns, OPEN, slice_id, around, tags))
+        self._count = count
+        if ended:
+            self.events.slices[uuid] = ended
+
     # -- the end -----------------------------------------------------------------------
 
     def finished(self) -> Events:
         """Everything, once the file has been read."""
         events = self.events
-        for uuid, track in self._tracks.items():
-            for opened in reversed(track.stack):
-                name, begin_ns, slice_id, around, tags = opened
-                track.ended.append(Event(name, begin_ns, OPEN, slice_id, around, tags))
-            if track.ended:
-                events.slices[uuid] = track.ended
-            for arrow, is_start, slice_id in _late(track):
-                self._arrow(arrow, is_start, slice_id)
+        while self._tracks:
+            uuid, track = self._tracks.popitem()
+            self._draw(uuid, track)
         events.arrows = [
             (self._starts[arrow], slice_id)
             for arrow, slice_id in self._ends
@@ -432,21 +440,6 @@ class _Reader:
                 f"reads up to {SCHEMA_VERSION}: use the one that wrote the file"
             )
         return events
-
-
-def _late(track: _Track) -> Iterator[tuple[int, bool, int]]:
-    """Finds the slices at which late arrows start: those that began then."""
-    if track.late:
-        begins: dict[int, int] = {}
-        for event in track.ended:
-            # Of several that begin together, the outermost began first.
-            known = begins.get(event.begin_ns)
-            if known is None or event.id < known:
-                begins[event.begin_ns] = event.id
-        for time_ns, arrow, is_start in track.late:
-            slice_id = begins.get(time_ns)
-            if slice_id is not None:
-                yield arrow, is_start, slice_id
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int] | None:

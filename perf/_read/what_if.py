@@ -82,9 +82,6 @@ def retime(graph: Graph, change: Change | None = None) -> list[int]:
         if change is not None and change.overlapped:
             before = [p for p in before if not _let_go(graph.nodes[p], node, change)]
         since = max([finishes[p] for p in before], default=graph.begin_ns)
-        if change is not None and not before and node.before:
-            # All that held it up was let go: it comes when the rest of the run began.
-            since = graph.begin_ns
         finishes.append(since + node.lag_ns + _length(node, change))
     return [finishes[mark] for mark in graph.marks]
 
@@ -223,15 +220,19 @@ def _refuse_contention(
 
 
 def _let_go(earlier: Node, node: Node, change: Change) -> bool:
-    if earlier.stage != change.stage or node.stage == change.stage:
+    """Whether a node no longer waits for work that is overlapped."""
+    if earlier.stage != change.stage or not earlier.on_device:
         return False
-    return not (earlier.on_device and node.on_device and earlier.place == node.place)
+    return not (node.on_device and earlier.place == node.place)
 
 
 def _length(node: Node, change: Change | None) -> int:
     length = node.finish_ns - node.start_ns
-    if change is None or node.stage != change.stage or change.times_faster == 1.0:
+    if change is None or node.stage != change.stage:
         return length
+    if change.overlapped:
+        # It goes on elsewhere; the thread does not stay for it.
+        return length if node.on_device else 0
     return round(length / change.times_faster)
 
 
