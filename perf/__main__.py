@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 import perf
-from perf.cli import demo, report
+from perf.cli import demo, diff, report
 
-_COMMANDS = (demo, report)
+_COMMANDS = (demo, report, diff)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
