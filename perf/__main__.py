@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 import perf
-from perf.cli import demo, diff, report
+from perf.cli import demo, diff, export, query, report
 
-_COMMANDS = (demo, report, diff)
+_COMMANDS = (demo, report, diff, query, export)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import sys
 import time
@@ -96,18 +97,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def reports_of(paths: Sequence[Path], arguments: argparse.Namespace) -> list[Report]:
     """Reads and analyses traces, with a line of progress if it takes long."""
-    from perf._read.recording import folder_traces, read_recording
+    from perf._read.recording import read_recording
     from perf.report.analysis import analyse
 
-    files = [
-        file
-        for path in paths
-        for file in (folder_traces(path) if path.is_dir() else [path])
-    ]
     found = []
-    for file in files:
+    for file in files_of(paths):
         with told(file.name) as progress:
-            recording = read_recording(file, lambda share: progress("reading", share))
+            recording = read_recording(file, functools.partial(progress, "reading"))
             found.append(
                 analyse(
                     recording,
@@ -118,6 +114,17 @@ def reports_of(paths: Sequence[Path], arguments: argparse.Namespace) -> list[Rep
                 )
             )
     return found
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are, and of folders the traces in them."""
+    from perf._read.recording import folder_traces
+
+    return [
+        file
+        for path in paths
+        for file in (folder_traces(path) if path.is_dir() else [path])
+    ]
 
 
 @contextlib.contextmanager
