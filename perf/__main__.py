@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 import perf
-from perf.cli import check, demo, view
+from perf.cli import check, demo, diff, export, query, report, view
 from perf.cli.messages import message
 
-_COMMANDS = (check, demo, view)
+_COMMANDS = (demo, report, diff, query, export, view, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,11 +37,13 @@ LAYERS = {
     "_read.check": Layer(perf=frozenset({"_model"}), outside=NUMPY, lazily=PROTOBUF),
     "_read.load": Layer(perf=frozenset({"_model"}), outside=NUMPY | PROTOBUF),
     "_read.packets": Layer(perf=frozenset({"_model"}), lazily=PROTOBUF),
+    "_read.events": Layer(perf=frozenset({"_model"}), outside=NUMPY | PROTOBUF),
     "_write": Layer(
         perf=frozenset({"_model"}),
         outside=NUMPY | PROTOBUF,
         lazily=frozenset({"etils"}),
     ),
+    "report": Layer(perf=frozenset({"_model", "_read"}), outside=NUMPY),
     "adapters": Layer(perf=frozenset({"_model", "_record"}), lazily=ANYTHING),
     "adapters.tunix": Layer(
         perf=frozenset({"_model", "_record", "doors"}), lazily=ANYTHING
@@ -59,7 +61,7 @@ LAYERS = {
         perf=BELOW_DOORS - {"_model", "_record"} | {"doors"}, outside=ANYTHING
     ),
     "cli": Layer(
-        perf=BELOW_DOORS - {"_model", "_record"} | {"demo", "doors"},
+        perf=BELOW_DOORS - {"_model", "_record"} | {"demo", "doors", "report"},
         outside=ANYTHING,
     ),
 }

@@ -17,6 +17,8 @@ ROLLOUT: Final = frozenset({"rollout"})
 REFERENCE_INFERENCE: Final = frozenset({"refer_inference", "reference_inference"})
 TRAIN_STEP: Final = frozenset({"peft_train_step", "peft_train"})
 WEIGHT_SYNC: Final = frozenset({"weight_sync"})
+COMPILE: Final = frozenset({"compile"})
+"""A thread compiles a program; the span is inside that of the stage that needs it."""
 
 ROLE: Final = "role"
 """Tag of v2: whose training step it is."""

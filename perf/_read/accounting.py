@@ -1,0 +1,519 @@
+"""Every nanosecond of a device in exactly one bucket.
+
+The buckets of a device in a window tile it: their sum is the window's length, to the
+nanosecond, and nothing is scaled to make it so. Of what holds at a moment, the first
+counts:
+
+- `compile`: the thread that launches compiles, and no earlier work is in flight;
+- `sync`: a weight sync touches the device;
+- `occupied/<stage>`: a span holds it. Time from launch to ready, an upper bound of
+  busy. Where spans of several stages hold it at once, the bucket names all of them
+  (`occupied/a+b`), so that none of them gains when another is left out;
+- `host/<stage>`: the thread that launches the next span is inside that stage;
+- `wait/<cause>`: what the next span waited for, with the evidence kept;
+- `unaccounted`.
+
+Docs: docs/report.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from perf._model import names
+from perf._model.roles import ACTOR, ROLLOUT
+from perf._model.spans import RawRecord
+from perf._read.schedule import STRUCTURE, WAITS_FOR, Lane, Launch, Schedule, role_of
+
+COMPILE: Final = "compile"
+SYNC: Final = "sync"
+UNACCOUNTED: Final = "unaccounted"
+OCCUPIED: Final = "occupied/"
+HOST: Final = "host/"
+WAIT: Final = "wait/"
+OTHER_ROLE: Final = "other role"
+"""Row of a role's table: what other roles did on its devices."""
+
+FLOW: Final = "flow"
+"""Evidence: a recorded predecessor was under way."""
+TAGGED: Final = "waits_for"
+"""Evidence: the launching thread was in a span with that tag."""
+BLOCKED: Final = "blocked"
+"""Evidence: the launching thread waited for the end of work on other devices."""
+INFERRED: Final = "inferred"
+"""Evidence: one other role, or thread, was at work, and the gap ended when it did."""
+
+INFERRED_WITHIN_NS: Final = 1_000_000
+"""How near a gap's end has to be to that of the span it is thought to wait for."""
+
+_NOTHING: Final = ""
+"""Bucket of a piece that no evidence has explained yet."""
+_Piece = tuple[int, int, str, str]
+"""Begin, end, bucket, and for waits the evidence."""
+
+
+@dataclasses.dataclass(slots=True)
+class Account:
+    """Nanoseconds of devices by bucket.
+
+    Attributes:
+        buckets: they tile the time accounted for.
+        evidence: of each wait, nanoseconds by kind of evidence.
+        queued: nanoseconds for which work of a stage waited on the device for the
+            work before it. It overlaps the buckets and is none of them.
+    """
+
+    buckets: Counter[str] = dataclasses.field(default_factory=Counter)
+    evidence: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
+    queued: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    @property
+    def total_ns(self) -> int:
+        """All device time in it."""
+        return sum(self.buckets.values())
+
+    def share(self, prefix: str) -> float:
+        """Part of the time in buckets that begin so; 0 of no time."""
+        total = self.total_ns
+        own = sum([ns for name, ns in self.buckets.items() if name.startswith(prefix)])
+        return own / total if total else 0.0
+
+    @property
+    def bubble_frac(self) -> float:
+        """(wait + host + unaccounted) ÷ all device time; 0 of no time."""
+        return self.share(WAIT) + self.share(HOST) + self.share(UNACCOUNTED)
+
+    def occupied_ns(self, stage: str) -> int:
+        """How long a stage held devices, alone or with others."""
+        return sum(
+            ns
+            for name, ns in self.buckets.items()
+            if name.startswith(OCCUPIED) and stage in stages_of(name)
+        )
+
+    def add(self, other: Account, weight: int = 1) -> None:
+        """Adds another one; a device that stands for several counts as many times."""
+        for name, ns in other.buckets.items():
+            self.buckets[name] += ns * weight
+        for name, ns in other.queued.items():
+            self.queued[name] += ns * weight
+        for name, kinds in other.evidence.items():
+            mine = self.evidence.setdefault(name, Counter())
+            for kind, ns in kinds.items():
+                mine[kind] += ns * weight
+
+    def put(self, piece: _Piece) -> None:
+        """Adds a piece of time."""
+        begin, end, bucket, kind = piece
+        self.buckets[bucket] += end - begin
+        if kind:
+            self.evidence.setdefault(bucket, Counter())[kind] += end - begin
+
+
+def stages_of(bucket: str) -> list[str]:
+    """The stages in the name of a bucket `occupied/<stage>`."""
+    return bucket.removeprefix(OCCUPIED).split("+")
+
+
+class Accountant:
+    """Accounts for the time of devices.
+
+    Args:
+        schedule: the run, or as much of it as the windows to be asked for need.
+        error_bound_ns: how late an end may have been seen. Gaps' pieces shorter than
+            that are unaccounted.
+    """
+
+    def __init__(self, schedule: Schedule, error_bound_ns: int = 0) -> None:
+        self._schedule = schedule
+        self._bound_ns = error_bound_ns
+        self._near_ns = max(INFERRED_WITHIN_NS, error_bound_ns)
+        # Compiling is rare: few threads do it, and few times.
+        self._compiles = {
+            thread: Lane(some)
+            for thread, lane in schedule.threads.items()
+            if (some := [r for r in lane.records if r[0] in names.COMPILE])
+        }
+
+    def device(self, device: str, begin_ns: int, end_ns: int) -> Account:
+        """What a device's time in [begin, end) went to."""
+        account = Account()
+        for piece in self.pieces(device, begin_ns, end_ns):
+            account.put(piece)
+        queue = self._schedule.queues.get(device)
+        for record in queue.between(begin_ns, end_ns) if queue else ():
+            stage = str((record[6] or {}).get("NAME", record[0]))
+            length = min(record[2], end_ns) - max(record[1], begin_ns)
+            account.queued[stage] += length
+        return account
+
+    def pieces(self, device: str, begin_ns: int, end_ns: int) -> Iterator[_Piece]:
+        """The same piece by piece: they touch, from begin to end."""
+        lane = self._schedule.devices.get(device)
+        records = lane.between(begin_ns, end_ns) if lane else []
+        for begin, end, held_by in _segments(records, begin_ns, end_ns):
+            if held_by:
+                yield from self._held(held_by, begin, end)
+            else:
+                yield from self._gap(device, lane, begin, end)
+
+    # -- held --------------------------------------------------------------------------
+
+    def _held(self, records: list[RawRecord], begin: int, end: int) -> Iterator[_Piece]:
+        first = records[0]
+        if self._compiles:
+            # While earlier work is in flight, the device does not wait for a compiler.
+            launch = self._schedule.launch_of(first)
+            for from_ns, to_ns, compiling in self._compiling(launch, begin, end):
+                yield from_ns, to_ns, COMPILE if compiling else _holder(records), ""
+        else:
+            yield begin, end, _holder(records), ""
+
+    def _compiling(
+        self, launch: Launch, begin: int, end: int
+    ) -> Iterator[tuple[int, int, bool]]:
+        """Cuts a stretch into where the launch is being compiled, and where not."""
+        host, lane = launch.host, self._compiles.get(launch.thread or "")
+        if host is not None and lane is not None:
+            for record in lane.between(max(begin, host[1]), min(end, host[2])):
+                from_ns, to_ns = max(begin, record[1]), min(end, record[2], host[2])
+                if from_ns >= to_ns:
+                    continue  # inside one that was already counted
+                if begin < from_ns:
+                    yield begin, from_ns, False
+                yield from_ns, to_ns, True
+                begin = to_ns
+        if begin < end:
+            yield begin, end, False
+
+    # -- gaps --------------------------------------------------------------------------
+
+    def _gap(
+        self, device: str, lane: Lane | None, begin: int, end: int
+    ) -> Iterator[_Piece]:
+        upcoming = lane.next_from(end) if lane else None
+        known = upcoming or (lane.last_before(begin) if lane else None)
+        launch = self._schedule.launch_of(known) if known else None
+        # After the last launch the thread that made it is asked what it does.
+        thread = (launch.thread if launch else None) or self._schedule.main
+        at_work, waiting = self._of_thread(device, thread, begin, end)
+        pieces: list[_Piece] = [(begin, end, _NOTHING, "")]
+        pieces = _painted(pieces, at_work)
+        if upcoming is not None and launch is not None:
+            under_way, on_the_way = self._of_flows(launch, begin, upcoming[1])
+            pieces = _painted(_painted(pieces, under_way), on_the_way)
+        pieces = _painted(pieces, waiting)
+        if upcoming is not None:
+            pieces = _painted(pieces, self._of_others(device, pieces))
+            pieces = _painted(pieces, self._of_threads(thread, pieces))
+        for piece in _merged(pieces):
+            if not piece[2] or piece[1] - piece[0] < self._bound_ns:
+                piece = *piece[:2], UNACCOUNTED, ""
+            yield piece
+
+    def _of_thread(
+        self, device: str, thread: str | None, begin: int, end: int
+    ) -> tuple[list[_Piece], list[_Piece]]:
+        """When the launching thread was at work in a gap, and when it was waiting."""
+        lane = self._schedule.threads.get(thread or "")
+        at_work: list[_Piece] = []
+        waiting: list[_Piece] = []
+        for from_ns, to_ns, record in lane.innermost(begin, end) if lane else ():
+            name, tags = record[0], record[6]
+            if name in names.COMPILE:
+                at_work.append((from_ns, to_ns, COMPILE, ""))
+            elif tags and WAITS_FOR in tags:
+                waiting.append((from_ns, to_ns, f"{WAIT}{tags[WAITS_FOR]}", TAGGED))
+            elif name not in STRUCTURE:
+                since, until = blocked(self._schedule.launch_of(record), device)
+                since, until = max(from_ns, since), min(to_ns, until)
+                if since < until:
+                    waiting.append((since, until, f"{WAIT}{name}", BLOCKED))
+                else:
+                    since = until = to_ns
+                at_work += [
+                    (*piece, f"{HOST}{name}", "")
+                    for piece in ((from_ns, since), (until, to_ns))
+                    if piece[0] < piece[1]
+                ]
+        return at_work, waiting
+
+    def _of_flows(
+        self, launch: Launch, begin: int, end: int
+    ) -> tuple[list[_Piece], list[_Piece]]:
+        """Walks back from the next launch along its latest-ending predecessors.
+
+        Returns:
+            When they were under way; and what the threads that launched them did
+            before.
+        """
+        under_way: list[_Piece] = []
+        on_the_way: list[_Piece] = []
+        until = end
+        link: Launch | None = None
+        while until > begin:
+            latest = max(
+                self._schedule.predecessors(link or launch),
+                key=lambda predecessor: predecessor.end_ns,
+                default=None,
+            )
+            if latest is not None and latest.begin_ns >= until:
+                latest = None  # no order in time
+            since = begin if latest is None else max(begin, latest.end_ns)
+            lane = self._schedule.threads.get((link and link.thread) or "")
+            for from_ns, to_ns, record in lane.innermost(since, until) if lane else ():
+                if record[0] not in STRUCTURE:
+                    on_the_way.append((from_ns, to_ns, f"{WAIT}{record[0]}", FLOW))
+            if latest is None or latest.end_ns <= begin:
+                break
+            since, to_ns = max(latest.begin_ns, begin), min(latest.end_ns, until)
+            under_way.append((since, to_ns, f"{WAIT}{latest.record[0]}", FLOW))
+            link, until = latest, since
+        return under_way, on_the_way
+
+    def _of_others(self, device: str, pieces: list[_Piece]) -> Iterator[_Piece]:
+        """One other role was at work, and what is unexplained ended when it did."""
+        for begin, end, bucket, _ in pieces:
+            if bucket:
+                continue
+            others: list[RawRecord] = []
+            for other, lane in self._schedule.devices.items():
+                if other != device:
+                    others += lane.between(begin, end)
+            others.sort(key=lambda record: record[1])
+            for from_ns, to_ns, active in _segments(others, begin, end):
+                if len({role_of(record) for record in active}) == 1:
+                    last = max(active, key=lambda record: record[2])
+                    if abs(last[2] - end) <= self._near_ns:
+                        yield from_ns, to_ns, f"{WAIT}{last[0]}", INFERRED
+
+    def _of_threads(self, thread: str | None, pieces: list[_Piece]) -> Iterator[_Piece]:
+        """Likewise of threads: one handed over to the one that launches."""
+        for begin, end, bucket, _ in pieces:
+            if bucket or end - begin <= self._near_ns:
+                continue
+            active = {
+                other: [
+                    leaf
+                    for leaf in lane.innermost(begin, end)
+                    if leaf[2][0] not in STRUCTURE
+                ]
+                for other, lane in self._schedule.threads.items()
+                if other != thread
+            }
+            active = {other: leaves for other, leaves in active.items() if leaves}
+            if len(active) == 1:
+                (leaves,) = active.values()
+                if end - leaves[-1][1] <= self._near_ns:
+                    for from_ns, to_ns, record in leaves:
+                        yield from_ns, to_ns, f"{WAIT}{record[0]}", INFERRED
+
+
+def blocked(launch: Launch, device: str | None = None) -> tuple[int, int]:
+    """When a host span waited for its own work on other devices.
+
+    A span that is still open when its arrays are ready has waited for them, from the
+    launch to the last end that it saw: in the queue first, then for the work.
+
+    Args:
+        launch: the span with its work.
+        device: where the question comes from; None for any.
+
+    Returns:
+        Begin and end in nanoseconds; an empty stretch if it did not wait.
+    """
+    host = launch.host
+    if host is None or any(part[0] == device for part in launch.parts):
+        return 0, 0
+    seen = [part for _, part in launch.parts if part[2] <= host[2]]
+    if not seen:
+        return 0, 0
+    return host[1], max([part[2] for part in seen])
+
+
+def _holder(records: list[RawRecord]) -> str:
+    found = {record[0] for record in records}
+    if not found.isdisjoint(names.WEIGHT_SYNC):
+        return SYNC
+    return OCCUPIED + "+".join(sorted(found))
+
+
+def _segments(
+    records: list[RawRecord], begin: int, end: int
+) -> Iterator[tuple[int, int, list[RawRecord]]]:
+    """Cuts [begin, end) where the set of open records changes; by begin, in order."""
+    active: list[RawRecord] = []
+    at = begin
+    for record in records:
+        starts = min(max(record[1], begin), end)
+        while active and (ends := min([r[2] for r in active])) <= starts:
+            if ends > at:
+                yield at, ends, active
+                at = ends
+            active = [r for r in active if r[2] > ends]
+        if starts > at:
+            yield at, starts, active
+            at = starts
+        active = [*active, record]
+    while at < end:
+        if not active:
+            yield at, end, active
+            return
+        ends = min(min([r[2] for r in active]), end)
+        if ends > at:
+            yield at, ends, active
+            at = ends
+        active = [r for r in active if r[2] > ends]
+
+
+def _painted(pieces: list[_Piece], layer: Iterable[_Piece]) -> list[_Piece]:
+    """Fills what no evidence has explained yet with what weaker evidence says."""
+    found: list[_Piece] = []
+    weaker = sorted(layer)
+    for piece in pieces:
+        at, end, bucket, _ = piece
+        if bucket:
+            found.append(piece)
+            continue
+        for from_ns, to_ns, name, kind in weaker:
+            from_ns, to_ns = max(at, from_ns), min(end, to_ns)
+            if from_ns < to_ns:
+                if at < from_ns:
+                    found.append((at, from_ns, _NOTHING, ""))
+                found.append((from_ns, to_ns, name, kind))
+                at = to_ns
+        if at < end:
+            found.append((at, end, _NOTHING, ""))
+    return found
+
+
+def _merged(pieces: list[_Piece]) -> list[_Piece]:
+    """Neighbours of one bucket and evidence as one."""
+    found: list[_Piece] = []
+    for piece in pieces:
+        if found and found[-1][2:] == piece[2:]:
+            piece = (found.pop()[0], *piece[1:])
+        found.append(piece)
+    return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WindowAccount:
+    """What the devices' time in a window went to.
+
+    Attributes:
+        devices: an account each.
+        roles: of each role the account of its devices. Work of other roles is in one
+            row, `other role`: tables of roles that share devices do not add up.
+        overlap_frac: part of the window in which devices that only roll out and
+            devices that only train are both occupied; None if either do not exist.
+        samples, tokens: what spans that ended in the window are tagged with.
+    """
+
+    begin_ns: int
+    end_ns: int
+    devices: Mapping[str, Account]
+    roles: Mapping[str, Account]
+    all: Account
+    """Over all devices."""
+    overlap_frac: float | None
+    samples: float
+    tokens: float
+
+    @property
+    def length_ns(self) -> int:
+        """Of the window."""
+        return self.end_ns - self.begin_ns
+
+
+def account_window(
+    accountant: Accountant,
+    schedule: Schedule,
+    begin_ns: int,
+    end_ns: int,
+    weights: Mapping[str, int] | None = None,
+) -> WindowAccount:
+    """Accounts for all devices in a window.
+
+    Args:
+        accountant: of the schedule.
+        schedule: holds at least what was open in the window.
+        begin_ns: of the window.
+        end_ns: of the window.
+        weights: for how many devices one stands that represents its mesh; 1 if not
+            given.
+    """
+    weights = weights or {}
+    devices = {
+        device: accountant.device(device, begin_ns, end_ns)
+        for device in schedule.devices
+    }
+    total = Account()
+    for device, account in devices.items():
+        total.add(account, weights.get(device, 1))
+    roles = {
+        role: _of_role(role, some, devices, schedule, weights)
+        for role, some in schedule.roles.items()
+    }
+    samples, tokens = _throughput(schedule, begin_ns, end_ns)
+    overlap = _overlap(schedule, begin_ns, end_ns)
+    return WindowAccount(
+        begin_ns, end_ns, devices, roles, total, overlap, samples, tokens
+    )
+
+
+def _of_role(
+    role: str,
+    own_devices: Iterable[str],
+    devices: Mapping[str, Account],
+    schedule: Schedule,
+    weights: Mapping[str, int],
+) -> Account:
+    found, shown = Account(), Account()
+    for device in own_devices:
+        if device in devices:
+            found.add(devices[device], weights.get(device, 1))
+    for bucket, ns in found.buckets.items():
+        if bucket.startswith(OCCUPIED) and not any(
+            schedule.stage_roles.get(stage) == role for stage in stages_of(bucket)
+        ):
+            bucket = OTHER_ROLE
+        shown.buckets[bucket] += ns
+    shown.evidence, shown.queued = found.evidence, found.queued
+    return shown
+
+
+def _overlap(schedule: Schedule, begin_ns: int, end_ns: int) -> float | None:
+    rollout = set(schedule.roles.get(ROLLOUT, ()))
+    trainer = set(schedule.roles.get(ACTOR, ()))
+    rollout, trainer = rollout - trainer, trainer - rollout
+    if not rollout or not trainer or end_ns <= begin_ns:
+        return None
+    both = 0
+    records: list[RawRecord] = []
+    side: dict[int, int] = {}
+    for number, devices in enumerate((rollout, trainer)):
+        for device in devices:
+            for record in schedule.devices[device].between(begin_ns, end_ns):
+                records.append(record)
+                side[id(record)] = number
+    records.sort(key=lambda record: record[1])
+    for from_ns, to_ns, active in _segments(records, begin_ns, end_ns):
+        if len({side[id(record)] for record in active}) == 2:
+            both += to_ns - from_ns
+    return both / (end_ns - begin_ns)
+
+
+def _throughput(schedule: Schedule, begin_ns: int, end_ns: int) -> tuple[float, float]:
+    totals = {"samples": 0.0, "tokens": 0.0}
+    for lane in schedule.threads.values():
+        for record in lane.between(begin_ns, end_ns):
+            if record[6] and record[2] <= end_ns:
+                for key in totals.keys() & record[6].keys():
+                    value = record[6][key]
+                    if isinstance(value, int | float):
+                        totals[key] += value
+    return totals["samples"], totals["tokens"]

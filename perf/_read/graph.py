@@ -1,0 +1,303 @@
+"""A stretch of a run as a graph: what had to happen before what.
+
+Nodes are work: a span's on a device, and the pieces of a thread in which one span is
+innermost. Nodes of no length join them: the moments at which a span opens, at which a
+thread that waited goes on, at which a step ends. Edges lead from what came before:
+
+- on a thread and on a device, what was there before;
+- to work on a device, the moment of its launch;
+- to a thread that waited for its own work (`accounting.blocked`) that work, and to one
+  that was in a span tagged `waits_for` the latest work of that name;
+- to a span, its recorded predecessors. Where one of them ended after the launch, the
+  work on the device can have begun then at the earliest.
+
+A node starts a fixed time, its lag, after the latest of those before it. So the graph
+can be timed anew with other lengths (`what_if`); with its own it gives what was
+recorded, to the nanosecond.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from perf._model.spans import RawRecord
+from perf._read.accounting import INFERRED_WITHIN_NS, blocked
+from perf._read.schedule import STRUCTURE, WAITS_FOR, Launch, Leaf, Schedule, role_of
+
+_GOES_ON: Final = 0
+_CLOSES: Final = 1
+_MARK: Final = 2
+_OPENS: Final = 3
+_Moment = tuple[int, int, RawRecord | None, Launch | None]
+"""When, which of these, of which span, and what a thread waited for."""
+
+
+@dataclasses.dataclass(slots=True)
+class Node:
+    """Work, or a moment."""
+
+    start_ns: int
+    finish_ns: int
+    stage: str
+    """The span's name; "" of a moment."""
+    role: str
+    place: str
+    """The thread or device."""
+    before: list[int] = dataclasses.field(default_factory=list)
+    """Positions of the nodes that had to finish first; they come earlier."""
+    lag_ns: int = 0
+    """From the latest of them to its start; of the first nodes, from the begin."""
+    on_device: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Graph:
+    """See the module.
+
+    Attributes:
+        nodes: those before a node come before it.
+        marks: positions of the moments that were asked for.
+    """
+
+    begin_ns: int
+    nodes: Sequence[Node]
+    marks: Sequence[int]
+
+
+def build(
+    schedule: Schedule,
+    begin_ns: int,
+    marks_ns: Sequence[int],
+    limits: Iterable[tuple[int, int]] = (),
+) -> Graph:
+    """Makes the graph of a stretch.
+
+    Args:
+        schedule: the run.
+        begin_ns: of the stretch; what ended before it is left out.
+        marks_ns: moments of the trainer, the ends of its steps; the last one ends the
+            stretch.
+        limits: further pairs of spans' ids: the second could only open once the first
+            had opened (a place in a queue was free).
+    """
+    return _Builder(schedule, begin_ns, marks_ns, limits).graph()
+
+
+class _Builder:
+    def __init__(
+        self,
+        schedule: Schedule,
+        begin_ns: int,
+        marks_ns: Sequence[int],
+        limits: Iterable[tuple[int, int]],
+    ) -> None:
+        self._schedule = schedule
+        self._begin_ns = begin_ns
+        self._end_ns = marks_ns[-1]
+        self._marks_ns = marks_ns
+        self._nodes: list[Node] = []
+        self._opened: dict[int, int] = {}
+        """Nodes at which spans open, by id."""
+        self._ended: dict[int, int] = {}
+        """Nodes at which spans of the host alone end, by id."""
+        self._parts: dict[int, list[int]] = {}
+        """Nodes of the work on devices, by id."""
+        self._joins: list[tuple[int, Launch]] = []
+        """Nodes at which a thread goes on, and what it waited for."""
+        self._marks: list[int] = []
+        self._limits = list(limits)
+
+    def graph(self) -> Graph:
+        """Puts everything together."""
+        for thread in self._schedule.threads:
+            self._add_thread(thread)
+        self._add_handovers()
+        self._add_devices()
+        self._connect()
+        if not self._marks:
+            self._marks = [self._moment(time_ns) for time_ns in self._marks_ns]
+        return self._sorted()
+
+    # -- threads -----------------------------------------------------------------------
+
+    def _add_thread(self, thread: str) -> None:
+        """Its pieces of work in order, joined by moments."""
+        lane = self._schedule.threads[thread]
+        leaves = list(lane.innermost(self._begin_ns, self._end_ns))
+        waiting_until: dict[int, int] = {}
+        moments = list(self._moments(thread, leaves, waiting_until))
+        if thread == self._schedule.main:
+            moments += [(time_ns, _MARK, None, None) for time_ns in self._marks_ns]
+        moments.sort(key=lambda moment: moment[:2])
+        last: int | None = None
+        at = 0
+        for begin, end, record in leaves:
+            while True:
+                while at < len(moments) and moments[at][0] <= begin:
+                    last = self._add_moment(thread, last, moments[at])
+                    at += 1
+                if begin >= end:
+                    break
+                until = end if at == len(moments) else min(end, moments[at][0])
+                is_work = begin >= waiting_until.get(record[3], begin)
+                if is_work and record[0] not in STRUCTURE:
+                    stage, role = str(record[0]), role_of(record)
+                    last = self._chained(Node(begin, until, stage, role, thread), last)
+                begin = until
+        for moment in moments[at:]:
+            last = self._add_moment(thread, last, moment)
+
+    def _moments(
+        self, thread: str, leaves: list[Leaf], waiting_until: dict[int, int]
+    ) -> Iterator[_Moment]:
+        """When its spans open and close, and when it goes on after it waited."""
+        lane = self._schedule.threads[thread]
+        ends = [leaf[1] for leaf in leaves]
+        for record in lane.between(self._begin_ns, self._end_ns):
+            launch = self._schedule.launch_of(record)
+            if record[1] >= self._begin_ns:
+                yield record[1], _OPENS, record, None
+            if record[2] <= self._end_ns and not launch.parts:
+                yield record[2], _CLOSES, record, None
+            until, awaited = blocked(launch)[1], launch
+            tags = record[6]
+            if tags and WAITS_FOR in tags:
+                until = record[2]
+                name = str(tags[WAITS_FOR])
+                found = self._schedule.last_ended(name, record[1], record[2])
+                if found is None:
+                    continue
+                awaited = found
+            # Inside an inner span the thread was at work, whatever was ready then.
+            around = bisect_left(ends, until)
+            is_inner = around < len(ends) and leaves[around][2] is record
+            if self._begin_ns < until <= self._end_ns and is_inner:
+                waiting_until[record[3]] = until
+                yield until, _GOES_ON, record, awaited
+
+    def _add_moment(self, thread: str, last: int | None, moment: _Moment) -> int:
+        time_ns, kind, record, awaited = moment
+        position = self._chained(Node(time_ns, time_ns, "", "", thread), last)
+        if record is None:
+            self._marks.append(position)
+        elif awaited is not None:
+            self._joins.append((position, awaited))
+        elif kind == _OPENS:
+            self._opened[record[3]] = position
+        else:
+            self._ended[record[3]] = position
+        return position
+
+    def _add_handovers(self) -> None:
+        """Threads that began right when one other thread was done with something.
+
+        Nothing is recorded where one thread hands work to another. As for devices,
+        that is inferred where only one can be meant.
+        """
+        work = [at for at, node in enumerate(self._nodes) if node.stage]
+        work.sort(key=lambda at: self._nodes[at].finish_ns)
+        finishes = [self._nodes[at].finish_ns for at in work]
+        for at in list(work):
+            node = self._nodes[at]
+            before = node.before
+            while before and not self._nodes[before[0]].stage:
+                before = self._nodes[before[0]].before
+            since = self._nodes[before[0]].finish_ns if before else self._begin_ns
+            if node.start_ns - since <= INFERRED_WITHIN_NS:
+                continue
+            first = bisect_left(finishes, node.start_ns - INFERRED_WITHIN_NS)
+            last = bisect_right(finishes, node.start_ns)
+            near = [p for p in work[first:last] if self._nodes[p].place != node.place]
+            if len({self._nodes[p].place for p in near}) == 1 and node.before:
+                # The moment before it is that at which its span opened.
+                self._nodes[node.before[0]].before.append(near[-1])
+
+    # -- devices -----------------------------------------------------------------------
+
+    def _add_devices(self) -> None:
+        for device, lane in self._schedule.devices.items():
+            last: int | None = None
+            for record in lane.between(self._begin_ns, self._end_ns):
+                node = Node(
+                    record[1], record[2], str(record[0]), role_of(record), device
+                )
+                node.on_device = True
+                if last is not None and self._nodes[last].finish_ns <= record[1]:
+                    node.before.append(last)
+                last = len(self._nodes)
+                self._nodes.append(node)
+                self._parts.setdefault(record[3], []).append(last)
+
+    # -- edges -------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        for position, launch in self._joins:
+            self._nodes[position].before += self._finishes(launch)
+        for span_id in self._opened.keys() | self._parts.keys():
+            launch = self._schedule.launches[span_id]
+            earlier = [
+                position
+                for predecessor in self._schedule.predecessors(launch)
+                for position in self._finishes(predecessor)
+            ]
+            opened = self._opened.get(span_id)
+            if opened is not None:
+                self._nodes[opened].before += earlier
+            for part in self._parts.get(span_id, ()):
+                node = self._nodes[part]
+                if opened is not None:
+                    node.before.append(opened)
+                late = [
+                    p for p in earlier if self._nodes[p].finish_ns <= node.finish_ns
+                ]
+                node.before += late
+                latest = max([self._nodes[p].finish_ns for p in late], default=0)
+                node.start_ns = max(node.start_ns, latest)
+        for first, second in self._limits:
+            if first in self._opened and second in self._opened:
+                self._nodes[self._opened[second]].before.append(self._opened[first])
+
+    def _finishes(self, launch: Launch) -> list[int]:
+        span_id = launch.record[3]
+        if launch.parts:
+            return self._parts.get(span_id, [])
+        return [self._ended[span_id]] if span_id in self._ended else []
+
+    def _sorted(self) -> Graph:
+        order = sorted(
+            range(len(self._nodes)),
+            key=lambda at: (self._nodes[at].start_ns, self._nodes[at].finish_ns, at),
+        )
+        place = {old: new for new, old in enumerate(order)}
+        nodes = [self._nodes[old] for old in order]
+        for new, node in enumerate(nodes):
+            # What is seen to end later than this one started cannot have held it up.
+            node.before = sorted(
+                {
+                    place[old]
+                    for old in node.before
+                    if place[old] < new and self._nodes[old].finish_ns <= node.start_ns
+                }
+            )
+            latest = max([nodes[p].finish_ns for p in node.before], default=None)
+            since = self._begin_ns if latest is None else latest
+            node.lag_ns = node.start_ns - since
+        return Graph(self._begin_ns, nodes, [place[old] for old in self._marks])
+
+    def _moment(self, time_ns: int) -> int:
+        """A moment that comes when all is done that was done by then."""
+        node = Node(time_ns, time_ns, "", "", "")
+        node.before = [
+            at for at, other in enumerate(self._nodes) if other.finish_ns <= time_ns
+        ]
+        self._nodes.append(node)
+        return len(self._nodes) - 1
+
+    def _chained(self, node: Node, last: int | None) -> int:
+        if last is not None:
+            node.before.append(last)
+        self._nodes.append(node)
+        return len(self._nodes) - 1

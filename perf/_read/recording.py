@@ -1,0 +1,404 @@
+"""A trace file as the tracer recorded it: spans by timeline, the trainer's steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from perf._model import names
+from perf._model.errors import TraceFormatError
+from perf._model.ids import QUEUE_SUFFIX
+from perf._model.spans import (
+    DEVICE,
+    OPEN,
+    QUEUED,
+    SPAN,
+    RawRecord,
+    TimelineInfo,
+    TimelineKind,
+)
+from perf._read import chrome
+from perf._read.events import Event, Events, Progress, Row, read_events
+from perf._read.schedule import Schedule
+
+_TOP: Final = "Post-Training Run"
+_COPIES: Final = frozenset({"Rollout", "Reference", "Actor"})
+_HOST_HEADS: Final = ("Host - Main threads", "Host - Rollout threads")
+_CLUSTER: Final = " Cluster"
+_LANES: Final = 1_000
+"""Ranks from one timeline's track to the next; those between are its lanes."""
+_STEP_TAG: Final = "step"
+_LOOKED_AHEAD: Final = 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """A window of the trainer."""
+
+    number: int
+    begin_ns: int
+    end_ns: int
+
+    @property
+    def length_ns(self) -> int:
+        """Of the window."""
+        return self.end_ns - self.begin_ns
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sampled:
+    """A counter's curve."""
+
+    name: str
+    unit: str
+    points: Sequence[tuple[int, float]]
+    """Time and value, by time."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recording:
+    """What one process recorded.
+
+    Attributes:
+        paths: the files it comes from.
+        run: metadata.
+        timelines: records by timeline; ids are unique in the recording, and shared by
+            a span and its work on devices.
+        steps: windows of the trainer, in order; they do not overlap.
+        counters: curves.
+        instants: time, name and tags.
+        begin_ns: of the first record.
+        end_ns: of the last one.
+        notes: what a reader of a report has to know about it.
+    """
+
+    paths: tuple[str, ...]
+    run: Mapping[str, Any]
+    timelines: Sequence[tuple[TimelineInfo, list[RawRecord]]]
+    steps: Sequence[Step]
+    counters: Sequence[Sampled]
+    instants: Sequence[tuple[int, str, Mapping[str, Any]]]
+    begin_ns: int
+    end_ns: int
+    notes: tuple[str, ...]
+
+    def schedule(self) -> Schedule:
+        """The same, ordered for questions about time."""
+        return Schedule(self.timelines, self.end_ns)
+
+    @property
+    def spans(self) -> int:
+        """How many records there are."""
+        return sum([len(records) for _, records in self.timelines])
+
+
+def read_recording(
+    path: str | os.PathLike[str], progress: Progress | None = None
+) -> Recording:
+    """Reads a trace file: one of ours, or Chrome's JSON (`.json`, `.json.gz`).
+
+    Args:
+        path: of the file.
+        progress: is told now and then.
+
+    Raises:
+        TraceFormatError: it is no such file; the message says what was found.
+        OSError: it cannot be read at all.
+    """
+    if chrome.is_chrome(path):
+        return _recording(path, *_of_chrome(chrome.read_chrome(path)))
+    events = read_events(path, progress)
+    notes = []
+    if events.is_cut:
+        notes.append("the file ends inside a packet: what came after it is missing")
+    return _recording(path, *_of_events(events), notes=notes)
+
+
+_Parts = tuple[
+    Mapping[str, Any],
+    list[tuple[TimelineInfo, list[RawRecord]]],
+    list[Sampled],
+    list[tuple[int, str, Mapping[str, Any]]],
+]
+
+
+def _recording(
+    path: str | os.PathLike[str],
+    run: Mapping[str, Any],
+    timelines: list[tuple[TimelineInfo, list[RawRecord]]],
+    counters: list[Sampled],
+    instants: list[tuple[int, str, Mapping[str, Any]]],
+    notes: Iterable[str] = (),
+) -> Recording:
+    begins = [r[1] for _, records in timelines for r in records]
+    if not begins:
+        raise TraceFormatError(
+            f"{os.fspath(path)}: a trace without a single span: nothing was recorded, "
+            "or the run was killed before the first flush"
+        )
+    ends = [r[2] for _, records in timelines for r in records if r[2] != OPEN]
+    begin_ns, end_ns = min(begins), max([*ends, *begins])
+    timelines = _with_main(timelines)
+    steps, said = _steps(timelines, begin_ns, end_ns)
+    unfinished = sum(r[2] == OPEN for _, records in timelines for r in records)
+    found = list(notes)
+    if said:
+        found.append(said)
+    if unfinished:
+        found.append(f"{unfinished} spans have no end and are cut at the last moment")
+    return Recording(
+        (os.fspath(path),),
+        run,
+        timelines,
+        steps,
+        counters,
+        instants,
+        begin_ns,
+        end_ns,
+        tuple(found),
+    )
+
+
+# -- ours ------------------------------------------------------------------------------
+
+
+def _of_events(events: Events) -> _Parts:
+    by_info: dict[tuple[tuple[str, ...], int], list[int]] = defaultdict(list)
+    has_devices = any(row.path[-1:] == ("Devices",) for row in events.rows.values())
+    for uuid in events.slices:
+        row = events.rows.get(uuid)
+        if row is None:
+            raise TraceFormatError("found slices on a track that was not introduced")
+        if not (has_devices and _is_copy(row)):
+            by_info[row.path, row.rank // _LANES].append(uuid)
+    found: list[tuple[TimelineInfo, list[Event]]] = []
+    seen: Counter[str] = Counter()
+    for (_, rank), uuids in by_info.items():
+        info = _info(events.rows[uuids[0]], rank)
+        seen[info.id] += 1
+        if seen[info.id] > 1:
+            info = info._replace(id=f"{info.id}#{seen[info.id]}")
+        merged = [event for uuid in uuids for event in events.slices[uuid]]
+        found.append((info, merged))
+    ids = _launch_ids(found)
+    after = _predecessors(events.arrows, ids)
+    timelines = []
+    for info, some in found:
+        kind = _RECORD_KINDS.get(info.kind, SPAN)
+        records: list[RawRecord] = []
+        for name, begin, end, slice_id, parent, tags in some:
+            span_id = ids.get(slice_id, slice_id)
+            records.append(
+                (name, begin, end, span_id, parent, kind, tags, after.get(span_id))
+            )
+        timelines.append((info, records))
+    counters = [
+        Sampled(row.path[-1], row.unit or "", sorted(points))
+        for uuid, points in events.samples.items()
+        if (row := events.rows.get(uuid)) is not None
+    ]
+    instants: list[tuple[int, str, Mapping[str, Any]]] = [
+        (time_ns, name, tags) for _, time_ns, name, tags in events.instants
+    ]
+    return events.run, timelines, counters, instants
+
+
+_RECORD_KINDS: Final = {TimelineKind.DEVICE: DEVICE, TimelineKind.QUEUE: QUEUED}
+
+
+def _is_copy(row: Row) -> bool:
+    """v1 shows some spans of devices once more, by role."""
+    return len(row.path) == 3 and row.path[1] == _TOP and row.path[2] in _COPIES
+
+
+def _info(row: Row, rank: int) -> TimelineInfo:
+    name = row.path[-1]
+    head = row.path[-2] if len(row.path) > 1 else ""
+    if head == "Devices" or head.endswith(_CLUSTER):
+        is_queue = name.endswith(QUEUE_SUFFIX)
+        kind = TimelineKind.QUEUE if is_queue else TimelineKind.DEVICE
+        return TimelineInfo(name, kind, name)
+    if head in _HOST_HEADS:
+        return TimelineInfo(name, TimelineKind.HOST, name, rank == 0)
+    if head == _TOP and (name == "Main" or name.startswith("Main ")):
+        return TimelineInfo(name, TimelineKind.HOST, name, name == "Main")
+    return TimelineInfo(name, TimelineKind.NAMED, name)
+
+
+def _launch_ids(timelines: list[tuple[TimelineInfo, list[Event]]]) -> dict[int, int]:
+    """Which slices of devices belong to which span: they get its id.
+
+    A file shows a span and its work on devices as slices of one name. The work was
+    launched where the span opened, exactly; where it had to queue behind work that was
+    queued itself, that moment is not in the file, and the order of launches decides.
+    """
+    hosts: dict[str, list[Event]] = defaultdict(list)
+    queued: dict[str, dict[int, int]] = defaultdict(dict)
+    for info, some in timelines:
+        if info.kind is TimelineKind.HOST:
+            for event in some:
+                hosts[event.name].append(event)
+        elif info.kind is TimelineKind.QUEUE:
+            device = info.id.removesuffix(QUEUE_SUFFIX)
+            queued[device].update({event.end_ns: event.begin_ns for event in some})
+    for some in hosts.values():
+        some.sort(key=lambda event: event.begin_ns)
+    begins = {name: [e.begin_ns for e in some] for name, some in hosts.items()}
+    ids: dict[int, int] = {}
+    for info, some in timelines:
+        if info.kind is not TimelineKind.DEVICE:
+            continue
+        following: Counter[str] = Counter()
+        for event in sorted(some, key=lambda event: event.begin_ns):
+            candidates = hosts.get(event.name)
+            if not candidates:
+                continue
+            launched = queued[info.id].get(event.begin_ns, event.begin_ns)
+            exact = bisect_right(begins[event.name], launched) - 1
+            at: int | None = None
+            if exact >= 0 and candidates[exact].begin_ns == launched:
+                at = exact
+            else:
+                at = _in_turn(candidates, following[event.name], event)
+            if at is not None:
+                following[event.name] = max(following[event.name], at + 1)
+                ids[event.id] = candidates[at].id
+    return ids
+
+
+def _in_turn(candidates: list[Event], first: int, event: Event) -> int | None:
+    """The next span of that name that has not had its work yet, alike in tags."""
+    for at in range(first, min(first + _LOOKED_AHEAD, len(candidates))):
+        if candidates[at].begin_ns > event.begin_ns:
+            return None
+        if candidates[at].tags == event.tags:
+            return at
+    return None
+
+
+def _predecessors(
+    arrows: Sequence[tuple[int, int]], ids: Mapping[int, int]
+) -> dict[int, tuple[int, ...]]:
+    found: dict[int, dict[int, None]] = defaultdict(dict)
+    for source, target in arrows:
+        first, second = ids.get(source, source), ids.get(target, target)
+        if first != second:
+            found[second][first] = None
+    return {span_id: tuple(some) for span_id, some in found.items()}
+
+
+# -- Chrome's --------------------------------------------------------------------------
+
+
+def _of_chrome(trace: chrome.ChromeTrace) -> _Parts:
+    timelines = []
+    for track in trace.tracks:
+        kind = TimelineKind.DEVICE if track.is_device else TimelineKind.HOST
+        info = TimelineInfo(track.id, kind, track.name)
+        record_kind = DEVICE if track.is_device else SPAN
+        records: list[RawRecord] = [
+            (name, begin, end, span_id, 0, record_kind, tags, trace.after.get(span_id))
+            for name, begin, end, span_id, tags in track.spans
+        ]
+        timelines.append((info, records))
+    counters = [
+        Sampled(name, "", sorted(some)) for name, some in trace.counters.items()
+    ]
+    return trace.metadata, timelines, counters, trace.instants
+
+
+# -- steps -----------------------------------------------------------------------------
+
+
+def _with_main(
+    timelines: list[tuple[TimelineInfo, list[RawRecord]]],
+) -> list[tuple[TimelineInfo, list[RawRecord]]]:
+    """Names the trainer's thread where the file does not."""
+    if any(info.is_main for info, _ in timelines):
+        return timelines
+    hosts = [
+        (sum(r[0] == names.GLOBAL_STEP for r in some), _covered(some), at)
+        for at, (info, some) in enumerate(timelines)
+        if info.kind is TimelineKind.HOST and some
+    ]
+    if hosts:
+        at = max(hosts)[2]
+        info, some = timelines[at]
+        timelines = [*timelines]
+        timelines[at] = info._replace(is_main=True), some
+    return timelines
+
+
+def _covered(records: Sequence[RawRecord]) -> int:
+    return int(max(r[2] for r in records) - min(r[1] for r in records))
+
+
+_IS_STEP: Final = ("global_step", "step", "train_step", "training_step", "ProfilerStep")
+
+
+def _steps(
+    timelines: Iterable[tuple[TimelineInfo, list[RawRecord]]],
+    begin_ns: int,
+    end_ns: int,
+) -> tuple[list[Step], str]:
+    """The trainer's steps: spans that are some, else what tags say, else everything."""
+    main = next((some for info, some in timelines if info.is_main), [])
+    for wanted in _IS_STEP:
+        found = [r for r in main if _is_step(r[0], wanted)]
+        if found:
+            return _apart([_numbered(r, n) for n, r in enumerate(_by_begin(found))]), ""
+    tagged: dict[int, list[int]] = {}
+    for record in main:
+        number = (record[6] or {}).get(_STEP_TAG)
+        if isinstance(number, int) and record[2] != OPEN:
+            times = tagged.setdefault(number, [record[1], record[2]])
+            times[:] = min(times[0], record[1]), max(times[1], record[2])
+    if tagged:
+        steps = [Step(n, *times) for n, times in sorted(tagged.items())]
+        return _apart(
+            steps
+        ), "steps are taken from the tag 'step' of the trainer's spans"
+    whole = [Step(0, begin_ns, end_ns)]
+    return whole, "no span or tag says where steps begin: the whole trace is one"
+
+
+def _is_step(name: str, wanted: str) -> bool:
+    return name == wanted or name.startswith(f"{wanted}#")
+
+
+def _by_begin(records: list[RawRecord]) -> list[RawRecord]:
+    return sorted(records, key=lambda record: (record[1], record[2]))
+
+
+def _numbered(record: RawRecord, position: int) -> Step:
+    number = (record[6] or {}).get(_STEP_TAG, position)
+    end_ns = record[2]
+    return Step(number if isinstance(number, int) else position, record[1], end_ns)
+
+
+def _apart(steps: list[Step]) -> list[Step]:
+    """Ended steps that do not overlap: each ends where the next one begins."""
+    found: list[Step] = []
+    for step in sorted(steps, key=lambda step: step.begin_ns):
+        if step.end_ns == OPEN or step.end_ns <= step.begin_ns:
+            continue
+        if found and found[-1].end_ns > step.begin_ns:
+            last = found.pop()
+            if last.begin_ns < step.begin_ns:
+                found.append(dataclasses.replace(last, end_ns=step.begin_ns))
+        found.append(step)
+    return found
+
+
+def folder_traces(folder: Path) -> list[Path]:
+    """The traces in a folder: v2's where there are some, else v1's; else JSON."""
+    for pattern in ("perfetto_trace_v2_*.pb", "*.pb", "*.json", "*.json.gz"):
+        found = sorted(folder.glob(pattern))
+        if found:
+            return found
+    raise TraceFormatError(f"{folder}: a folder without any .pb or .json file")

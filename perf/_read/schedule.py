@@ -1,0 +1,264 @@
+"""Who did what when: the records of a run, ordered for questions about time."""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from typing import Final
+
+from perf._model import names
+from perf._model.ids import QUEUE_SUFFIX
+from perf._model.roles import ACTOR, CRITIC, REFERENCE, ROLLOUT
+from perf._model.spans import (
+    DEVICE,
+    OPEN,
+    QUEUED,
+    RawRecord,
+    TimelineInfo,
+    TimelineKind,
+)
+
+STRUCTURE: Final = frozenset(
+    {
+        names.GLOBAL_STEP,
+        names.MINI_BATCH_STEP,
+        names.MICRO_BATCH_STEPS,
+        "micro_batch_step",
+    }
+)
+"""Spans that hold other work together and are no work themselves."""
+WAITS_FOR: Final = "waits_for"
+"""Tag of a host span in which the thread is blocked: the name of what it waits for."""
+_ROLE: Final = "role"
+_SPELLINGS: Final = {"reference": REFERENCE, "refer_inference": REFERENCE}
+_ROLE_OF_STAGE: Final = {
+    **dict.fromkeys(names.ROLLOUT, ROLLOUT),
+    **dict.fromkeys(names.REFERENCE_INFERENCE, REFERENCE),
+    **dict.fromkeys(names.TRAIN_STEP, ACTOR),
+    names.ACTOR_TRAINING: ACTOR,
+    "old_actor_inference": ACTOR,
+    names.CRITIC_TRAINING: CRITIC,
+}
+
+
+def role_of(record: RawRecord) -> str:
+    """The role that a span works for.
+
+    Returns:
+        What the tag `role` says, else what its name means, else its name.
+    """
+    tags = record[6]
+    tagged = tags.get(_ROLE) if tags else None
+    if tagged is None:
+        return _ROLE_OF_STAGE.get(record[0], str(record[0]))
+    return _SPELLINGS.get(str(tagged), str(tagged))
+
+
+class Lane:
+    """The records of one timeline.
+
+    Args:
+        records: ended, in any order.
+    """
+
+    __slots__ = ("_leaves", "begins", "reach", "records")
+
+    def __init__(self, records: list[RawRecord]) -> None:
+        # Of those that begin together the longer one is around the shorter one.
+        self.records = sorted(records, key=lambda r: (r[1], -r[2], r[3]))
+        self.begins = [record[1] for record in self.records]
+        self.reach = list(accumulate((record[2] for record in self.records), max))
+        """Latest end of the records up to each: they need not end in order."""
+        self._leaves: tuple[list[int], list[Leaf]] | None = None
+
+    def between(self, begin_ns: int, end_ns: int) -> list[RawRecord]:
+        """Records that are open somewhere in [begin, end), by begin."""
+        first = bisect_right(self.reach, begin_ns)
+        last = bisect_left(self.begins, end_ns)
+        return [r for r in self.records[first:last] if r[2] > begin_ns]
+
+    def next_from(self, time_ns: int) -> RawRecord | None:
+        """The first record that begins then or later."""
+        at = bisect_left(self.begins, time_ns)
+        return self.records[at] if at < len(self.records) else None
+
+    def last_before(self, time_ns: int) -> RawRecord | None:
+        """The last record that begins earlier."""
+        at = bisect_left(self.begins, time_ns)
+        return self.records[at - 1] if at else None
+
+    def innermost(self, begin_ns: int, end_ns: int) -> Iterator[Leaf]:
+        """What is innermost on a thread in [begin, end), cut to it; gaps left out."""
+        if self._leaves is None:
+            leaves = list(_leaves(self.records))
+            self._leaves = [leaf[1] for leaf in leaves], leaves
+        ends, leaves = self._leaves
+        for at in range(bisect_right(ends, begin_ns), len(leaves)):
+            begin, end, record = leaves[at]
+            if begin >= end_ns:
+                return
+            yield max(begin, begin_ns), min(end, end_ns), record
+
+
+Leaf = tuple[int, int, RawRecord]
+"""Begin, end, and the record that is innermost in between."""
+
+
+def _leaves(records: list[RawRecord]) -> Iterator[Leaf]:
+    """Cuts the records of a thread into pieces: in each, the last begun is innermost.
+
+    Coroutines' spans need not nest; then too the last begun counts.
+    """
+    opened: list[tuple[int, int, RawRecord]] = []  # a heap: last begun first
+    since = 0
+    for position, record in enumerate([*records, None]):
+        until = None if record is None else record[1]
+        while opened and (until is None or opened[0][2][2] <= until):
+            inner = heapq.heappop(opened)[2]
+            if inner[2] > since:
+                yield since, inner[2], inner
+                since = inner[2]
+        if record is None or until is None:
+            return
+        if opened and until > since:
+            yield since, until, opened[0][2]
+        since = until
+        heapq.heappush(opened, (-until, -position, record))
+
+
+@dataclasses.dataclass(slots=True)
+class Launch:
+    """A span and its work on devices; they share an id."""
+
+    thread: str | None = None
+    """The timeline of the thread that launched it."""
+    host: RawRecord | None = None
+    parts: list[tuple[str, RawRecord]] = dataclasses.field(default_factory=list)
+    """By device, what ran there."""
+
+    @property
+    def begin_ns(self) -> int:
+        """When its work began: on the devices if there are any."""
+        if self.parts:
+            return int(min([part[1][1] for part in self.parts]))
+        return int(self.host[1]) if self.host else 0
+
+    @property
+    def end_ns(self) -> int:
+        """When its work was done: on the devices if there are any."""
+        if self.parts:
+            return int(max([part[1][2] for part in self.parts]))
+        return int(self.host[2]) if self.host else 0
+
+    @property
+    def record(self) -> RawRecord:
+        """The host's record; where there is none, that of a device."""
+        return self.host if self.host is not None else self.parts[0][1]
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        """Ids of its predecessors."""
+        found = self.host[7] if self.host is not None else None
+        for _, part in self.parts:
+            found = found or part[7]
+        return found or ()
+
+
+class Schedule:
+    """A run, or a part of it, ordered by place, time and id.
+
+    Args:
+        timelines: records by timeline; one may come several times.
+        end_ns: where what is still open is cut.
+
+    Attributes:
+        devices: lanes of the devices, by id.
+        queues: of what waited for each device, by the device's id.
+        threads: of the host threads.
+        launches: all spans by id.
+        main: the trainer's thread; None if nothing says which it is.
+        roles: ids of the devices on which each role was seen to work.
+        stage_roles: the role of each stage that was seen on a device.
+    """
+
+    def __init__(
+        self,
+        timelines: Iterable[tuple[TimelineInfo, list[RawRecord]]],
+        end_ns: int,
+    ) -> None:
+        found: dict[TimelineKind, dict[str, list[RawRecord]]] = {
+            kind: {} for kind in TimelineKind
+        }
+        self.main: str | None = None
+        self.launches: dict[int, Launch] = {}
+        self.stage_roles: dict[str, str] = {}
+        self._by_end: dict[str, tuple[list[int], list[Launch]]] = {}
+        roles: dict[str, dict[str, None]] = {}
+        for info, records in timelines:
+            if info.is_main:
+                self.main = info.id
+            spans = [_ended(r, end_ns) for r in records if r[5] <= QUEUED]
+            key = info.id.removesuffix(QUEUE_SUFFIX)
+            if info.kind is not TimelineKind.QUEUE:
+                key = info.id
+                self._note(info, spans, roles)
+            found[info.kind].setdefault(key, []).extend(spans)
+        lanes = {
+            kind: {key: Lane(records) for key, records in some.items()}
+            for kind, some in found.items()
+        }
+        self.devices = lanes[TimelineKind.DEVICE]
+        self.queues = lanes[TimelineKind.QUEUE]
+        self.threads = lanes[TimelineKind.HOST]
+        self.roles = {role: tuple(devices) for role, devices in roles.items()}
+
+    def _note(
+        self,
+        info: TimelineInfo,
+        spans: list[RawRecord],
+        roles: dict[str, dict[str, None]],
+    ) -> None:
+        is_device = info.kind is TimelineKind.DEVICE
+        for span in spans:
+            launch = self.launches.get(span[3])
+            if launch is None:
+                launch = self.launches[span[3]] = Launch()
+            if is_device:
+                launch.parts.append((info.id, span))
+                if span[0] not in names.WEIGHT_SYNC:
+                    role = role_of(span)
+                    self.stage_roles.setdefault(span[0], role)
+                    roles.setdefault(role, {})[info.id] = None
+            elif span[5] != DEVICE and launch.host is None:
+                launch.thread, launch.host = info.id, span
+
+    def predecessors(self, launch: Launch) -> list[Launch]:
+        """Those that are known, of the recorded ones."""
+        known = self.launches
+        return [known[span_id] for span_id in launch.after if span_id in known]
+
+    def last_ended(self, name: str, since_ns: int, until_ns: int) -> Launch | None:
+        """The last launch of that name that was done in (since, until]."""
+        if not self._by_end:
+            by_name: dict[str, list[Launch]] = {}
+            for launch in self.launches.values():
+                by_name.setdefault(str(launch.record[0]), []).append(launch)
+            for key, some in by_name.items():
+                some.sort(key=lambda launch: launch.end_ns)
+                self._by_end[key] = [launch.end_ns for launch in some], some
+        ends, launches = self._by_end.get(name, ([], []))
+        at = bisect_right(ends, until_ns) - 1
+        return launches[at] if at >= 0 and ends[at] > since_ns else None
+
+    def launch_of(self, record: RawRecord) -> Launch:
+        """The launch that a record is part of."""
+        return self.launches[record[3]]
+
+
+def _ended(record: RawRecord, end_ns: int) -> RawRecord:
+    if record[2] != OPEN:
+        return record
+    return (*record[:2], max(record[1], end_ns), *record[3:])

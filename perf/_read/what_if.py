@@ -1,0 +1,242 @@
+"""The same run, had one stage been different: its graph timed anew.
+
+Every other length and lag stays what it was recorded to be. So the answer holds as far
+as stages do not slow each other down where they share a machine: what would change
+that is refused.
+
+Docs: docs/report.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+from perf._model import names
+from perf._model.errors import PerfError
+from perf._read.graph import Graph, Node, build
+from perf._read.schedule import Launch, Schedule, role_of
+
+LEAST_ASYNC_STEPS: Final = 20
+"""Of a run whose rollouts go on across steps, no fewer are timed anew: what one step
+gains there, another may lose."""
+
+
+class WhatIfError(PerfError):
+    """The recorded run cannot answer the question; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be different.
+
+    Attributes:
+        stage: the name of the spans.
+        times_faster: every length of it divided by that; inf removes it.
+        overlapped: nothing waits for it any more; it still holds its devices.
+    """
+
+    stage: str
+    times_faster: float = 1.0
+    overlapped: bool = False
+
+    def __str__(self) -> str:
+        if self.overlapped:
+            return f"{self.stage} overlapped"
+        if self.times_faster == float("inf"):
+            return f"without {self.stage}"
+        return f"{self.stage} {self.times_faster:g} times faster"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """How long the steps would have taken.
+
+    Attributes:
+        steps_ns: of each step, anew.
+        recorded_ns: of each step, as it was.
+    """
+
+    change: Change
+    steps_ns: Sequence[int]
+    recorded_ns: Sequence[int]
+
+    @property
+    def saving(self) -> float:
+        """Part of the recorded time that would be saved; negative if it grows."""
+        recorded = sum(self.recorded_ns)
+        return 1 - sum(self.steps_ns) / recorded if recorded else 0.0
+
+
+def retime(graph: Graph, change: Change | None = None) -> list[int]:
+    """When the marks of a graph would have been reached.
+
+    Args:
+        graph: of the run.
+        change: what is different; None: nothing, which gives what was recorded.
+    """
+    finishes: list[int] = []
+    for node in graph.nodes:
+        before = node.before
+        if change is not None and change.overlapped:
+            before = [p for p in before if not _let_go(graph.nodes[p], node, change)]
+        since = max([finishes[p] for p in before], default=graph.begin_ns)
+        finishes.append(since + node.lag_ns + _length(node, change))
+    return [finishes[mark] for mark in graph.marks]
+
+
+def what_if(
+    schedule: Schedule,
+    steps: Sequence[tuple[int, int]],
+    change: Change,
+    *,
+    queue_capacity: int | None = None,
+    staleness_limit: int | None = None,
+) -> Answer:
+    """Times a run of steps anew with a change.
+
+    Args:
+        schedule: the run.
+        steps: begin and end of consecutive steps.
+        change: what is different.
+        queue_capacity: how many rollouts may be made ahead of the training on them.
+        staleness_limit: how many steps older than the policy in training that of a
+            rollout may be.
+
+    Raises:
+        WhatIfError: the stage was not recorded; or stages that share devices would be
+            overlapped; or the run is asynchronous and too short, or its limits are
+            not given.
+    """
+    launches = [la for la in schedule.launches.values() if la.record[0] == change.stage]
+    if not launches:
+        known = sorted({str(la.record[0]) for la in schedule.launches.values()})
+        raise WhatIfError(
+            f"stage {change.stage!r} not found; recorded: {', '.join(known)}"
+        )
+    if change.overlapped:
+        _refuse_contention(schedule, change.stage, launches)
+    limits: list[tuple[int, int]] = []
+    if is_asynchronous(schedule, steps):
+        if len(steps) < LEAST_ASYNC_STEPS:
+            raise WhatIfError(
+                f"rollouts go on across steps, so one step's path does not set the "
+                f"pace: at least {LEAST_ASYNC_STEPS} steps are needed, found "
+                f"{len(steps)}"
+            )
+        if queue_capacity is None or staleness_limit is None:
+            raise WhatIfError(
+                "rollouts go on across steps: how far they may run ahead decides. "
+                "Give the queue's capacity and the limit of staleness"
+            )
+        limits = _limits(schedule, steps, queue_capacity, staleness_limit)
+    begin_ns = steps[0][0]
+    graph = build(schedule, begin_ns, [end for _, end in steps], limits)
+    marks = retime(graph, change)
+    recorded = [end for _, end in steps]
+    return Answer(
+        change, _differences(begin_ns, marks), _differences(begin_ns, recorded)
+    )
+
+
+def is_asynchronous(schedule: Schedule, steps: Sequence[tuple[int, int]]) -> bool:
+    """Whether rollouts are under way at the ends of steps, more often than not."""
+    devices = schedule.roles.get("rollout", ())
+    ends = [end for _, end in steps[:-1]]
+    crossed = sum(
+        any(
+            record[0] in names.ROLLOUT and record[1] < end
+            for device in devices
+            for record in schedule.devices[device].between(end, end + 1)
+        )
+        for end in ends
+    )
+    return 2 * crossed > len(ends)
+
+
+def _limits(
+    schedule: Schedule,
+    steps: Sequence[tuple[int, int]],
+    queue_capacity: int,
+    staleness_limit: int,
+) -> list[tuple[int, int]]:
+    """Which span had to open before which rollout could."""
+    rollouts = _of_names(schedule, names.ROLLOUT)
+    consumed = _consumers(schedule, rollouts)
+    found = []
+    for launch, later in zip(rollouts, rollouts[queue_capacity:], strict=False):
+        consumer = consumed.get(launch.record[3])
+        if consumer is not None:
+            found.append((consumer.record[3], later.record[3]))
+    syncs = _of_names(schedule, names.WEIGHT_SYNC)
+    for launch in rollouts:
+        consumer = consumed.get(launch.record[3])
+        if consumer is None:
+            continue
+        step = sum(1 for _, end in steps if end <= consumer.begin_ns)
+        needed = step - 1 - staleness_limit
+        if 0 <= needed < len(syncs):
+            found.append((syncs[needed].record[3], launch.record[3]))
+    return found
+
+
+def _of_names(schedule: Schedule, wanted: frozenset[str]) -> list[Launch]:
+    found = [la for la in schedule.launches.values() if la.record[0] in wanted]
+    return sorted(found, key=lambda launch: int(launch.record[1]))
+
+
+def _consumers(schedule: Schedule, rollouts: Sequence[Launch]) -> dict[int, Launch]:
+    """The first training on each rollout, by arrows."""
+    ours = {launch.record[3] for launch in rollouts}
+    found: dict[int, Launch] = {}
+    for launch in _of_names(schedule, names.TRAIN_STEP):
+        waiting, seen = [launch], {launch.record[3]}
+        while waiting:
+            for predecessor in schedule.predecessors(waiting.pop()):
+                span_id = predecessor.record[3]
+                if span_id in ours:
+                    found.setdefault(span_id, launch)
+                elif span_id not in seen:
+                    seen.add(span_id)
+                    waiting.append(predecessor)
+    return found
+
+
+def _refuse_contention(
+    schedule: Schedule, stage: str, launches: Sequence[Launch]
+) -> None:
+    if stage in names.WEIGHT_SYNC:
+        return  # a copy: it takes no turns with the programs of a device
+    own = {role_of(launch.record) for launch in launches}
+    devices = {device for launch in launches for device, _ in launch.parts}
+    for role, others in schedule.roles.items():
+        shared = sorted(devices.intersection(others))
+        if role not in own and shared:
+            raise WhatIfError(
+                f"{stage!r} shares {', '.join(shared)} with the role {role!r}: how "
+                "much two stages slow each other down on one device is not recorded"
+            )
+
+
+def _let_go(earlier: Node, node: Node, change: Change) -> bool:
+    """Whether a node no longer waits for work that is overlapped."""
+    if earlier.stage != change.stage or not earlier.on_device:
+        return False
+    return not (node.on_device and earlier.place == node.place)
+
+
+def _length(node: Node, change: Change | None) -> int:
+    length = node.finish_ns - node.start_ns
+    if change is None or node.stage != change.stage:
+        return length
+    if change.overlapped:
+        # It goes on elsewhere; the thread does not stay for it.
+        return length if node.on_device else 0
+    return round(length / change.times_faster)
+
+
+def _differences(begin_ns: int, ends_ns: Sequence[int]) -> list[int]:
+    return [
+        end - since for since, end in zip([begin_ns, *ends_ns], ends_ns, strict=False)
+    ]

@@ -1,0 +1,1 @@
+"""Reports: what a recording says, in words, tables and pictures."""

@@ -1,0 +1,431 @@
+"""Everything a report says about a recording, as numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from perf._model import names
+from perf._read.accounting import (
+    COMPILE,
+    UNACCOUNTED,
+    Account,
+    Accountant,
+    WindowAccount,
+    account_window,
+)
+from perf._read.critical_path import CriticalPath, critical_path
+from perf._read.recording import Recording, Sampled, Step
+from perf._read.schedule import STRUCTURE, Schedule
+from perf._read.what_if import Answer, Change, WhatIfError, what_if
+
+TRUSTED_UNACCOUNTED: Final = 0.1
+"""Above this part of unaccounted time a report gives no advice."""
+MAD_SCALE: Final = 1.4826
+"""Of the median absolute deviation, to compare with a standard deviation."""
+UNUSUAL: Final = 3.5
+"""Deviations from the median, by that scale, from which a step is unusual."""
+_WARM_UP: Final = 2.0
+"""A first step so many times as long as the median one compiles and loads."""
+_CANDIDATES: Final = 6
+"""Stages that are asked about in what-ifs."""
+_WHAT_IF_STEPS: Final = 40
+"""At most so many steps are timed anew."""
+_OUTLIER: Final = 3.0
+"""A span so many times as long as the median of its like in the same step is slow."""
+
+Progress = Callable[[str, float], None]
+"""Is told what is done and how much of it, from 0 to 1."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepReport:
+    """A step of the trainer."""
+
+    step: Step
+    account: WindowAccount
+    path: CriticalPath
+    by_stage: Mapping[str, int]
+    """Nanoseconds of its critical path."""
+    deviation: float = 0.0
+    """From the median length, in robust standard deviations."""
+    reason: str = ""
+    """The stage whose part of the path differs most from its median."""
+    reason_ns: int = 0
+    """By how much."""
+
+    @property
+    def is_unusual(self) -> bool:
+        """Whether its length leaves those of the others."""
+        return abs(self.deviation) >= UNUSUAL
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Straggler:
+    """A device that is done later than the others of its launches."""
+
+    device: str
+    role: str
+    late_ns: int
+    """On average, behind the median of its launch."""
+    late_frac: float
+    """Of the length of the work."""
+    last_frac: float
+    """Part of the launches that it ended."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SlowSpan:
+    """A span far longer than its like in the same step."""
+
+    name: str
+    step: int
+    length_ns: int
+    usual_ns: int
+    tags: Mapping[str, Any]
+    excess_ns: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StageLength:
+    """How long the spans of one name on the host were."""
+
+    name: str
+    count: int
+    total_ns: int
+    median_ns: int
+    longest_ns: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """What a report says about one recording.
+
+    Attributes:
+        recording: it is of this.
+        warm_up: steps left out of everything below, because they compile and load.
+        steps: the others.
+        account: of all devices in these steps.
+        roles: likewise, of each role's devices.
+        devices: likewise, of each device.
+        outside: of all devices between the steps; kept apart.
+        overlap_frac: mean over the steps; None where it does not exist.
+        path: nanoseconds of the critical paths by stage.
+        path_by_role: by role.
+        answers: what-ifs, those that save most first.
+        refused: why there are none.
+        stragglers: late devices, the latest first.
+        slow_spans: far longer than their like, the worst first.
+        stages: lengths of spans on the host.
+    """
+
+    recording: Recording
+    schedule: Schedule
+    warm_up: Sequence[StepReport]
+    steps: Sequence[StepReport]
+    account: Account
+    roles: Mapping[str, Account]
+    devices: Mapping[str, Account]
+    outside: Account
+    outside_ns: int
+    overlap_frac: float | None
+    samples_per_s: float
+    tokens_per_s: float
+    path: Counter[str]
+    path_by_role: Counter[str]
+    answers: Sequence[Answer]
+    refused: str
+    stragglers: Sequence[Straggler]
+    slow_spans: Sequence[SlowSpan]
+    stages: Sequence[StageLength]
+    counters: Sequence[Sampled]
+
+    @property
+    def median_ns(self) -> int:
+        """Of the steps' lengths."""
+        return round(statistics.median([s.step.length_ns for s in self.steps]))
+
+    @property
+    def mad_ns(self) -> int:
+        """Median absolute deviation of the steps' lengths."""
+        return _mad([s.step.length_ns for s in self.steps])[1]
+
+    @property
+    def total_ns(self) -> int:
+        """Of the steps together."""
+        return sum([s.step.length_ns for s in self.steps])
+
+    @property
+    def unaccounted_frac(self) -> float:
+        """Of the devices' time in the steps; of the path where there are no devices."""
+        if self.account.total_ns:
+            return self.account.share(UNACCOUNTED)
+        return self.path[UNACCOUNTED] / self.total_ns if self.total_ns else 1.0
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether enough is accounted for to give advice."""
+        return self.unaccounted_frac <= TRUSTED_UNACCOUNTED
+
+
+def analyse(
+    recording: Recording,
+    *,
+    error_bound_ns: int = 0,
+    queue_capacity: int | None = None,
+    staleness_limit: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Finds out everything that a report says.
+
+    Args:
+        recording: of one process.
+        error_bound_ns: how late an end may have been seen.
+        queue_capacity: of an asynchronous run, see `what_if`.
+        staleness_limit: likewise.
+        progress: is told now and then.
+    """
+    tell = progress or _silent
+    tell("ordering", 0.0)
+    schedule = recording.schedule()
+    accountant = Accountant(schedule, error_bound_ns)
+    found: list[StepReport] = []
+    for number, step in enumerate(recording.steps):
+        account = account_window(accountant, schedule, step.begin_ns, step.end_ns)
+        path = critical_path(schedule, step.begin_ns, step.end_ns)
+        found.append(StepReport(step, account, path, path.by_stage()))
+        if number % 64 == 0:
+            tell("accounting", number / len(recording.steps))
+    warm_up, steps = _without_warm_up(found)
+    steps = _judged(steps)
+    total = Account()
+    roles: dict[str, Account] = {}
+    devices: dict[str, Account] = {}
+    blame: Counter[str] = Counter()
+    blame_by_role: Counter[str] = Counter()
+    for each in steps:
+        total.add(each.account.all)
+        for role, some in each.account.roles.items():
+            roles.setdefault(role, Account()).add(some)
+        for device, some in each.account.devices.items():
+            devices.setdefault(device, Account()).add(some)
+        blame.update(each.by_stage)
+        blame_by_role.update(each.path.by_role())
+    outside, outside_ns = _outside(accountant, schedule, steps)
+    overlaps = [s.account.overlap_frac for s in steps]
+    known = [overlap for overlap in overlaps if overlap is not None]
+    seconds = sum(s.step.length_ns for s in steps) / 1e9
+    tell("what if", 0.0)
+    answers, refused = _answers(
+        schedule, steps, blame, queue_capacity, staleness_limit, tell
+    )
+    tell("what if", 1.0)
+    return Report(
+        recording,
+        schedule,
+        warm_up,
+        steps,
+        total,
+        roles,
+        devices,
+        outside,
+        outside_ns,
+        sum(known) / len(known) if known else None,
+        sum(s.account.samples for s in steps) / seconds if seconds else 0.0,
+        sum(s.account.tokens for s in steps) / seconds if seconds else 0.0,
+        blame,
+        blame_by_role,
+        answers,
+        refused,
+        _stragglers(schedule),
+        _slow_spans(schedule, steps),
+        _stages(schedule, steps),
+        recording.counters,
+    )
+
+
+def _silent(_what: str, _share: float) -> None: ...
+
+
+def _without_warm_up(
+    steps: list[StepReport],
+) -> tuple[list[StepReport], list[StepReport]]:
+    """The first step apart, if it is far longer than the rest."""
+    if len(steps) < 3:
+        return [], steps
+    usual = statistics.median([s.step.length_ns for s in steps[1:]])
+    if steps[0].step.length_ns > _WARM_UP * usual:
+        return steps[:1], steps[1:]
+    return [], steps
+
+
+def _judged(steps: list[StepReport]) -> list[StepReport]:
+    """The same with how unusual each is, and why."""
+    if len(steps) < 4:
+        return steps
+    median, mad = _mad([s.step.length_ns for s in steps])
+    # Steps that are all alike still differ by the clock's whim.
+    scale = MAD_SCALE * max(mad, median // 100, 1)
+    stages = {stage for each in steps for stage in each.by_stage}
+    usual = {
+        stage: statistics.median([s.by_stage.get(stage, 0) for s in steps])
+        for stage in stages
+    }
+    found = []
+    for each in steps:
+        excess = {
+            stage: each.by_stage.get(stage, 0) - round(usual[stage]) for stage in stages
+        }
+        longer = each.step.length_ns > median
+        reason = (max if longer else min)(excess, key=lambda stage: excess[stage])
+        found.append(
+            dataclasses.replace(
+                each,
+                deviation=(each.step.length_ns - median) / scale,
+                reason=reason,
+                reason_ns=excess[reason],
+            )
+        )
+    return found
+
+
+def _mad(values: Sequence[int]) -> tuple[int, int]:
+    median = round(statistics.median(values))
+    return median, round(statistics.median([abs(v - median) for v in values]))
+
+
+def _outside(
+    accountant: Accountant, schedule: Schedule, steps: Sequence[StepReport]
+) -> tuple[Account, int]:
+    """Between the steps."""
+    total, length_ns = Account(), 0
+    for before, after in itertools.pairwise(steps):
+        begin, end = before.step.end_ns, after.step.begin_ns
+        if begin < end:
+            length_ns += end - begin
+            for device in schedule.devices:
+                total.add(accountant.device(device, begin, end))
+    return total, length_ns
+
+
+def _answers(
+    schedule: Schedule,
+    steps: Sequence[StepReport],
+    path: Counter[str],
+    queue_capacity: int | None,
+    staleness_limit: int | None,
+    tell: Progress,
+) -> tuple[list[Answer], str]:
+    windows = _consecutive(steps)
+    stages = [s for s, _ in path.most_common(_CANDIDATES + 1) if s != UNACCOUNTED]
+    changes = [
+        Change(stage, 2.0) for stage in stages if stage != COMPILE and path[stage]
+    ]
+    changes += [Change(COMPILE, float("inf"))] if path[COMPILE] else []
+    changes += [Change(s, overlapped=True) for s in stages if s in names.WEIGHT_SYNC]
+    found, refused = [], ""
+    for number, change in enumerate(changes):
+        tell("what if", number / len(changes))
+        try:
+            answer = what_if(
+                schedule,
+                windows,
+                change,
+                queue_capacity=queue_capacity,
+                staleness_limit=staleness_limit,
+            )
+        except WhatIfError as error:
+            refused = refused or str(error)
+        else:
+            found.append(answer)
+    return sorted(found, key=lambda answer: -answer.saving), refused
+
+
+def _consecutive(steps: Sequence[StepReport]) -> list[tuple[int, int]]:
+    """The last steps, each from where the one before ended."""
+    some = steps[-_WHAT_IF_STEPS:]
+    return [(s.step.begin_ns, s.step.end_ns) for s in some]
+
+
+def _stragglers(schedule: Schedule) -> list[Straggler]:
+    """By arrival: who is behind when all work on the same launch."""
+    late: Counter[str] = Counter()
+    last: Counter[str] = Counter()
+    count: Counter[str] = Counter()
+    length: Counter[str] = Counter()
+    role_of: dict[str, str] = {}
+    for launch in schedule.launches.values():
+        if len(launch.parts) < 2 or launch.record[0] in names.WEIGHT_SYNC:
+            continue
+        ends = sorted(part[2] for _, part in launch.parts)
+        middle = ends[(len(ends) - 1) // 2]
+        for device, part in launch.parts:
+            count[device] += 1
+            length[device] += part[2] - part[1]
+            late[device] += part[2] - middle
+            last[device] += part[2] == ends[-1] > middle
+            role_of.setdefault(device, schedule.stage_roles.get(str(part[0]), ""))
+    found = [
+        Straggler(
+            device,
+            role_of[device],
+            late[device] // count[device],
+            late[device] / length[device] if length[device] else 0.0,
+            last[device] / count[device],
+        )
+        for device in count
+        if late[device] > 0 and last[device] * 2 > count[device]
+    ]
+    return sorted(found, key=lambda straggler: -straggler.late_frac)
+
+
+def _slow_spans(schedule: Schedule, steps: Sequence[StepReport]) -> list[SlowSpan]:
+    found = []
+    for each in steps:
+        by_name: dict[str, list[Any]] = {}
+        for thread in schedule.threads.values():
+            for record in thread.between(each.step.begin_ns, each.step.end_ns):
+                by_name.setdefault(str(record[0]), []).append(record)
+        for name, records in by_name.items():
+            if len(records) < 4 or name in STRUCTURE:
+                continue
+            usual = statistics.median([r[2] - r[1] for r in records])
+            longest = max(records, key=lambda r: r[2] - r[1])
+            length = longest[2] - longest[1]
+            if (
+                length > _OUTLIER * usual
+                and length - usual > 0.05 * each.step.length_ns
+            ):
+                found.append(
+                    SlowSpan(
+                        name,
+                        each.step.number,
+                        length,
+                        round(usual),
+                        dict(longest[6] or {}),
+                        round(length - usual),
+                    )
+                )
+    return sorted(found, key=lambda slow: -slow.excess_ns)[:20]
+
+
+def _stages(schedule: Schedule, steps: Sequence[StepReport]) -> list[StageLength]:
+    lengths: dict[str, list[int]] = {}
+    if not steps:
+        return []
+    begin, end = steps[0].step.begin_ns, steps[-1].step.end_ns
+    for thread in schedule.threads.values():
+        for record in thread.between(begin, end):
+            if record[0] not in STRUCTURE:
+                lengths.setdefault(str(record[0]), []).append(record[2] - record[1])
+    found = [
+        StageLength(
+            name, len(some), sum(some), round(statistics.median(some)), max(some)
+        )
+        for name, some in lengths.items()
+    ]
+    return sorted(found, key=lambda stage: -stage.total_ns)

@@ -1,0 +1,417 @@
+"""What a report says first: sentences, the most important one on top."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from perf._model import names
+from perf._read.accounting import (
+    COMPILE,
+    HOST,
+    UNACCOUNTED,
+    WAIT,
+    Account,
+)
+from perf._read.schedule import STRUCTURE
+from perf.report.analysis import TRUSTED_UNACCOUNTED, Report, StepReport
+
+WORTH_SAYING: Final = 0.08
+"""Part of the run's time below which a finding does not come before what bounds it."""
+_MANY_SPANS: Final = 30
+_SHORT_NS: Final = 5_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """A sentence of a report.
+
+    Attributes:
+        kind: "bound" (what bounds the run), "help" (what would help), "odd" (what is
+            odd), or "limit" (what the report cannot know).
+        cause: the stage or thing that it names; "" if it names none.
+        text: the sentence.
+        weight: part of the run's time that it is about; the greatest comes first.
+    """
+
+    kind: str
+    cause: str
+    text: str
+    weight: float = 0.0
+
+
+def findings(report: Report) -> list[Finding]:
+    """Everything worth saying, the most important first."""
+    found = list(_limits(report))
+    if not report.steps:
+        return found
+    odd = sorted(_oddities(report), key=lambda finding: -finding.weight)
+    first = [finding for finding in odd if finding.weight >= WORTH_SAYING]
+    later = [finding for finding in odd if finding.weight < WORTH_SAYING]
+    found += first
+    found += _bounds(report)
+    if report.is_trusted:
+        found += _help(report)
+    return found + later
+
+
+# -- limits ----------------------------------------------------------------------------
+
+
+def _limits(report: Report) -> Iterator[Finding]:
+    share = report.unaccounted_frac
+    if not report.steps:
+        yield Finding("limit", "", "The trace holds no whole step of the trainer.")
+    elif share > TRUSTED_UNACCOUNTED:
+        what = "the devices' time" if report.account.total_ns else "the steps' time"
+        yield Finding(
+            "limit",
+            UNACCOUNTED,
+            f"{percent(share)} of {what} is unaccounted for: too much to give advice. "
+            "Record what the launching threads do there (spans, `waits_for` tags, "
+            "`after=`), and look again.",
+            share,
+        )
+    for note in report.recording.notes:
+        yield Finding("limit", "", f"Note: {note}.")
+
+
+# -- what bounds the run ---------------------------------------------------------------
+
+
+def _bounds(report: Report) -> Iterator[Finding]:
+    known = [(s, ns) for s, ns in report.path.most_common() if s != UNACCOUNTED]
+    if not known:
+        return
+    stage, ns = known[0]
+    share = ns / report.total_ns
+    where = _where(report, stage)
+    text = (
+        f"{stage} bounds the run: it is {percent(share)} of the critical path, "
+        f"{duration(ns / len(report.steps))} of a step of "
+        f"{duration(report.median_ns)}{where}."
+    )
+    yield Finding("bound", stage, text, share)
+    waits = _largest_wait(report)
+    if waits is not None:
+        yield waits
+    bubble = report.account.bubble_frac
+    if report.account.total_ns:
+        parts = ", ".join(
+            f"{percent(report.account.share(prefix))} {word}"
+            for prefix, word in (
+                (WAIT, "waiting"), (HOST, "for the host"), (UNACCOUNTED, "unexplained"),
+            )
+            if report.account.share(prefix) >= 0.005
+        )  # fmt: skip
+        detail = f" ({parts})" if parts else ""
+        yield Finding(
+            "bound", "", f"Devices are idle {percent(bubble)} of the time{detail}.", 0.0
+        )
+
+
+def _where(report: Report, stage: str) -> str:
+    """On which devices, or that it is on the host while they are idle."""
+    role = report.schedule.stage_roles.get(stage)
+    if role is None:
+        return ", on the host" if report.account.total_ns else ""
+    devices = report.schedule.roles.get(role, ())
+    return f", on {_listed(devices)}" if devices else ""
+
+
+def _largest_wait(report: Report) -> Finding | None:
+    best: tuple[float, str, str, Account] | None = None
+    for role, account in report.roles.items():
+        for bucket, ns in account.buckets.items():
+            if bucket.startswith(WAIT) and account.total_ns:
+                share = ns / account.total_ns
+                if best is None or share > best[0]:
+                    best = share, role, bucket, account
+    if best is None or best[0] < 0.05:
+        return None
+    share, role, bucket, account = best
+    cause = bucket.removeprefix(WAIT)
+    devices = report.schedule.roles[role]
+    alike = [r for r, some in report.schedule.roles.items() if some == devices]
+    whose = " and ".join(role_name(r) for r in alike)
+    kinds = account.evidence.get(bucket, Counter())
+    kind = kinds.most_common(1)[0][0] if kinds else ""
+    return Finding(
+        "bound",
+        cause,
+        f"The devices of {whose} wait for {cause} {percent(share)} of the "
+        f"time{_EVIDENCE.get(kind, '')}.",
+        share,
+    )
+
+
+_EVIDENCE: Final = {
+    "flow": ", by recorded arrows",
+    "waits_for": ", by the tag waits_for",
+    "blocked": ": the thread that launches blocks on it",
+    "inferred": ", as far as can be inferred",
+}
+
+
+# -- what would help -------------------------------------------------------------------
+
+
+def _help(report: Report) -> Iterator[Finding]:
+    worth = [answer for answer in report.answers if answer.saving >= 0.01]
+    if worth:
+        said = [f"{answer.change}: {percent(-answer.saving)}" for answer in worth[:3]]
+        yield Finding(
+            "help",
+            worth[0].change.stage,
+            "What would help most, by timing the same run anew: "
+            + "; ".join(said)
+            + " of step time.",
+            worth[0].saving,
+        )
+    elif report.answers:
+        yield Finding(
+            "help", "", "Making any one stage faster would save less than 1 %."
+        )
+    if report.refused:
+        yield Finding("limit", "", f"No what-if: {report.refused}.")
+
+
+# -- what is odd -----------------------------------------------------------------------
+
+
+def _oddities(report: Report) -> Iterator[Finding]:
+    yield from _compiles(report)
+    yield from _outside(report)
+    yield from _straggling(report)
+    yield from _slow_spans(report)
+    yield from _slow_host(report)
+    yield from _small_work(report)
+    yield from _unusual(report)
+
+
+def _compiles(report: Report) -> Iterator[Finding]:
+    steps = [s for s in report.steps if s.by_stage.get(COMPILE, 0) > 0]
+    ns = report.path[COMPILE]
+    if steps and ns > 0.005 * report.total_ns:
+        share = ns / report.total_ns
+        stages = Counter(
+            stage for step in steps[:50] for stage in _compiled_in(report, step)
+        )
+        of = f" (in {stages.most_common(1)[0][0]})" if stages else ""
+        yield Finding(
+            "odd",
+            COMPILE,
+            f"Recompilation{of} takes {percent(share)} of the time, in {len(steps)} of "
+            f"{len(report.steps)} steps after the first: shapes or arguments change.",
+            share,
+        )
+
+
+def _compiled_in(report: Report, step: StepReport) -> Iterator[str]:
+    """The stages whose programs were compiled in a step."""
+    for lane in report.schedule.threads.values():
+        for record in lane.between(step.step.begin_ns, step.step.end_ns):
+            if record[0] not in names.COMPILE:
+                continue
+            around = [
+                r
+                for r in lane.between(record[1], record[1] + 1)
+                if r[0] not in STRUCTURE | names.COMPILE and r[2] >= record[2]
+            ]
+            if around:
+                yield str(min(around, key=lambda r: int(r[2] - r[1]))[0])
+
+
+def _outside(report: Report) -> Iterator[Finding]:
+    whole = report.total_ns + report.outside_ns
+    share = report.outside_ns / whole if whole else 0.0
+    if share < 0.05:
+        return
+    inside: Counter[str] = Counter()
+    main = report.schedule.threads.get(report.schedule.main or "")
+    if main is not None:
+        for before, after in itertools.pairwise(report.steps):
+            for leaf in main.innermost(before.step.end_ns, after.step.begin_ns):
+                inside[str(leaf[2][0])] += leaf[1] - leaf[0]
+    what = inside.most_common(1)
+    name = what[0][0] if what and what[0][1] > report.outside_ns / 2 else ""
+    said = f", most of it in {name}" if name else ""
+    yield Finding(
+        "odd",
+        name or "outside steps",
+        f"{percent(share)} of the time passes between steps{said}.",
+        share,
+    )
+
+
+def _straggling(report: Report) -> Iterator[Finding]:
+    for straggler in report.stragglers[:1]:
+        yield Finding(
+            "odd",
+            straggler.device,
+            f"{straggler.device} ({role_name(straggler.role)}) straggles: it is the "
+            f"last to finish {percent(straggler.last_frac)} of its launches, "
+            f"{duration(straggler.late_ns)} behind the others on average.",
+            straggler.late_frac,
+        )
+
+
+def _slow_spans(report: Report) -> Iterator[Finding]:
+    if not report.slow_spans:
+        return
+    worst = report.slow_spans[0]
+    alike = [s for s in report.slow_spans if s.name == worst.name]
+    excess = sum(s.excess_ns for s in alike)
+    which = ", ".join(
+        f"{key} {worst.tags[key]}"
+        for key in ("group_id", "pair_index", "sample", "micro_batch_step")
+        if key in worst.tags
+    )
+    yield Finding(
+        "odd",
+        worst.name,
+        f"One slow {worst.name} holds its step up in {len(alike)} of "
+        f"{len(report.steps)} steps: in step {worst.step} it takes "
+        f"{duration(worst.length_ns)}, the others {duration(worst.usual_ns)}"
+        + (f" ({which})." if which else "."),
+        excess / report.total_ns,
+    )
+
+
+def _slow_host(report: Report) -> Iterator[Finding]:
+    """Stages of the host that are all slower in the same steps."""
+    if len(report.steps) < 8:
+        return
+    lengths: dict[str, dict[int, list[int]]] = {}
+    on_devices = set(report.schedule.stage_roles)
+    for number, each in enumerate(report.steps):
+        for lane in report.schedule.threads.values():
+            for leaf in lane.innermost(each.step.begin_ns, each.step.end_ns):
+                name = str(leaf[2][0])
+                if name not in on_devices | names.COMPILE:
+                    lengths.setdefault(name, {}).setdefault(number, []).append(
+                        leaf[1] - leaf[0]
+                    )
+    medians = {
+        name: {n: statistics.median(some) for n, some in by_step.items()}
+        for name, by_step in lengths.items()
+        if len(by_step) >= len(report.steps) / 2 and name != "global_step"
+    }
+    stages = {n: m for n, m in medians.items() if max(m.values()) > 50_000}
+    if len(stages) < 2:
+        return
+    slow_steps = None
+    for by_step in stages.values():
+        least = sorted(by_step.values())[len(by_step) // 4]
+        slow = {n for n, value in by_step.items() if value > 3 * max(least, 20_000)}
+        slow_steps = slow if slow_steps is None else slow_steps & slow
+    if not slow_steps or len(slow_steps) < 3:
+        return
+    usual = [
+        s.step.length_ns for n, s in enumerate(report.steps) if n not in slow_steps
+    ]
+    if not usual:
+        return
+    excess = sum(
+        report.steps[n].step.length_ns - statistics.median(usual) for n in slow_steps
+    )
+    yield Finding(
+        "odd",
+        "GIL",
+        f"In {len(slow_steps)} steps all stages of the host are slower at once "
+        f"({_listed(sorted(stages))}): another thread of the process holds the "
+        "interpreter (GIL), or another process the CPU.",
+        max(0.0, excess / report.total_ns),
+    )
+
+
+def _small_work(report: Report) -> Iterator[Finding]:
+    for role, devices in report.schedule.roles.items():
+        account = report.roles.get(role)
+        if account is None or not devices or not account.total_ns:
+            continue
+        begin = report.steps[0].step.begin_ns
+        end = report.steps[-1].step.end_ns
+        records = report.schedule.devices[devices[0]].between(begin, end)
+        by_stage: dict[str, list[int]] = {}
+        for record in records:
+            by_stage.setdefault(str(record[0]), []).append(record[2] - record[1])
+        for stage, lengths in by_stage.items():
+            each = statistics.median(lengths)
+            count = len(lengths) / len(report.steps)
+            if report.schedule.stage_roles.get(stage) != role:
+                continue
+            idle = (
+                account.share(HOST) + account.share(UNACCOUNTED) + account.share(WAIT)
+            )
+            if each < _SHORT_NS and count >= _MANY_SPANS and idle > 0.3:
+                yield Finding(
+                    "odd",
+                    "micro-batch",
+                    f"Micro-batches are too small: {stage} runs {count:.0f} times a "
+                    f"step for {duration(each)} each, and the devices of "
+                    f"{role_name(role)} are idle {percent(idle)} of the time between.",
+                    idle,
+                )
+
+
+def _unusual(report: Report) -> Iterator[Finding]:
+    slow = [s for s in report.steps if s.is_unusual and s.deviation > 0]
+    if not slow:
+        return
+    excess = sum(s.step.length_ns - report.median_ns for s in slow)
+    reasons: Counter[str] = Counter()
+    for each in slow:
+        reasons[each.reason] += max(0, each.reason_ns)
+    reason, ns = reasons.most_common(1)[0]
+    worst = max(slow, key=lambda s: s.deviation)
+    steps = "1 step" if len(slow) == 1 else f"{len(slow)} steps"
+    yield Finding(
+        "odd",
+        reason,
+        f"{reason} makes {steps} unusually slow, {duration(excess)} more than usual in "
+        f"all: step {worst.step.number} takes {duration(worst.step.length_ns)} instead "
+        f"of {duration(report.median_ns)}"
+        + (f", {percent(ns / excess)} of it in {reason}." if excess else "."),
+        excess / report.total_ns,
+    )
+
+
+# -- numbers ---------------------------------------------------------------------------
+
+_ROLE_NAMES: Final = {"refer": "the reference", "rollout": "the rollout"}
+
+
+def role_name(role: str) -> str:
+    """What a role is called in a sentence."""
+    return _ROLE_NAMES.get(role, f"the {role}" if role else "no role")
+
+
+def percent(share: float) -> str:
+    """A share for people: `22 %`."""
+    value = share * 100
+    digits = 1 if abs(value) < 10 else 0
+    return f"{value:.{digits}f} %".replace("-", "−")
+
+
+def duration(ns: float) -> str:
+    """A length of time for people: `1.25 s`."""
+    value = float(ns)
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        if abs(value) >= size:
+            shown = value / size
+            if unit == "s" and shown >= 600:
+                return f"{shown / 60:.0f} min"
+            return f"{shown:.3g} {unit}" if shown < 1000 else f"{shown:.0f} {unit}"
+    return f"{value:.0f} ns"
+
+
+def _listed(items: Iterable[str]) -> str:
+    some = list(items)
+    if len(some) > 4:
+        return f"{', '.join(some[:3])} and {len(some) - 3} more"
+    return ", ".join(some)

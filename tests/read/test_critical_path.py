@@ -1,0 +1,270 @@
+"""The path that a step took, and the same run timed anew."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perf._model.spans import RawRecord, TimelineInfo
+from perf._read.critical_path import critical_path, walk_back
+from perf._read.graph import Graph, Node, build
+from perf._read.schedule import Schedule
+from perf._read.what_if import Change, WhatIfError, retime, what_if
+from tests.read.simulator import Simulation
+from tests.read.test_accounting import (
+    LAST,
+    MAIN,
+    MS,
+    WORKER,
+    device,
+    schedules,
+    span,
+    work,
+)
+
+Timelines = list[tuple[TimelineInfo, list[RawRecord]]]
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """Small graphs of work: each node starts a lag after the latest before it."""
+    nodes: list[Node] = []
+    for at in range(draw(st.integers(1, 8))):
+        before = draw(st.sets(st.integers(0, at - 1), max_size=3)) if at else set()
+        lag, length = draw(st.integers(0, 3)), draw(st.integers(0, 6))
+        start = lag + max([nodes[p].finish_ns for p in before], default=0)
+        stage = draw(st.sampled_from("abc"))
+        node = Node(start, start + length, stage, "", "", sorted(before), lag)
+        nodes.append(node)
+    end = max(node.finish_ns for node in nodes)
+    nodes.append(Node(end, end, "", "", "", list(range(len(nodes)))))
+    return Graph(0, nodes, [len(nodes) - 1])
+
+
+def paths(nodes: Sequence[Node], at: int) -> Iterator[list[int]]:
+    """Every way back from a node to one with none before it, first to last."""
+    if not nodes[at].before:
+        yield [at]
+    for earlier in nodes[at].before:
+        for path in paths(nodes, earlier):
+            yield [*path, at]
+
+
+def length(nodes: Sequence[Node], path: Sequence[int], change: Change) -> int:
+    """Of the lags and the changed lengths along a path."""
+    total = 0
+    for at in path:
+        own = nodes[at].finish_ns - nodes[at].start_ns
+        if nodes[at].stage == change.stage:
+            own = round(own / change.times_faster)
+        total += nodes[at].lag_ns + own
+    return total
+
+
+@given(graphs(), st.sampled_from("abc"), st.sampled_from([1.0, 2.0, 3.0, float("inf")]))
+def test_timing_anew_finds_the_longest_path(graph, stage, factor):
+    """The end equals the longest of all paths, found one by one."""
+    change = Change(stage, factor)
+    end = graph.marks[-1]
+    longest = max(length(graph.nodes, p, change) for p in paths(graph.nodes, end))
+    assert [longest] == retime(graph, change)
+
+
+@given(graphs())
+def test_the_path_is_a_longest_one(graph):
+    """Walking back along what arrived last finds work and gaps that fill the step."""
+    end = graph.nodes[graph.marks[-1]].finish_ns
+    found = walk_back(graph, end)
+    assert end == sum(piece.length_ns for piece in found.pieces)
+    busy = sum(p.length_ns for p in found.pieces if p.stage != "unaccounted")
+    candidates = [
+        sum(graph.nodes[at].finish_ns - graph.nodes[at].start_ns for at in path)
+        for path in paths(graph.nodes, graph.marks[-1])
+        if length(graph.nodes, path, Change("")) == end
+    ]
+    assert busy in candidates
+
+
+@given(schedules(), st.lists(st.integers(1, LAST), min_size=1, max_size=3, unique=True))
+def test_pieces_tile_the_step_and_replay_is_exact(timelines, marks):
+    """Whatever was recorded: the path fills each step, the graph gives its ends."""
+    marks_ns = sorted(mark * MS for mark in marks)
+    schedule = Schedule(timelines, LAST * MS)
+    assert marks_ns == retime(build(schedule, 0, marks_ns))
+    for begin, end in itertools.pairwise([0, *marks_ns]):
+        path = critical_path(schedule, begin, end)
+        at = begin
+        for piece in path.pieces:
+            assert at == piece.begin_ns < piece.end_ns
+            at = piece.end_ns
+        assert end == at
+        assert path.carried_in is None or path.carried_in.end_ns == begin
+
+
+@given(st.integers(0, 10_000))
+def test_a_simulated_run_is_explained(seed):
+    """Of a run in which nearly everything is recorded, the path is nearly all work."""
+    simulation = Simulation(seed)
+    schedule = Schedule(simulation.timelines(), simulation.end_ns)
+    end = simulation.main.now_ns
+    blame = critical_path(schedule, 0, end).by_stage()
+    assert end == sum(blame.values())
+    # What no span tells of: up to half a millisecond a micro-batch, and one wait.
+    if simulation.keeps_arrows == 1.0 and simulation.worker is simulation.main:
+        assert blame["unaccounted"] <= 0.5 * end
+
+
+ASYNC_STEP: Timelines = [
+    (WORKER, [span("rollout", 0, 6, 1), span("reward", 6, 7, 2, after=(1,))]),
+    (MAIN, [span("train", 8, 12, 3, after=(2,)), span("weight_sync", 12, 14, 4)]),
+    (device("a"), [work("rollout", 0, 5, 1), work("weight_sync", 12, 14, 4)]),
+    (device("b"), [work("train", 8, 12, 3)]),
+]
+
+
+def stages(timelines: Timelines, begin: int, end: int) -> list[tuple[str, int]]:
+    """Stage and milliseconds of each piece of the path."""
+    path = critical_path(Schedule(timelines, 99 * MS), begin * MS, end * MS)
+    return [(p.stage, p.length_ns // MS) for p in path.pieces]
+
+
+def test_the_path_crosses_threads_and_devices():
+    """From the step's end over sync, training, reward and rollout to its begin."""
+    expected = [
+        ("rollout", 5),
+        ("rollout", 1),
+        ("reward", 1),
+        ("unaccounted", 1),
+        ("train", 4),
+        ("weight_sync", 2),
+    ]
+    assert expected == stages(ASYNC_STEP, 0, 14)
+
+
+def test_what_began_before_is_carried_in():
+    """Work under way at the begin counts from there; what it did before is told."""
+    path = critical_path(Schedule(ASYNC_STEP, 99 * MS), 2 * MS, 14 * MS)
+    assert 12 * MS == sum(piece.length_ns for piece in path.pieces)
+    assert path.carried_in is not None
+    assert ("rollout", 2 * MS) == (path.carried_in.stage, path.carried_in.length_ns)
+
+
+def test_work_waits_for_what_its_input_comes_from():
+    """Launched early, it began when the last of its inputs was ready."""
+    timelines: Timelines = [
+        (MAIN, [span("refer", 0, 1, 1), span("train", 1, 10, 2, after=(1,))]),
+        (device("a"), [work("refer", 0, 6, 1)]),
+        (device("b"), [work("train", 1, 10, 2)]),
+    ]
+    assert [("refer", 6), ("train", 4)] == stages(timelines, 0, 10)
+
+
+def test_a_thread_waits_for_what_its_tag_names():
+    """A span tagged `waits_for` leads to the last work of that name."""
+    timelines: Timelines = [
+        (MAIN, [span("get", 0, 7, 1, waits_for="rollout"), span("train", 7, 10, 2)]),
+        (WORKER, [span("rollout", 0, 2, 3), span("rollout", 2, 6, 4)]),
+    ]
+    expected = [("rollout", 6), ("unaccounted", 1), ("train", 3)]
+    assert expected == stages(timelines, 0, 10)
+
+
+def test_without_a_trainer_the_last_work_counts():
+    """A trace of devices alone still has a path."""
+    timelines: Timelines = [(device("a"), [work("x", 0, 4, 1), work("y", 5, 9, 2)])]
+    expected = [("x", 4), ("unaccounted", 1), ("y", 4), ("unaccounted", 1)]
+    assert expected == stages(timelines, 0, 10)
+
+
+def saved(timelines: Timelines, change: Change, end: int = 14) -> int:
+    """Milliseconds that a change saves in one step."""
+    schedule = Schedule(timelines, 99 * MS)
+    answer = what_if(schedule, [(0, end * MS)], change)
+    assert end * MS == sum(answer.recorded_ns)
+    return round((end * MS - sum(answer.steps_ns)) / MS)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (Change("train", 2.0), 2),
+        (Change("train", float("inf")), 4),
+        (Change("rollout", 2.0), 3),
+        (Change("weight_sync", overlapped=True), 2),
+        (Change("reward", 1.0), 0),
+    ],
+)
+def test_what_a_change_saves(change, expected):
+    """Lengths along the path shrink; what is overlapped holds nobody up."""
+    assert expected == saved(ASYNC_STEP, change)
+
+
+def test_what_is_not_on_the_path_saves_nothing():
+    """Making what nobody waits for faster leaves the step as long as it was."""
+    timelines = [*ASYNC_STEP, (device("c"), [work("spare", 0, 5, 9)])]
+    assert 0 == saved(timelines, Change("spare", float("inf")))
+
+
+def async_run(steps: int) -> tuple[Timelines, list[tuple[int, int]]]:
+    """Rollouts of 10 ms one after the other, training of 4 ms one step behind."""
+    worker: list[Any] = []
+    main: list[Any] = []
+    on_a: list[Any] = []
+    on_b: list[Any] = []
+    for number in range(steps):
+        at, made = 10 * number, 3 * number + 1
+        worker.append(span("rollout", at, at + 10, made))
+        on_a.append(work("rollout", at, at + 10, made))
+        main.append(span("train", at + 10, at + 14, made + 1, after=(made,)))
+        on_b.append(work("train", at + 10, at + 14, made + 1))
+    timelines = [(MAIN, main), (WORKER, worker), (device("a"), on_a)]
+    timelines.append((device("b"), on_b))
+    for info, records in timelines:
+        if info.id == "a":
+            records[:] = [("rollout", *record[1:]) for record in records]
+    windows = [(10 * n * MS + 4 * MS, 10 * n * MS + 14 * MS) for n in range(steps)]
+    return timelines, windows
+
+
+def test_asynchronous_runs_need_steps_and_limits():
+    """One step does not set the pace; without the limits there is no answer."""
+    timelines, windows = async_run(30)
+    schedule = Schedule(timelines, 999 * MS)
+    half = Change("rollout", 2.0)
+    with pytest.raises(WhatIfError, match="at least 20 steps are needed, found 5"):
+        what_if(schedule, windows[:5], half, queue_capacity=1, staleness_limit=1)
+    with pytest.raises(WhatIfError, match="queue's capacity"):
+        what_if(schedule, windows, half)
+    answer = what_if(schedule, windows, half, queue_capacity=8, staleness_limit=99)
+    assert pytest.approx(0.5) == answer.saving
+
+
+def test_a_full_queue_holds_the_rollouts_up():
+    """With one place, a rollout opens when the training on the one before does."""
+    timelines, windows = async_run(30)
+    schedule = Schedule(timelines, 999 * MS)
+    faster = Change("rollout", float("inf"))
+    free = what_if(schedule, windows, faster, queue_capacity=30, staleness_limit=99)
+    tight = what_if(schedule, windows, faster, queue_capacity=2, staleness_limit=99)
+    assert free.saving >= tight.saving
+
+
+def test_contention_is_refused():
+    """Overlapping stages of one device would slow each other down by nobody knows."""
+    timelines: Timelines = [
+        (MAIN, [span("rollout", 0, 5, 1), span("peft_train", 5, 9, 2)]),
+        (device("a"), [work("rollout", 0, 5, 1), work("peft_train", 5, 9, 2)]),
+    ]
+    with pytest.raises(WhatIfError, match="'rollout' shares a with the role 'actor'"):
+        saved(timelines, Change("rollout", overlapped=True), 9)
+
+
+def test_an_unknown_stage_is_named():
+    """The message says which stages there are."""
+    with pytest.raises(WhatIfError, match="'nope' not found; recorded: reward, "):
+        saved(ASYNC_STEP, Change("nope"))

@@ -1,0 +1,220 @@
+"""A trace file as the tracer recorded it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perf._model.errors import TraceFormatError
+from perf._model.spans import (
+    OPEN,
+    Batch,
+    ClockSnapshot,
+    RawRecord,
+    TimelineInfo,
+    TimelineKind,
+)
+from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION, Process
+from perf._read.events import read_events
+from perf._read.load import load
+from perf._read.recording import folder_traces, read_recording
+from perf._write.layout import V1Layout, V2Layout
+from perf._write.stream import TraceStream
+from tests.report.runs import TrainingRun
+from tests.write.recorded import Recorder, operations
+
+RUN = {SCHEMA_KEY: SCHEMA_VERSION, "command": "x"}
+
+
+def rows(records: Sequence[RawRecord]) -> list[tuple[Any, ...]]:
+    """Name, begin and end, in order."""
+    return sorted((r[0], r[1], r[2]) for r in records)
+
+
+@pytest.mark.parametrize(
+    "topology",
+    ["colocated", "rollout-apart", "reference-apart", "actor-apart", "all-apart"],
+)
+def test_what_was_recorded_is_read_back(tmp_path, topology):
+    """Timelines, launches and arrows of a training come back from its file."""
+    run = TrainingRun(3, topology)
+    found = read_recording(run.write(tmp_path / "a.pb"))
+    expected = {info.id: records for info, records in run.records.items()}
+    kinds = {TimelineKind.HOST: "host", TimelineKind.DEVICE: "device"}
+    for info, records in found.timelines:
+        if info.kind in kinds:
+            assert rows(expected[info.id.split()[0]]) == rows(records)
+    want = {
+        (launch.record[0], launch.begin_ns, tuple(d for d, _ in launch.parts))
+        for launch in run.recording().schedule().launches.values()
+        if launch.parts and launch.host
+    }
+    schedule = found.schedule()
+    got = {
+        (launch.record[0], launch.begin_ns, tuple(d for d, _ in launch.parts))
+        for launch in schedule.launches.values()
+        if launch.parts and launch.host
+    }
+    assert want == got
+    assert [(s.begin_ns, s.end_ns) for s in run.windows] == [
+        (s.begin_ns, s.end_ns) for s in found.steps
+    ]
+    assert ["reward"] == [counter.name for counter in found.counters]
+    trained = [la for la in schedule.launches.values() if la.record[0] == "peft_train"]
+    named = {p.record[0] for la in trained for p in schedule.predecessors(la)}
+    assert named >= {"reference_inference"}
+
+
+@given(operations(), st.sampled_from([V1Layout(), V2Layout()]))
+def test_fast_and_full_readers_agree(tmp_path_factory, ops, layout):
+    """Slices, instants and samples are those of `load`, whatever was recorded."""
+    recorder = Recorder()
+    stream = TraceStream(layout, Process(1, "python"), RUN)
+    data = b"".join(stream.encode(batch) for batch in recorder.run(ops))
+    path = tmp_path_factory.mktemp("events") / "a.pb"
+    path.write_bytes(data)
+    full, fast = load(path), read_events(path)
+    expected = sorted(
+        (s.track.path, s.name, s.begin_ns, s.end_ns, repr(dict(s.tags)))
+        for s in full.slices
+    )
+    found = sorted(
+        (fast.rows[uuid].path, e.name, e.begin_ns, e.end_ns, repr(e.tags or {}))
+        for uuid, events in fast.slices.items()
+        for e in events
+    )
+    assert expected == found
+    assert len(full.instants) == len(fast.instants)
+    assert len(full.samples) == sum(map(len, fast.samples.values()))
+    ends = {e.id: (e.name, e.begin_ns) for s in fast.slices.values() for e in s}
+    drawn = [(full.slices[f.source], full.slices[f.target]) for f in full.flows]
+    shown = Counter(((a.name, a.begin_ns), (b.name, b.begin_ns)) for a, b in drawn)
+    # A picture has no arrow whose start comes later in the file, at one moment.
+    assert not shown - Counter((ends[a], ends[b]) for a, b in fast.arrows)
+
+
+def test_a_cut_file_is_read_up_to_the_cut(tmp_path):
+    """What is missing is said; spans without an end too."""
+    path = TrainingRun(2).write(tmp_path / "a.pb")
+    path.write_bytes(path.read_bytes()[:-200])
+    found = read_recording(path)
+    assert any("ends inside a packet" in note for note in found.notes)
+    assert found.spans > 10
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "an empty file"),
+        (b"\xff\xff", "the byte 0xff"),
+        (b"{", "expected JSON"),
+        (b"[1, 2]", "without a single span"),
+        (b'{"a": 1}', "without traceEvents"),
+        (b"\x0a\x02\x50\x01", "does not say which version"),
+    ],
+)
+def test_what_is_no_trace_is_refused(tmp_path, data, said):
+    """The message says what was found."""
+    path = tmp_path / "a.pb"
+    path.write_bytes(data)
+    with pytest.raises(TraceFormatError, match=said):
+        read_recording(path)
+
+
+EVENTS = [
+    {"ph": "M", "pid": 1, "tid": 2, "name": "thread_name", "args": {"name": "main"}},
+    {"ph": "M", "pid": 1, "tid": 3, "name": "thread_name", "args": {"name": "GPU 0"}},
+    {"ph": "X", "pid": 1, "tid": 2, "name": "step", "ts": 0, "dur": 100},
+    {"ph": "X", "pid": 1, "tid": 2, "name": "step", "ts": 110, "dur": 90},
+    {"ph": "B", "pid": 1, "tid": 2, "name": "load", "ts": 5, "args": {"n": 3}},
+    {"ph": "E", "pid": 1, "tid": 2, "ts": 10.5},
+    {"ph": "X", "pid": 1, "tid": 3, "name": "gemm", "ts": 20, "dur": 50},
+    {"ph": "b", "pid": 1, "tid": 2, "cat": "req", "id": 7, "name": "gen", "ts": 1},
+    {"ph": "b", "pid": 1, "tid": 2, "cat": "req", "id": 8, "name": "gen", "ts": 2},
+    {"ph": "e", "pid": 1, "tid": 2, "cat": "req", "id": 7, "name": "gen", "ts": 9},
+    {"ph": "e", "pid": 1, "tid": 2, "cat": "req", "id": 8, "name": "gen", "ts": 30},
+    {"ph": "s", "pid": 1, "tid": 2, "cat": "f", "id": 1, "name": "x", "ts": 6},
+    {"ph": "f", "pid": 1, "tid": 3, "cat": "f", "id": 1, "name": "x", "ts": 20},
+    {"ph": "C", "pid": 1, "name": "memory", "ts": 3, "args": {"MB": 12}},
+    {"ph": "i", "pid": 1, "tid": 2, "name": "saved", "ts": 4},
+]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("as_object", [False, True])
+def test_chromes_format_is_read(tmp_path, packed, as_object):
+    """Slices of every kind, arrows, counters, threads and devices; packed or not."""
+    text = json.dumps({"traceEvents": EVENTS} if as_object else EVENTS).encode()
+    path = tmp_path / ("a.json.gz" if packed else "a.json")
+    path.write_bytes(gzip.compress(text) if packed else text)
+    found = read_recording(path)
+    spans = {(i.name, r[0], r[1], r[2]) for i, some in found.timelines for r in some}
+    assert ("main", "load", 5_000, 10_500) in spans
+    assert ("GPU 0", "gemm", 20_000, 70_000) in spans
+    gens = [s for s in spans if s[1] == "gen"]
+    assert {("gen", 1_000, 9_000), ("gen", 2_000, 30_000)} == {g[1:] for g in gens}
+    assert [(0, 100_000), (110_000, 200_000)] == [
+        (s.begin_ns, s.end_ns) for s in found.steps
+    ]
+    schedule = found.schedule()
+    (gemm,) = [la for la in schedule.launches.values() if la.record[0] == "gemm"]
+    assert ["load"] == [p.record[0] for p in schedule.predecessors(gemm)]
+    assert ["memory MB"] == [counter.name for counter in found.counters]
+    assert [(4_000, "saved")] == [i[:2] for i in found.instants]
+
+
+def test_a_cut_array_is_read_up_to_its_last_event(tmp_path):
+    """Chrome's format lets the closing bracket be missing."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(EVENTS)[:-20])
+    assert 4 < read_recording(path).spans
+
+
+def test_without_steps_the_tags_say_them(tmp_path):
+    """Steps are taken from tags; without these, the whole trace is one."""
+    event = {"ph": "X", "pid": 1, "tid": 2, "name": "a", "dur": 5}
+    path = tmp_path / "a.json"
+    tagged = [{**event, "ts": 10 * n, "args": {"step": n}} for n in range(3)]
+    path.write_text(json.dumps(tagged))
+    found = read_recording(path)
+    assert [(0, 5_000), (10_000, 15_000), (20_000, 25_000)] == [
+        (s.begin_ns, s.end_ns) for s in found.steps
+    ]
+    assert any("the tag 'step'" in note for note in found.notes)
+    path.write_text(json.dumps([{**event, "ts": 1}, {**event, "ts": 20}]))
+    found = read_recording(path)
+    assert [(1_000, 25_000)] == [(s.begin_ns, s.end_ns) for s in found.steps]
+    assert any("the whole trace is one" in note for note in found.notes)
+
+
+def test_of_a_folder_v2_counts(tmp_path):
+    """A run that wrote both versions is reported once."""
+    for name in ("perfetto_trace_1.pb", "perfetto_trace_v2_1.pb", "a.json"):
+        (tmp_path / name).touch()
+    assert ["perfetto_trace_v2_1.pb"] == [p.name for p in folder_traces(tmp_path)]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(TraceFormatError, match="without any"):
+        folder_traces(empty)
+
+
+def test_an_open_span_is_said(tmp_path):
+    """Spans without an end are cut and counted in the notes."""
+    stream = TraceStream(V2Layout(), Process(1, "python"), RUN)
+    info = TimelineInfo("host-1", TimelineKind.HOST, "MainThread", True)
+    opened: list[RawRecord] = [("a", 5, OPEN, 1, 0, 0, None, None)]
+    ended: list[RawRecord] = [("b", 6, 9, 2, 1, 0, None, None)]
+    batch = Batch(
+        [(info, ended)], [(info, opened)], frozenset(), ClockSnapshot(9, 9, 9)
+    )
+    path = Path(tmp_path / "a.pb")
+    path.write_bytes(stream.encode(batch))
+    assert any("1 spans have no end" in note for note in read_recording(path).notes)

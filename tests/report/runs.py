@@ -1,0 +1,109 @@
+"""Recordings of simulated trainings, as reports and diffs see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from perf._model.spans import (
+    COUNTER,
+    NO_PARENT,
+    SPAN,
+    Batch,
+    ClockSnapshot,
+    RawRecord,
+    TimelineInfo,
+)
+from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION, Process
+from perf._read.recording import Recording, Sampled, Step
+from perf._write.layout import V2Layout
+from perf._write.stream import TraceStream
+from tests.read.simulator import MAIN, MS, Simulation
+
+GAP_NS = MS // 2
+"""Between two steps."""
+
+
+class TrainingRun:
+    """Steps of a simulated training, one after the other.
+
+    Args:
+        steps: how many.
+        topology: that of all of them.
+        rename: other names for stages.
+        seed: of the first simulation.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        topology: str = "rollout-apart",
+        *,
+        rename: dict[str, str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.records: dict[TimelineInfo, list[RawRecord]] = {}
+        self.windows: list[Step] = []
+        self.roles: dict[str, str] = {}
+        offset_ns, ids = 10**12, 0
+        rename = rename or {}
+        while len(self.windows) < steps:
+            seed += 1
+            simulation = Simulation(seed)
+            if simulation.topology != topology:
+                continue
+            self.roles = simulation.roles
+            number = len(self.windows)
+            begin, end = offset_ns, offset_ns + simulation.main.now_ns
+            for info, some in simulation.timelines():
+                moved = [
+                    (
+                        rename.get(r[0], r[0]),
+                        r[1] + offset_ns,
+                        r[2] + offset_ns,
+                        r[3] + ids + 1,
+                        r[4] + ids + 1 if r[4] else NO_PARENT,
+                        r[5],
+                        {**(r[6] or {}), "step": number},
+                        tuple(i + ids + 1 for i in r[7] or ()) or None,
+                    )
+                    for r in some
+                ]
+                if info is MAIN:
+                    tags = {"step": number}
+                    step = ("global_step", begin, end, ids + 1, 0, SPAN, tags, None)
+                    moved.append(step)
+                moved.sort(key=lambda record: (record[2], -record[3]))
+                self.records.setdefault(info, []).extend(moved)
+            self.windows.append(Step(number, begin, end))
+            offset_ns += simulation.end_ns + GAP_NS
+            ids += simulation.count + 1
+        self.end_ns = offset_ns
+
+    def recording(self) -> Recording:
+        """What reading its file would give."""
+        return Recording(
+            ("run.pb",),
+            {"command": "train"},
+            [(info, list(records)) for info, records in self.records.items()],
+            self.windows,
+            [Sampled("reward", "", [(s.end_ns, 0.1) for s in self.windows])],
+            [],
+            self.windows[0].begin_ns,
+            self.end_ns,
+            (),
+        )
+
+    def write(self, path: Path) -> Path:
+        """Writes its trace as v2's writer does."""
+        run = {SCHEMA_KEY: SCHEMA_VERSION, "command": "train", "host": "h", "pid": 1}
+        layout = V2Layout({role: [name] for role, name in self.roles.items()})
+        stream = TraceStream(layout, Process(1, "python"), run, seed=b"test")
+        clocks = ClockSnapshot(self.end_ns, self.end_ns, self.end_ns)
+        rewards: list[RawRecord] = [
+            ("reward", step.end_ns, 0.1, 0, 0, COUNTER, None, None)
+            for step in self.windows
+        ]
+        records = [(info, list(some)) for info, some in self.records.items()]
+        records.append((MAIN, rewards))
+        path.write_bytes(stream.encode(Batch(records, [], frozenset(), clocks)))
+        return path

@@ -1,0 +1,108 @@
+"""What changed between two runs, and how sure that is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from perf.__main__ import main
+from perf.report.analysis import Report, analyse
+from perf.report.compare import CompareError, as_text, as_values, compare, sentences
+from tests.report.runs import TrainingRun
+
+
+@pytest.fixture(scope="module")
+def base() -> Report:
+    """Of a simulated training."""
+    return analyse(TrainingRun(30).recording())
+
+
+def longer(report: Report, stage: str, by: float) -> Report:
+    """The same with a stage that is so many times as long on every path."""
+    steps = []
+    for each in report.steps:
+        more = round(each.by_stage.get(stage, 0) * (by - 1))
+        by_stage = {**each.by_stage, stage: each.by_stage.get(stage, 0) + more}
+        steps.append(dataclasses.replace(each, by_stage=by_stage))
+    return dataclasses.replace(report, steps=steps)
+
+
+def test_a_run_equals_itself(base):
+    """No change, and none is sure."""
+    found = compare(base, base)
+    assert 0 == found.change.value
+    assert not found.change.is_sure
+    assert sentences(found)[0].startswith("No sure change")
+
+
+def test_the_stage_that_changed_explains_the_change(base):
+    """Its change is all of the steps', and the words name it first."""
+    found = compare(base, longer(base, "peft_train", 3.0))
+    assert found.change.is_sure
+    assert "peft_train" == found.stages[0].stage
+    whole = found.step_ns[1] - found.step_ns[0]
+    assert pytest.approx(whole) == sum(s.change_ns.value for s in found.stages)
+    said = sentences(found)
+    assert "slower" in said[0]
+    assert said[1].startswith("peft_train: +")
+
+
+def test_the_interval_holds_the_truth(base):
+    """Of runs drawn from one law, hardly any two are called different."""
+    called = 0
+    for seed in range(0, 800, 100):
+        runs = [analyse(TrainingRun(12, seed=seed + n).recording()) for n in (0, 50)]
+        called += compare(*runs).change.is_sure
+    assert called <= 2
+
+
+def test_too_few_steps_are_refused(base):
+    """Two steps say nothing about chance."""
+    short = dataclasses.replace(base, steps=base.steps[:2])
+    with pytest.raises(CompareError, match="at least 3 steps are needed"):
+        compare(base, short)
+
+
+def test_text_and_values_hold_the_sentences(base):
+    """Both say the same."""
+    found = compare(base, longer(base, "rollout", 1.5))
+    values = json.loads(json.dumps(as_values(found)))
+    for sentence in values["sentences"]:
+        assert sentence in as_text(found)
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"), [(None, 0), ("5%", 3), ("0.05", 3), ("900%", 0)]
+)
+def test_the_exit_code_is_a_gate(tmp_path, capsys, limit, code):
+    """3 for a run that is slower by more than the limit, else 0."""
+    run = TrainingRun(12)
+    before = run.write(tmp_path / "a.pb")
+    first = run.windows[0].begin_ns
+    run.records = {
+        info: [
+            (r[0], first + 2 * (r[1] - first), first + 2 * (r[2] - first), *r[3:])
+            for r in records
+        ]
+        for info, records in run.records.items()
+    }
+    run.end_ns = first + 2 * (run.end_ns - first)
+    after = run.write(tmp_path / "b.pb")
+    more = ["--fail-over", limit] if limit else []
+    assert code == main(["diff", str(before), str(after), *more])
+    assert "100 % slower" in capsys.readouterr().out
+    assert 0 == main(["diff", str(after), str(before), "--json", *more])
+    assert -0.5 == pytest.approx(
+        json.loads(capsys.readouterr().out)["change_frac"]["value"]
+    )
+
+
+@pytest.mark.parametrize("limit", ["x", "-5%", "nan"])
+def test_a_wrong_limit_is_named(limit, capsys):
+    """Exit code 2 and what is expected."""
+    with pytest.raises(SystemExit) as left:
+        main(["diff", "a", "b", f"--fail-over={limit}"])
+    assert 2 == left.value.code
+    assert "expected" in capsys.readouterr().err

@@ -1,0 +1,168 @@
+"""What a report says of runs whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from perf.__main__ import main
+from perf._read.recording import Recording
+from perf.report.analysis import Report, analyse
+from perf.report.plain import as_text, as_values
+from perf.report.words import duration, findings, percent
+from tests.report.runs import TrainingRun
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    """Of a simulated training."""
+    return analyse(TrainingRun(12).recording())
+
+
+def test_words_come_first_and_name_what_bounds_the_run(report):
+    """The sentences hold the bound, and what would help."""
+    said = findings(report)
+    kinds = {finding.kind for finding in said}
+    assert {"bound", "help"} <= kinds
+    stage = report.path.most_common(1)[0][0]
+    assert any(stage in finding.text for finding in said if finding.kind == "bound")
+
+
+def test_everything_adds_up(report):
+    """Buckets fill the devices' time, stages the steps, stacks each step."""
+    assert report.account.total_ns == 2 * report.total_ns
+    assert report.total_ns == sum(report.path.values())
+    for each in report.steps:
+        assert each.step.length_ns == sum(each.by_stage.values())
+
+
+def test_what_ifs_are_ranked(report):
+    """Those that save most come first; twice as fast never makes a run longer."""
+    savings = [answer.saving for answer in report.answers]
+    assert savings == sorted(savings, reverse=True)
+    assert all(saving >= -1e-9 for saving in savings)
+
+
+def stretched(run: TrainingRun, step: int, by_ns: int) -> Recording:
+    """The same with one step longer by a stage of its trainer's thread."""
+    recording = run.recording()
+    cut = run.windows[step].end_ns - 1
+
+    def moved(time_ns: int) -> int:
+        return time_ns + by_ns if time_ns > cut else time_ns
+
+    timelines = [
+        (info, [(r[0], moved(r[1]), moved(r[2]), *r[3:]) for r in records])
+        for info, records in recording.timelines
+    ]
+    for info, records in timelines:
+        if info.is_main:
+            records.append(
+                ("checkpoint", cut, cut + by_ns, 10**9, 0, 0, {"step": step}, None)
+            )
+    steps = [
+        type(s)(s.number, moved(s.begin_ns), moved(s.end_ns)) for s in recording.steps
+    ]
+    return type(recording)(
+        recording.paths,
+        recording.run,
+        timelines,
+        steps,
+        (),
+        (),
+        recording.begin_ns,
+        moved(recording.end_ns),
+        (),
+    )
+
+
+def test_an_unusual_step_is_named_with_its_reason():
+    """The step that leaves the others is told, with the stage that differs."""
+    found = analyse(stretched(TrainingRun(20), 7, 60 * 10**9))
+    (odd,) = [s for s in found.steps if s.is_unusual]
+    assert (7, "checkpoint") == (odd.step.number, odd.reason)
+    first = findings(found)[0]
+    assert "checkpoint" == first.cause
+    assert "step 7" in first.text
+
+
+def test_too_much_unaccounted_is_said_first_and_no_advice_given():
+    """Above ten per cent the report leads with that."""
+    run = TrainingRun(6)
+    for info, records in run.records.items():
+        if info.kind.value == "host":
+            records[:] = [r for r in records if r[0] == "global_step"]
+    found = analyse(run.recording())
+    assert found.unaccounted_frac > 0.1
+    said = findings(found)
+    assert "limit" == said[0].kind
+    assert "unaccounted" in said[0].text
+    assert not any(finding.kind == "help" for finding in said)
+
+
+def test_no_step_gives_a_partial_report():
+    """A trace without a whole step says so."""
+    run = TrainingRun(1)
+    recording = run.recording()
+    empty = type(recording)(
+        recording.paths, {}, recording.timelines, [], [], [], 0, recording.end_ns, ()
+    )
+    found = analyse(empty)
+    assert "no whole step" in as_text(found)
+    assert as_values(found)["step_time_median_s"] is None
+
+
+def test_text_and_values_say_the_same(report):
+    """The terminal's page and the JSON hold the findings and the shares."""
+    text, values = as_text(report), as_values(report)
+    json.dumps(values, allow_nan=False)
+    for finding in values["findings"]:
+        assert finding["text"] in text
+    assert "Critical path" in text
+    assert pytest.approx(report.total_ns / 1e9) == sum(
+        values["critical_path_s"].values()
+    )
+
+
+def run_cli(*arguments: object) -> int:
+    """The exit code of the command line."""
+    return main([str(argument) for argument in arguments])
+
+
+def test_the_command_writes_a_page(tmp_path, capsys, monkeypatch):
+    """By default report.html in the working directory; the first sentence is said."""
+    trace = TrainingRun(5).write(tmp_path / "a.pb")
+    monkeypatch.chdir(tmp_path)
+    assert 0 == run_cli("report", trace)
+    page = Path("report.html").read_text(encoding="utf-8")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.split(" ")[0] in page
+    assert 0 == run_cli("report", trace, "--json")
+    assert 1 == json.loads(capsys.readouterr().out)["format_version"]
+    assert 0 == run_cli("report", trace, "--text", "-o", tmp_path / "b.html")
+    assert (tmp_path / "b.html").exists()
+
+
+@pytest.mark.parametrize(("data", "said"), [(b"", "an empty file"), (b"x", "0x78")])
+def test_what_is_no_trace_is_told(tmp_path, capsys, data, said):
+    """Exit code 1 and a message, no traceback."""
+    path = tmp_path / "a.pb"
+    path.write_bytes(data)
+    assert 1 == run_cli("report", path)
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [(0, "0 ns"), (1500, "1.5 µs"), (2.5e9, "2.5 s"), (9e11, "15 min"), (1e6, "1 ms")],
+)
+def test_durations_are_for_people(ns, text):
+    """Three digits and a unit."""
+    assert text == duration(ns)
+
+
+def test_percents_are_for_people():
+    """One digit below ten; a true minus."""
+    assert ["5.0 %", "22 %", "−18 %"] == [percent(0.05), percent(0.22), percent(-0.18)]
