@@ -14,8 +14,9 @@ __all__ = ["LoggingBackend"]
 class LoggingBackend(Protocol):
     """Where metrics go. No inheritance: a class with these two methods is one.
 
-    It may have more: see `OPTIONAL_METHODS` and `OPTIONAL_ATTRIBUTES`. In a pipeline one thread at a time calls
-    it, and what it raises never reaches the training.
+    It may have more: see `OPTIONAL_METHODS` and `OPTIONAL_ATTRIBUTES`. In a
+    pipeline one thread at a time calls it, and what it raises never reaches the
+    training.
     """
 
     def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
