@@ -81,11 +81,8 @@ def database(paths: Sequence[Path]) -> Any:
     recordings = []
     for file in report_command.files_of(paths):
         with report_command.told(file.name) as progress:
-            recordings.append(
-                read_recording(
-                    file, lambda share, tell=progress: tell("reading", share)
-                )
-            )
+            tell = functools.partial(progress, "reading")
+            recordings.append(read_recording(file, tell))
     engine = duckdb.connect()
     parts = tables(recordings)
     for name, columns in COLUMNS.items():

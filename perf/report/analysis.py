@@ -121,6 +121,9 @@ class Report:
         stragglers: late devices, the latest first.
         slow_spans: far longer than their like, the worst first.
         stages: lengths of spans on the host.
+        total_ns: of the steps together.
+        median_ns: of the steps' lengths.
+        mad_ns: median absolute deviation of the steps' lengths.
     """
 
     recording: Recording
@@ -143,21 +146,9 @@ class Report:
     slow_spans: Sequence[SlowSpan]
     stages: Sequence[StageLength]
     counters: Sequence[Sampled]
-
-    @property
-    def median_ns(self) -> int:
-        """Of the steps' lengths."""
-        return round(statistics.median([s.step.length_ns for s in self.steps]))
-
-    @property
-    def mad_ns(self) -> int:
-        """Median absolute deviation of the steps' lengths."""
-        return _mad([s.step.length_ns for s in self.steps])[1]
-
-    @property
-    def total_ns(self) -> int:
-        """Of the steps together."""
-        return sum([s.step.length_ns for s in self.steps])
+    total_ns: int
+    median_ns: int
+    mad_ns: int
 
     @property
     def unaccounted_frac(self) -> float:
@@ -218,7 +209,9 @@ def analyse(
     outside, outside_ns = _outside(accountant, schedule, steps)
     overlaps = [s.account.overlap_frac for s in steps]
     known = [overlap for overlap in overlaps if overlap is not None]
-    seconds = sum(s.step.length_ns for s in steps) / 1e9
+    lengths = [s.step.length_ns for s in steps]
+    median_ns, mad_ns = _mad(lengths)
+    seconds = sum(lengths) / 1e9
     tell("what if", 0.0)
     answers, refused = _answers(
         schedule, steps, blame, queue_capacity, staleness_limit, tell
@@ -245,6 +238,9 @@ def analyse(
         _slow_spans(schedule, steps),
         _stages(schedule, steps),
         recording.counters,
+        sum(lengths),
+        median_ns,
+        mad_ns,
     )
 
 
@@ -294,6 +290,8 @@ def _judged(steps: list[StepReport]) -> list[StepReport]:
 
 
 def _mad(values: Sequence[int]) -> tuple[int, int]:
+    if not values:
+        return 0, 0
     median = round(statistics.median(values))
     return median, round(statistics.median([abs(v - median) for v in values]))
 
