@@ -228,9 +228,9 @@ class Schedule:
                 launch = self.launches[span[3]] = Launch()
             if is_device:
                 launch.parts.append((info.id, span))
+                role = role_of(span)
+                self.stage_roles.setdefault(span[0], role)
                 if span[0] not in names.WEIGHT_SYNC:
-                    role = role_of(span)
-                    self.stage_roles.setdefault(span[0], role)
                     roles.setdefault(role, {})[info.id] = None
             elif span[5] != DEVICE and launch.host is None:
                 launch.thread, launch.host = info.id, span

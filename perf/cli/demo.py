@@ -71,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     # After this: jax is loaded, with its devices.
     from perf import trace
+    from perf.adapters.jax_compiles import record_compiles
     from perf.demo.config import DemoConfig
     from perf.demo.topology import make_cluster_config
     from perf.demo.train import train
@@ -84,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     v1 = trace.PerfTracer(export_fn=exports.custom_export_fn)
     v2 = tracer_v2.PerfTracer(export_fn=exports.custom_export_fn_v2)
     v1.enabled, v2.enabled = options.enable_perf_v1, options.enable_perf_v2
+    record_compiles(v1)
+    record_compiles(v2)
     perf.set_tracer(v1 if options.enable_perf_v1 else v2)
 
     print(f"GRPO on virtual CPU devices, {topology}: the policy learns to sort.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,8 @@ def database(paths: Sequence[Path]) -> Any:
     recordings = []
     for file in report_command.files_of(paths):
         with report_command.told(file.name) as progress:
-            recordings.append(read_recording(file, partial(progress, "reading")))
+            tell = functools.partial(progress, "reading")
+            recordings.append(read_recording(file, tell))
     engine = duckdb.connect()
     parts = tables(recordings)
     for name, columns in COLUMNS.items():

@@ -8,8 +8,15 @@ from typing import Any, Self
 
 from perf._exporting import DEFAULT_TRACE_DIR, as_metrics
 from perf._model.ids import HOST_PREFIX, QUEUE_SUFFIX
+from perf._model.log import OnceLog
 from perf._model.roles import Roles
 from perf._read.rl_metrics import step_metrics
+from perf._read.step_analysis import (
+    DEFAULT,
+    OnAnomaly,
+    StepAnalysis,
+    StepAnomaly,
+)
 from perf._read.steps import BEGIN, END, Interval, StepSpans, assembled
 from perf._record.tracer import Tracer
 from perf._write.files import TraceFiles
@@ -20,7 +27,12 @@ from perf.experimental.tracer import StoredTimelines
 from perf.export import roles_of
 from perf.metrics import MetricsT
 
-__all__ = ["DEFAULT_TRACE_DIR", "PerfMetricsExport", "log_metric_export_fn"]
+__all__ = [
+    "DEFAULT_TRACE_DIR",
+    "PerfMetricsExport",
+    "StepAnomaly",
+    "log_metric_export_fn",
+]
 
 
 def log_metric_export_fn(timelines: Mapping[str, Timeline]) -> MetricsT:
@@ -45,9 +57,15 @@ class PerfMetricsExport:
             fails, none are.
         keep_content: tags with prompts, completions and the like that are written;
             by default none are.
+        analysis: "default" adds `perf/bubble_frac` and `perf/overlap_frac` to the
+            metrics, "all" every bucket of the accounting and the critical path, "off"
+            nothing.
+        on_anomaly: called with the number of a step (from 0) and a `StepAnomaly` when
+            the step is unusually long; what it raises is logged once.
 
     Raises:
-        ValueError: something in `role_to_devices` is no device.
+        ValueError: something in `role_to_devices` is no device, or an unknown level of
+            analysis.
     """
 
     def __init__(
@@ -59,8 +77,16 @@ class PerfMetricsExport:
         trace_files: TraceFiles | None = None,
         redact_tags: RedactTags | None = None,
         keep_content: Iterable[str] = (),
+        analysis: str = DEFAULT,
+        on_anomaly: OnAnomaly | None = None,
     ) -> None:
         self._roles = Roles.of(role_to_devices or {}, required=False)
+        self._analysis = StepAnalysis(
+            self._roles, analysis, finds_anomalies=on_anomaly is not None
+        )
+        self._on_anomaly = on_anomaly
+        self._log = OnceLog()
+        self._steps = 0
         self._writer: PerfettoTraceWriter | None = None
         if enable_trace_writer:
             self._writer = PerfettoTraceWriter(
@@ -81,6 +107,8 @@ class PerfMetricsExport:
         trace_files: TraceFiles | None = None,
         redact_tags: RedactTags | None = None,
         keep_content: Iterable[str] = (),
+        analysis: str = DEFAULT,
+        on_anomaly: OnAnomaly | None = None,
     ) -> Self:
         """With the meshes of a cluster: anything with `role_to_mesh`.
 
@@ -94,6 +122,8 @@ class PerfMetricsExport:
             trace_files=trace_files,
             redact_tags=redact_tags,
             keep_content=keep_content,
+            analysis=analysis,
+            on_anomaly=on_anomaly,
         )
 
     def attach(self, tracer: Tracer) -> bool:
@@ -111,8 +141,23 @@ class PerfMetricsExport:
         if isinstance(timelines, StoredTimelines):
             step = timelines.spans()
         if step is None:
-            step = _last_step(timelines)
-        return as_metrics(step_metrics(step, self._roles))
+            return as_metrics(step_metrics(_last_step(timelines), self._roles))
+        metrics = step_metrics(step, self._roles)
+        return as_metrics(metrics | self._analysed(timelines, step))
+
+    def _analysed(self, timelines: Any, step: StepSpans) -> dict[str, float]:
+        """Accounting and critical path of a step; the hook is told what is unusual."""
+        number, self._steps = self._steps, self._steps + 1
+        records, opened = timelines.records()
+        metrics, anomaly = self._analysis.step(
+            records, opened, int(step.begin), int(step.end)
+        )
+        if anomaly is not None and self._on_anomaly is not None:
+            try:
+                self._on_anomaly(number, anomaly)
+            except Exception as error:
+                self._log.say("on-anomaly", f"on_anomaly failed: {error!r}", exc=error)
+        return metrics
 
     def shutdown(self, wait: bool = True) -> None:
         """Writes what is left and lets go of the file."""

@@ -16,6 +16,7 @@ from typing import Any
 from perf._exporting import attach, called
 from perf._model.ids import HOST_PREFIX
 from perf._model.spans import DEVICE, OPEN, QUEUED, SPAN, RawRecord
+from perf._read.step_analysis import Records
 from perf._read.steps import StepSpans, from_records
 from perf._record import clock
 from perf._record.noop import NoopTracer as _NoopTracer
@@ -180,6 +181,11 @@ class StoredTimelines(Mapping[str, Timeline]):
         return from_records(
             step.by_timeline(), self._opened, step.begin_ns, step.end_ns
         )
+
+    def records(self) -> tuple[Records, Records]:
+        """All that closed in the step being exported, and what is open at its end."""
+        step = self._step
+        return ([] if step is None else step.by_timeline()), self._opened
 
 
 class _StoredTimeline(Timeline):

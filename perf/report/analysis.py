@@ -6,10 +6,11 @@ import dataclasses
 import itertools
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from perf._model import names
+from perf._model.spans import RawRecord
 from perf._read.accounting import (
     COMPILE,
     UNACCOUNTED,
@@ -121,6 +122,9 @@ class Report:
         stragglers: late devices, the latest first.
         slow_spans: far longer than their like, the worst first.
         stages: lengths of spans on the host.
+        total_ns: of the steps together.
+        median_ns: of the steps' lengths.
+        mad_ns: median absolute deviation of the steps' lengths.
     """
 
     recording: Recording
@@ -143,21 +147,9 @@ class Report:
     slow_spans: Sequence[SlowSpan]
     stages: Sequence[StageLength]
     counters: Sequence[Sampled]
-
-    @property
-    def median_ns(self) -> int:
-        """Of the steps' lengths."""
-        return round(statistics.median([s.step.length_ns for s in self.steps]))
-
-    @property
-    def mad_ns(self) -> int:
-        """Median absolute deviation of the steps' lengths."""
-        return _mad([s.step.length_ns for s in self.steps])[1]
-
-    @property
-    def total_ns(self) -> int:
-        """Of the steps together."""
-        return sum([s.step.length_ns for s in self.steps])
+    total_ns: int
+    median_ns: int
+    mad_ns: int
 
     @property
     def unaccounted_frac(self) -> float:
@@ -218,7 +210,9 @@ def analyse(
     outside, outside_ns = _outside(accountant, schedule, steps)
     overlaps = [s.account.overlap_frac for s in steps]
     known = [overlap for overlap in overlaps if overlap is not None]
-    seconds = sum(s.step.length_ns for s in steps) / 1e9
+    lengths = [s.step.length_ns for s in steps]
+    median_ns, mad_ns = _mad(lengths)
+    seconds = sum(lengths) / 1e9
     tell("what if", 0.0)
     answers, refused = _answers(
         schedule, steps, blame, queue_capacity, staleness_limit, tell
@@ -245,6 +239,9 @@ def analyse(
         _slow_spans(schedule, steps),
         _stages(schedule, steps),
         recording.counters,
+        sum(lengths),
+        median_ns,
+        mad_ns,
     )
 
 
@@ -294,6 +291,8 @@ def _judged(steps: list[StepReport]) -> list[StepReport]:
 
 
 def _mad(values: Sequence[int]) -> tuple[int, int]:
+    if not values:
+        return 0, 0
     median = round(statistics.median(values))
     return median, round(statistics.median([abs(v - median) for v in values]))
 
@@ -326,8 +325,11 @@ def _answers(
         Change(stage, 2.0) for stage in stages if stage != COMPILE and path[stage]
     ]
     changes += [Change(COMPILE, float("inf"))] if path[COMPILE] else []
-    changes += [Change(s, overlapped=True) for s in stages if s in names.WEIGHT_SYNC]
-    found, refused = [], ""
+    # What holds devices can be made ahead; the host's own work cannot.
+    overlapped = [s for s in stages if s in schedule.stage_roles]
+    changes += [Change(s, overlapped=True) for s in overlapped]
+    found: list[Answer] = []
+    refusals: list[str] = []
     for number, change in enumerate(changes):
         tell("what if", number / len(changes))
         try:
@@ -339,10 +341,11 @@ def _answers(
                 staleness_limit=staleness_limit,
             )
         except WhatIfError as error:
-            refused = refused or str(error)
+            refusals.append(str(error))
         else:
             found.append(answer)
-    return sorted(found, key=lambda answer: -answer.saving), refused
+    found.sort(key=lambda answer: -answer.saving)
+    return found, refusals[0] if refusals and not found else ""
 
 
 def _consecutive(steps: Sequence[StepReport]) -> list[tuple[int, int]]:
@@ -358,12 +361,10 @@ def _stragglers(schedule: Schedule) -> list[Straggler]:
     count: Counter[str] = Counter()
     length: Counter[str] = Counter()
     role_of: dict[str, str] = {}
-    for launch in schedule.launches.values():
-        if len(launch.parts) < 2 or launch.record[0] in names.WEIGHT_SYNC:
-            continue
-        ends = sorted(part[2] for _, part in launch.parts)
+    for parts in _together(schedule):
+        ends = sorted(part[2] for _, part in parts)
         middle = ends[(len(ends) - 1) // 2]
-        for device, part in launch.parts:
+        for device, part in parts:
             count[device] += 1
             length[device] += part[2] - part[1]
             late[device] += part[2] - middle
@@ -381,6 +382,25 @@ def _stragglers(schedule: Schedule) -> list[Straggler]:
         if late[device] > 0 and last[device] * 2 > count[device]
     ]
     return sorted(found, key=lambda straggler: -straggler.late_frac)
+
+
+def _together(schedule: Schedule) -> Iterator[Sequence[tuple[str, RawRecord]]]:
+    """Work that several devices do at once: of one launch, or of launches alike.
+
+    Launches on one device each belong together if name and tags are the same.
+    """
+    alike: dict[tuple[str, str], list[tuple[str, RawRecord]]] = {}
+    for launch in schedule.launches.values():
+        if launch.record[0] in names.WEIGHT_SYNC:
+            continue
+        if len(launch.parts) > 1:
+            yield launch.parts
+        elif launch.parts and launch.record[6]:
+            key = str(launch.record[0]), repr(launch.record[6])
+            alike.setdefault(key, []).append(launch.parts[0])
+    for parts in alike.values():
+        if 1 < len({device for device, _ in parts}) == len(parts):
+            yield parts
 
 
 def _slow_spans(schedule: Schedule, steps: Sequence[StepReport]) -> list[SlowSpan]:

@@ -383,3 +383,38 @@ def test_a_folder_that_cannot_be_made_is_logged_once(
         run.tracer.export()
     run.tracer.close()
     assert 1 == len([r for r in caplog.records if str(blocked) in r.getMessage()])
+
+
+def test_accounting_comes_with_the_metrics() -> None:
+    """By default idle time and overlap; all of it by option, or nothing."""
+    keys = {}
+    for level in ("off", "default", "all"):
+        built_in = PerfMetricsExport(
+            enable_trace_writer=False, role_to_devices=ROLES, analysis=level
+        )
+        run = V2Run(["a0", "b0"], built_in.export_metrics, watch=False)
+        play(run, PLAYED)
+        keys[level] = set(run.tracer.export())
+    assert {"perf/bubble_frac", "perf/overlap_frac"} == keys["default"] - keys["off"]
+    assert any(key.startswith("perf/account/occupied/") for key in keys["all"])
+    assert any(key.startswith("perf/critical_path/") for key in keys["all"])
+
+
+def test_the_anomaly_hook_never_reaches_the_training(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is told of a long step with its number; what it raises is logged once."""
+    told: list[tuple[int, str]] = []
+
+    def hook(step: int, anomaly: export.StepAnomaly) -> None:
+        told.append((step, anomaly.stage))
+        raise RuntimeError("hook")
+
+    built_in = PerfMetricsExport(enable_trace_writer=False, on_anomaly=hook)
+    run = V2Run(["a0"], built_in.export_metrics, watch=False)
+    for number in range(14):
+        with run.tracer.span("data_loading"):
+            run.timer.clock.advance_ns(10**9 * (5 if number in (12, 13) else 1))
+        assert "perf/global_step_time" in run.tracer.export()
+    assert [(12, "data_loading"), (13, "data_loading")] == told
+    assert 1 == sum("on_anomaly failed" in r.getMessage() for r in caplog.records)

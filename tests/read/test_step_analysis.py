@@ -1,0 +1,113 @@
+"""Accounting and critical path while the training runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perf._model.roles import Roles
+from perf._model.spans import OPEN, TimelineInfo, TimelineKind
+from perf._read.accounting import Accountant, account_window
+from perf._read.schedule import Schedule
+from perf._read.step_analysis import ALL, DEFAULT, LEVELS, OFF, StepAnalysis
+from tests.read.simulator import Simulation
+from tests.read.test_accounting import MAIN, MS, Timelines, device, span, work
+
+ROLES = Roles.of({"rollout": ["a"], "actor": ["b"]})
+
+
+def analysis(level: str = DEFAULT, roles: Roles = ROLES) -> StepAnalysis:
+    """Without the search for anomalies."""
+    return StepAnalysis(roles, level, finds_anomalies=False)
+
+
+@given(st.integers(0, 2000))
+def test_default_and_full_agree(seed):
+    """The quick way by unions and the whole accounting give the same fractions."""
+    simulation = Simulation(seed)
+    names = {"rollout": simulation.roles["rollout"], "actor": simulation.roles["actor"]}
+    roles = Roles.of({role: [name] for role, name in names.items()})
+    window = 0, simulation.end_ns
+    # Compiling in a gap is no bubble; only the full accounting looks for it there.
+    timelines = [
+        (info, [r for r in some if r[0] != "compile"])
+        for info, some in simulation.timelines()
+    ]
+    quick, _ = analysis(DEFAULT, roles).step(timelines, [], *window)
+    schedule = Schedule(timelines, simulation.end_ns)
+    full = account_window(Accountant(schedule), schedule, *window)
+    assert pytest.approx(full.all.bubble_frac) == quick["perf/bubble_frac"]
+    if len(set(names.values())) == 2 and set(names) <= set(schedule.roles):
+        shared = set(schedule.roles["rollout"]) & set(schedule.roles["actor"])
+        if not shared and full.overlap_frac is not None:
+            assert pytest.approx(full.overlap_frac) == quick["perf/overlap_frac"]
+
+
+def test_all_adds_up():
+    """Buckets fill the devices' time, the path's stages the step."""
+    simulation = Simulation(3)
+    end = simulation.end_ns
+    metrics, _ = analysis(ALL).step(simulation.timelines(), [], 0, end)
+    account = sum(v for k, v in metrics.items() if k.startswith("perf/account/"))
+    path = sum(v for k, v in metrics.items() if k.startswith("perf/critical_path/"))
+    assert pytest.approx(len(simulation.lanes) * end / 1e9) == account
+    assert pytest.approx(end / 1e9) == path
+
+
+def test_work_in_flight_counts_to_the_export():
+    """What a device runs when the step ends holds it; what waits does not."""
+    queue = TimelineInfo("b_queue", TimelineKind.QUEUE, "b_queue")
+    flying = [work("train", 4, OPEN, 2), work("train", 5, OPEN, 3)]
+    closed: Timelines = [
+        (MAIN, [span("train", 0, 1, 1)]),
+        (device("b"), [work("train", 0, 6, 1)]),
+    ]
+    for level in (DEFAULT, ALL):
+        metrics, _ = analysis(level).step(closed, [(queue, flying)], 0, 10 * MS)
+        assert pytest.approx(0.0) == metrics["perf/bubble_frac"]
+
+
+def test_off_gives_nothing():
+    """Neither does a step without devices by default, or without any time."""
+    closed: Timelines = [(device("b"), [work("train", 0, 6, 1)])]
+    assert ({}, None) == analysis(OFF).step(closed, [], 0, 10 * MS)
+    assert ({}, None) == analysis(DEFAULT).step(closed, [], 5, 5)
+    assert ({}, None) == analysis(DEFAULT).step([(MAIN, [])], [], 0, 10 * MS)
+
+
+def test_an_unknown_level_is_refused():
+    """The message says which there are."""
+    with pytest.raises(ValueError, match=f"expected one of {', '.join(LEVELS)}"):
+        analysis("some")
+
+
+def steps_of(lengths: list[int]) -> list[Any]:
+    """What is unusual about steps whose stage `load` takes so long."""
+    found = []
+    tested = StepAnalysis(ROLES, OFF, finds_anomalies=True)
+    at = 0
+    for number, length in enumerate(lengths):
+        records = [span("load", at, at + length, number + 1)]
+        _, anomaly = tested.step([(MAIN, records)], [], at * MS, (at + length) * MS)
+        found.append(anomaly)
+        at += length
+    return found
+
+
+def test_a_step_that_leaves_its_history_is_told_in_words():
+    """With the stage that is longer, and by how much; the first eight are history."""
+    found = steps_of([100, 300, *[100, 101, 99] * 4, 250, 100])
+    assert [None] * 14 == found[:14]
+    anomaly = found[14]
+    assert ("load", 0.25, 0.1) == (anomaly.stage, anomaly.seconds, anomaly.median_s)
+    assert pytest.approx(0.15, abs=0.002) == anomaly.stage_s
+    assert "took 0.25 s instead of 0.1 s; load is 0.15 s longer" in anomaly.text
+    assert found[15] is None
+
+
+def test_a_shorter_step_is_no_anomaly():
+    """Only what takes longer needs somebody."""
+    assert not any(steps_of([100] * 12 + [50, 104]))
