@@ -152,8 +152,8 @@ class _Event(NamedTuple):
     """0: the sequence's."""
     name: str
     name_iid: int
-    key_iids: tuple[int, ...]
-    text_iids: tuple[int, ...]
+    key_iids: frozenset[int]
+    text_iids: frozenset[int]
     arrow: int
     notes: Any
     """The debug annotations of an instant."""
@@ -383,8 +383,8 @@ class _Checker:
         if (
             (event.name_iid and event.name_iid not in state.names)
             or (not name and kind in (_BEGIN, _INSTANT))
-            or not state.keys.keys() >= set(event.key_iids)
-            or not state.texts.keys() >= set(event.text_iids)
+            or not state.keys.keys() >= event.key_iids
+            or not state.texts.keys() >= event.text_iids
         ):
             self.found("unknown_names", f"at offset {offset}")
         uuid = event.track or state.track
@@ -578,25 +578,36 @@ def _as_event(packet: Any) -> _Event | None:
         return None
     keys: list[int] = []
     texts: list[int] = []
-    _collect_iids(event.debug_annotations, keys, texts)
+    if not _collect_iids(event.debug_annotations, keys, texts):
+        return None
     return _Event(
         packet.trusted_packet_sequence_id,
         kind,
         event.track_uuid,
         event.name,
         event.name_iid,
-        tuple(keys),
-        tuple(texts),
+        frozenset(keys),
+        frozenset(texts),
         arrow,
         event.debug_annotations if kind == _INSTANT else None,
     )
 
 
-def _collect_iids(notes: Iterable[Any], keys: list[int], texts: list[int]) -> None:
+def _collect_iids(notes: Iterable[Any], keys: list[int], texts: list[int]) -> bool:
+    """Whether all annotations have names, those in an array apart."""
     for note in notes:
         if note.HasField("name_iid"):
             keys.append(note.name_iid)
-        if note.HasField("string_value_iid"):
-            texts.append(note.string_value_iid)
-        _collect_iids(note.dict_entries, keys, texts)
-        _collect_iids(note.array_values, keys, texts)
+        elif not note.name:
+            return False
+        if not _collect_from(note, keys, texts):
+            return False
+    return True
+
+
+def _collect_from(note: Any, keys: list[int], texts: list[int]) -> bool:
+    if note.HasField("string_value_iid"):
+        texts.append(note.string_value_iid)
+    return _collect_iids(note.dict_entries, keys, texts) and all(
+        _collect_from(entry, keys, texts) for entry in note.array_values
+    )

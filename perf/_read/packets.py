@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import os
 import stat
@@ -160,17 +161,23 @@ def parsed(data: bytes, path: object, offset: int) -> Any:
     Raises:
         TraceFormatError: it cannot be parsed.
     """
-    # Loaded here: protobuf is slow to import.
-    from google.protobuf.message import DecodeError
-    from perfetto.protos.perfetto.trace import perfetto_trace_pb2
-
+    packet_type, decode_error = _protobuf()
     try:
-        return perfetto_trace_pb2.TracePacket.FromString(data)
-    except DecodeError as error:
+        return packet_type.FromString(data)
+    except decode_error as error:
         raise TraceFormatError(
             f"{path}: expected a trace of rlperf, found a packet that cannot be read "
             f"at offset {offset} ({error})"
         ) from error
+
+
+@functools.cache
+def _protobuf() -> tuple[Any, type[Exception]]:
+    # Loaded when a file is read: protobuf is slow to import.
+    from google.protobuf.message import DecodeError
+    from perfetto.protos.perfetto.trace import perfetto_trace_pb2
+
+    return perfetto_trace_pb2.TracePacket, DecodeError
 
 
 def unpacked(

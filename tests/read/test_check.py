@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
@@ -290,6 +290,16 @@ def clocks_of(packets_: list[Any]) -> Any:
             id="a packet with nothing in it",
         ),
         pytest.param(
+            lambda p: (
+                event(p, BEGIN, 1)
+                .track_event.debug_annotations[0]
+                .dict_entries[0]
+                .ClearField("name_iid")
+            ),
+            {"broken_packets": 1, "unopened_slices": 1, "missing_slices": 1},
+            id="a tag without a name",
+        ),
+        pytest.param(
             lambda p: event(p, COUNTER).track_event.ClearField("double_counter_value"),
             {"broken_packets": 1},
             id="a sample without a value",
@@ -378,6 +388,7 @@ def test_other_versions_cannot_be_checked(version: object, tmp_path: Path) -> No
 
 @settings(max_examples=150)
 @given(st.integers(0, 10**6), st.integers(0, 7))
+@example(511, 4)  # A key in a tag's value.
 def test_what_perfetto_complains_of_is_unsound(
     tmp_path_factory: pytest.TempPathFactory, at: int, bit: int
 ) -> None:

@@ -185,6 +185,20 @@ def test_what_was_recorded_last_is_written_at_the_interpreters_exit(
     )
 
 
+def test_a_process_that_ends_says_so_in_its_file(tmp_path: Path) -> None:
+    """One that is killed does not: what it had is in the file all the same."""
+    from perf._read.load import load
+
+    for name, program in (
+        ("ended", "source.records = [span(1, 0, 1)]\n"),
+        ("killed", "source.records = [span(1, 0, 1)]\nwriter.flush()\nos._exit(0)\n"),
+    ):
+        (tmp_path / name).mkdir()
+        assert [{"span 1"}] == names_after(tmp_path / name, program)
+        (path,) = (tmp_path / name).glob("*.pb")
+        assert (name == "ended") == load(path).has_ended
+
+
 def test_threads_that_outlive_the_main_thread_are_written(tmp_path: Path) -> None:
     """The interpreter joins them first: the worker goes on, and writes at the end."""
     assert [{"span 1", "span 2"}] == names_after(
