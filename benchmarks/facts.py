@@ -118,8 +118,6 @@ FACTS: Final = (
     Fact("imports/trace", "`import perf.trace` after `import numpy`", "ms"),
     Fact("tunix/colocated", "google-tunix's step, both tracers on over off", "×", 1.03),
     Fact("tunix/colocated_step", "… off, tiny model, roles colocated", "ms"),
-    Fact("tunix/rollout_apart", "… rollout apart, on over off", "×", 1.03),
-    Fact("tunix/rollout_apart_step", "… off", "ms"),
     Fact("tunix/all_apart", "… all roles apart, on over off", "×", 1.03),
     Fact("tunix/all_apart_step", "… off", "ms"),
 )

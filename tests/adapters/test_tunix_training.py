@@ -23,6 +23,7 @@ from tests.perfetto.trace_processor import Slice, TraceProcessor, slices
 
 pytestmark = [
     pytest.mark.tunix,
+    pytest.mark.filterwarnings("default::DeprecationWarning"),  # TensorBoard's own
     pytest.mark.skipif(
         any(
             importlib.util.find_spec(name) is None for name in ("tunix", "tensorboard")
