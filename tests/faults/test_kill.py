@@ -22,6 +22,7 @@ def test_what_was_flushed_outlives_a_kill(tmp_path: Path, seed: int) -> None:
 def test_a_loss_is_noticed(tmp_path: Path) -> None:
     """The check itself: a span that was never made is missed, open or closed."""
     said = killed(tmp_path, 0)
-    faults = lost(tmp_path, Flushed(10**9 + 1, frozenset({10**9})))
+    never = said.made + 100_000
+    faults = lost(tmp_path, Flushed(never + 1, frozenset({never})))
     assert ["closed", "open"] == [fault.split()[0] for fault in faults]
     assert [] == lost(tmp_path, said)

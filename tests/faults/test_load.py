@@ -60,7 +60,7 @@ def test_what_nobody_collects_in_time_is_counted(
     record(loaded, 10_000, while_held=True)
     assert [] == unaccounted(loaded)
     stats = loaded.tracer.stats()
-    assert stats.dropped >= THREADS * (20_000 - 5_001)
+    assert stats.dropped >= THREADS * (20_000 - 5_002)  # the first two were collected
     assert slices(tmp_path) == stats.written
 
 
