@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
-STEPS: Final = 16
+STEPS: Final = 12
 _MISSES: Final = 1 / 12
 _TIMEOUT_S: Final = 400
 
@@ -96,17 +96,22 @@ def data_stall(_: Demo) -> AbstractContextManager[None]:
     return slower(SortTask, "prompts", 0.25)
 
 
-def recompile(_: Demo) -> AbstractContextManager[None]:
-    """Every rollout is a new program."""
+def recompile(demo: Demo) -> AbstractContextManager[None]:
+    """Every second step brings a new program."""
     import jax
 
     from perf.demo import experience
     from perf.demo.model import sample
 
+    programs: dict[int, Any] = {}
+
     def anew(*args: Any, **kwargs: Any) -> Any:
-        return jax.jit(lambda *a, **k: sample(*a, **k), static_argnames="count")(
-            *args, **kwargs
-        )
+        number = demo.step // 2
+        if number not in programs:
+            programs[number] = jax.jit(
+                lambda *a, **k: sample(*a, **k), static_argnames="count"
+            )
+        return programs[number](*args, **kwargs)
 
     return replaced(experience, "_sample", anew)
 
@@ -118,7 +123,7 @@ def gil_hog(demo: Demo) -> Iterator[None]:
 
     def hog() -> None:
         while not stop.is_set():
-            if 5 <= demo.step < 11:
+            if 4 <= demo.step < 8:
                 sum(range(2_000))
             else:
                 time.sleep(0.005)
@@ -149,7 +154,7 @@ def slow_sample(demo: Demo) -> AbstractContextManager[None]:
     done: list[int] = []
 
     def slow(*args: Any, **kwargs: Any) -> Any:
-        if demo.step == 9 and not done:
+        if demo.step == 8 and not done:
             done.append(1)
             time.sleep(5.0)
         return before(*args, **kwargs)
@@ -253,7 +258,7 @@ FAULTS: Final = [
     Fault("recompile", "^Recompilation", recompile),
     Fault("gil", "GIL", gil_hog),
     Fault("late_sync", "^weight_sync", late_sync),
-    Fault("slow_sample", "^(One slow rollout|rollout).*step 9", slow_sample),
+    Fault("slow_sample", "^(One slow rollout|rollout).*step 8", slow_sample),
     Fault("slow_reference", "^reference_inference", slow_reference),
     Fault(
         "small_micro_batch",
@@ -338,13 +343,17 @@ def _diagnosed(fault: Fault, folder: Path, options: argparse.Namespace) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     modules = [f"--faults={module}" for module in options.faults]
     command = [sys.executable, "-m", "tools.diagnosis", fault.name, *modules]
-    done = subprocess.run(
-        [*command, f"--run-into={folder}"],
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*command, f"--run-into={folder}"],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"✗ {fault.name}: the run took more than {_TIMEOUT_S} s", flush=True)
+        return False
     if done.returncode:
         print(f"✗ {fault.name}: the run failed\n{done.stderr[-2000:]}")
         return False

@@ -21,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Final
 
 from perf._model import names
@@ -199,20 +200,42 @@ class Accountant:
         launch = self._schedule.launch_of(known) if known else None
         # After the last launch the thread that made it is asked what it does.
         thread = (launch.thread if launch else None) or self._schedule.main
-        at_work, waiting = self._of_thread(device, thread, begin, end)
         pieces: list[_Piece] = [(begin, end, _NOTHING, "")]
-        pieces = _painted(pieces, at_work)
-        if upcoming is not None and launch is not None:
-            under_way, on_the_way = self._of_flows(launch, begin, upcoming[1])
-            pieces = _painted(_painted(pieces, under_way), on_the_way)
-        pieces = _painted(pieces, waiting)
-        if upcoming is not None:
-            pieces = _painted(pieces, self._of_others(device, pieces))
-            pieces = _painted(pieces, self._of_threads(thread, pieces))
+        for layer in self._layers(device, thread, launch, upcoming, pieces):
+            pieces[:] = _painted(pieces, layer)
+            if all(piece[2] for piece in pieces):
+                break
         for piece in _merged(pieces):
             if not piece[2] or piece[1] - piece[0] < self._bound_ns:
                 piece = *piece[:2], UNACCOUNTED, ""
             yield piece
+
+    def _layers(
+        self,
+        device: str,
+        thread: str | None,
+        launch: Launch | None,
+        upcoming: RawRecord | None,
+        pieces: list[_Piece],
+    ) -> Iterator[Iterable[_Piece]]:
+        """What explains a gap, the strongest evidence first.
+
+        Args:
+            device: whose gap.
+            thread: launches what comes next.
+            launch: that, or what came last.
+            upcoming: what comes next on the device; None after the last.
+            pieces: of the gap, as far as they are explained when a layer is asked for.
+        """
+        begin, end = pieces[0][0], pieces[-1][1]
+        at_work, waiting = self._of_thread(device, thread, begin, end)
+        yield at_work
+        if upcoming is not None and launch is not None:
+            yield from self._of_flows(launch, begin, upcoming[1])
+        yield waiting
+        if upcoming is not None:
+            yield self._of_others(device, pieces)
+            yield self._of_threads(thread, pieces)
 
     def _of_thread(
         self, device: str, thread: str | None, begin: int, end: int
@@ -347,6 +370,18 @@ def _segments(
     """Cuts [begin, end) where the set of open records changes; by begin, in order."""
     active: list[RawRecord] = []
     at = begin
+    if all(a[2] <= b[1] for a, b in pairwise(records)):
+        for record in records:  # as on any device that runs one program at a time
+            starts, ends = max(record[1], begin), min(record[2], end)
+            if at < starts:
+                yield at, starts, []
+                at = starts
+            if starts < ends:
+                yield starts, ends, [record]
+                at = ends
+        if at < end:
+            yield at, end, []
+        return
     for record in records:
         starts = min(max(record[1], begin), end)
         while active and (ends := min([r[2] for r in active])) <= starts:

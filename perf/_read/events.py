@@ -25,7 +25,7 @@ _STATE_CLEARED: Final = 1
 _REALTIME, _MONOTONIC, _BOOTTIME = 1, 3, 6
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _ARROW_START, _ARROW_END = ord("s"), ord("f")
-_LEGACY, _PHASE, _ARROW_NUMBER = b"\x32", 0x10, 0x30
+_LEGACY, _PHASE, _ARROW_NUMBER, _BINDS = b"\x32", 0x10, 0x30, b"\x60\x01"
 _CHUNK: Final = 4 << 20
 _MOST_UNPACKED: Final = 64 << 20
 """Bytes that one packet may have or unpack to."""
@@ -158,8 +158,8 @@ class _Known(NamedTuple):
     tags: dict[str, Any] | None
     track: int
     """0: the sequence's."""
-    arrow: int
-    """Its number; 0: no arrow."""
+    arrow: bytes
+    """Its number as it is written; b"": no arrow."""
     is_start: bool
     value: float
 
@@ -177,8 +177,8 @@ class _Reader:
         """The one that the last packet belonged to."""
         self._tracks: dict[int, _Track] = {}
         self._count = 0
-        self._starts: dict[int, int] = {}
-        self._ends: list[tuple[int, int]] = []
+        self._starts: dict[bytes, int] = {}
+        self._ends: list[tuple[bytes, int]] = []
 
     def error(self, found: str) -> TraceFormatError:
         return TraceFormatError(
@@ -256,17 +256,11 @@ class _Reader:
             return None
         if body[at + 2] != _PHASE or body[at + 4] != _ARROW_NUMBER:
             return None
-        found = _varint(body, at + 5)
-        phase = body[at + 3]
-        if found is None or phase not in (_ARROW_START, _ARROW_END):
-            return None
-        return _Known(0, "", None, 0, found[0], phase == _ARROW_START, 0.0)
-
-    def _arrow(self, arrow: int, is_start: bool, slice_id: int) -> None:
-        if is_start:
-            self._starts[arrow] = slice_id
-        else:
-            self._ends.append((arrow, slice_id))
+        if body[at + 3] == _ARROW_START:
+            return _Known(0, "", None, 0, body[at + 5 :], True, 0.0)
+        if body[at + 3] == _ARROW_END and body.endswith(_BINDS):
+            return _Known(0, "", None, 0, body[at + 5 : -len(_BINDS)], False, 0.0)
+        return None
 
     def _decoded(self, body: bytes) -> _Known | None:
         packet = self._parsed(body)
@@ -282,12 +276,13 @@ class _Reader:
             for note in event.debug_annotations
         }
         is_double = event.HasField("double_counter_value")
+        is_arrow = legacy.phase in (_ARROW_START, _ARROW_END)
         known = _Known(
             event.type,
             event.name or sequence.names.get(event.name_iid, ""),
             tags or None,
             event.track_uuid,
-            legacy.unscoped_id if legacy.phase in (_ARROW_START, _ARROW_END) else 0,
+            _number(legacy.unscoped_id) if is_arrow else b"",
             legacy.phase == _ARROW_START,
             event.double_counter_value if is_double else float(event.counter_value),
         )
@@ -452,6 +447,16 @@ def _varint(data: bytes, at: int) -> tuple[int, int] | None:
         if byte < 0x80:
             return value, at
     return None
+
+
+def _number(value: int) -> bytes:
+    """As it is written in a packet."""
+    digits = bytearray()
+    while value > 0x7F:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
 
 
 def _not_a_packet(data: bytes, at: int) -> str:

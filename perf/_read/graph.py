@@ -109,6 +109,7 @@ class _Builder:
         """Nodes at which a thread goes on, and what it waited for."""
         self._marks: list[int] = []
         self._limits = list(limits)
+        self._names = schedule.waited_for
 
     def graph(self) -> Graph:
         """Puts everything together."""
@@ -158,9 +159,10 @@ class _Builder:
         ends = [leaf[1] for leaf in leaves]
         for record in lane.between(self._begin_ns, self._end_ns):
             launch = self._schedule.launch_of(record)
-            if record[1] >= self._begin_ns:
+            if record[1] >= self._begin_ns and (launch.parts or launch.after):
                 yield record[1], _OPENS, record, None
-            if record[2] <= self._end_ns and not launch.parts:
+            is_awaited = record[3] in self._schedule.awaited or record[0] in self._names
+            if record[2] <= self._end_ns and is_awaited and not launch.parts:
                 yield record[2], _CLOSES, record, None
             until, awaited = blocked(launch)[1], launch
             tags = record[6]
@@ -202,6 +204,7 @@ class _Builder:
         finishes = [self._nodes[at].finish_ns for at in work]
         for at in list(work):
             node = self._nodes[at]
+            opened = self._nodes[node.before[0]] if node.before else None
             before = node.before
             while before and not self._nodes[before[0]].stage:
                 before = self._nodes[before[0]].before
@@ -211,9 +214,12 @@ class _Builder:
             first = bisect_left(finishes, node.start_ns - INFERRED_WITHIN_NS)
             last = bisect_right(finishes, node.start_ns)
             near = [p for p in work[first:last] if self._nodes[p].place != node.place]
-            if len({self._nodes[p].place for p in near}) == 1 and node.before:
-                # The moment before it is that at which its span opened.
-                self._nodes[node.before[0]].before.append(near[-1])
+            if len({self._nodes[p].place for p in near}) == 1:
+                # With the moment at which its span opened, if that is a node.
+                first_node = node
+                if opened and not opened.stage and opened.start_ns == node.start_ns:
+                    first_node = opened
+                first_node.before.append(near[-1])
 
     # -- devices -----------------------------------------------------------------------
 

@@ -182,6 +182,8 @@ class Schedule:
         main: the trainer's thread; None if nothing says which it is.
         roles: ids of the devices on which each role was seen to work.
         stage_roles: the role of each stage that was seen on a device.
+        awaited: ids of spans that others name as their predecessors.
+        waited_for: names in tags `waits_for`.
     """
 
     def __init__(
@@ -195,6 +197,8 @@ class Schedule:
         self.main: str | None = None
         self.launches: dict[int, Launch] = {}
         self.stage_roles: dict[str, str] = {}
+        self.awaited: set[int] = set()
+        self.waited_for: set[str] = set()
         self._by_end: dict[str, tuple[list[int], list[Launch]]] = {}
         roles: dict[str, dict[str, None]] = {}
         for info, records in timelines:
@@ -223,6 +227,10 @@ class Schedule:
     ) -> None:
         is_device = info.kind is TimelineKind.DEVICE
         for span in spans:
+            if span[7]:
+                self.awaited.update(span[7])
+            if span[6] and WAITS_FOR in span[6]:
+                self.waited_for.add(str(span[6][WAITS_FOR]))
             launch = self.launches.get(span[3])
             if launch is None:
                 launch = self.launches[span[3]] = Launch()

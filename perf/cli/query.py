@@ -80,7 +80,7 @@ def database(paths: Sequence[Path]) -> Any:
 
     recordings = []
     for file in report_command.files_of(paths):
-        with report_command.told(file.name) as progress:
+        with report_command.long_work(file.name) as progress:
             tell = functools.partial(progress, "reading")
             recordings.append(read_recording(file, tell))
     engine = duckdb.connect()

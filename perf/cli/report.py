@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import gc
 import json
 import sys
 import time
@@ -102,7 +103,7 @@ def reports_of(paths: Sequence[Path], arguments: argparse.Namespace) -> list[Rep
 
     found = []
     for file in files_of(paths):
-        with told(file.name) as progress:
+        with long_work(file.name) as progress:
             recording = read_recording(file, functools.partial(progress, "reading"))
             found.append(
                 analyse(
@@ -128,8 +129,14 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 
 @contextlib.contextmanager
-def told(name: str) -> Iterator[Progress]:
-    """A progress line on a terminal; nothing where nobody looks."""
+def long_work(name: str) -> Iterator[Progress]:
+    """A progress line on a terminal; nothing where nobody looks.
+
+    Records are millions of tuples without a cycle: the garbage collector would look
+    through them again and again, so it rests meanwhile.
+    """
+    collects = gc.isenabled()
+    gc.disable()
     shown_s = time.monotonic()
     written = False
 
@@ -145,5 +152,7 @@ def told(name: str) -> Iterator[Progress]:
     try:
         yield progress
     finally:
+        if collects:
+            gc.enable()
         if written:
             print("\r\033[K", end="", file=sys.stderr, flush=True)

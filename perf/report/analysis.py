@@ -406,31 +406,36 @@ def _together(schedule: Schedule) -> Iterator[Sequence[tuple[str, RawRecord]]]:
 def _slow_spans(schedule: Schedule, steps: Sequence[StepReport]) -> list[SlowSpan]:
     found = []
     for each in steps:
-        by_name: dict[str, list[Any]] = {}
-        for thread in schedule.threads.values():
-            for record in thread.between(each.step.begin_ns, each.step.end_ns):
-                by_name.setdefault(str(record[0]), []).append(record)
-        for name, records in by_name.items():
-            if len(records) < 4 or name in STRUCTURE:
+        by_name: dict[str, list[tuple[int, RawRecord]]] = {}
+        for lane in schedule.threads.values():
+            records = lane.between(each.step.begin_ns, each.step.end_ns)
+            compiles = [r for r in records if r[0] in names.COMPILE]
+            for record in records:
+                # What compiles is told as that.
+                own = record[2] - record[1] - _inside(record, compiles)
+                by_name.setdefault(str(record[0]), []).append((own, record))
+        for name, some in by_name.items():
+            if len(some) < 4 or name in STRUCTURE | names.COMPILE:
                 continue
-            usual = statistics.median([r[2] - r[1] for r in records])
-            longest = max(records, key=lambda r: r[2] - r[1])
-            length = longest[2] - longest[1]
-            if (
-                length > _OUTLIER * usual
-                and length - usual > 0.05 * each.step.length_ns
-            ):
-                found.append(
-                    SlowSpan(
-                        name,
-                        each.step.number,
-                        length,
-                        round(usual),
-                        dict(longest[6] or {}),
-                        round(length - usual),
-                    )
-                )
+            usual = round(statistics.median([own for own, _ in some]))
+            length, longest = max(some, key=lambda item: item[0])
+            excess = length - usual
+            if length > _OUTLIER * usual and excess > 0.05 * each.step.length_ns:
+                tags = dict(longest[6] or {})
+                number = each.step.number
+                found.append(SlowSpan(name, number, length, usual, tags, excess))
     return sorted(found, key=lambda slow: -slow.excess_ns)[:20]
+
+
+def _inside(record: RawRecord, compiles: Sequence[RawRecord]) -> int:
+    """How long was compiled in a span; tracing and lowering may overlap."""
+    total, at = 0, record[1]
+    for compile_ in compiles:
+        begin, end = max(at, compile_[1]), min(record[2], compile_[2])
+        if begin < end:
+            total += end - begin
+            at = end
+    return total
 
 
 def _stages(schedule: Schedule, steps: Sequence[StepReport]) -> list[StageLength]:

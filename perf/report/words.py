@@ -24,6 +24,9 @@ WORTH_SAYING: Final = 0.08
 """Part of the run's time below which a finding does not come before what bounds it."""
 _MANY_SPANS: Final = 30
 _SHORT_NS: Final = 5_000_000
+_MANY_TIMES: Final = 3
+_ALL: Final = 4
+"""Stages that are so many times as long at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,10 +49,13 @@ class Finding:
 
 def findings(report: Report) -> list[Finding]:
     """Everything worth saying, the most important first."""
-    found = list(_limits(report))
+    outer = _all_slower(report) if report.steps else None
+    found = list(_limits(report, outer))
     if not report.steps:
         return found
-    odd = sorted(_oddities(report), key=lambda finding: -finding.weight)
+    odd = [outer] if outer else []
+    odd += list(_oddities(report, has_outer_cause=bool(outer)))
+    odd.sort(key=lambda finding: -finding.weight)
     first = [finding for finding in odd if finding.weight >= WORTH_SAYING]
     later = [finding for finding in odd if finding.weight < WORTH_SAYING]
     found += first
@@ -62,20 +68,23 @@ def findings(report: Report) -> list[Finding]:
 # -- limits ----------------------------------------------------------------------------
 
 
-def _limits(report: Report) -> Iterator[Finding]:
+def _limits(report: Report, outer: Finding | None) -> Iterator[Finding]:
     share = report.unaccounted_frac
     if not report.steps:
         yield Finding("limit", "", "The trace holds no whole step of the trainer.")
     elif share > TRUSTED_UNACCOUNTED:
         what = "the devices' time" if report.account.total_ns else "the steps' time"
-        yield Finding(
-            "limit",
-            UNACCOUNTED,
+        text = (
             f"{percent(share)} of {what} is unaccounted for: too much to give advice. "
-            "Record what the launching threads do there (spans, `waits_for` tags, "
-            "`after=`), and look again.",
-            share,
         )
+        if outer is not None:
+            text += outer.text
+        else:
+            text += (
+                "Record what the launching threads do there (spans, `waits_for` tags, "
+                "`after=`), and look again."
+            )
+        yield Finding("limit", UNACCOUNTED, text, share)
     for note in report.recording.notes:
         yield Finding("limit", "", f"Note: {note}.")
 
@@ -183,14 +192,14 @@ def _help(report: Report) -> Iterator[Finding]:
 # -- what is odd -----------------------------------------------------------------------
 
 
-def _oddities(report: Report) -> Iterator[Finding]:
+def _oddities(report: Report, *, has_outer_cause: bool) -> Iterator[Finding]:
     yield from _compiles(report)
     yield from _outside(report)
     yield from _straggling(report)
     yield from _slow_spans(report)
-    yield from _slow_host(report)
     yield from _small_work(report)
-    yield from _unusual(report)
+    if not has_outer_cause:
+        yield from _unusual(report)
 
 
 def _compiles(report: Report) -> Iterator[Finding]:
@@ -282,50 +291,38 @@ def _slow_spans(report: Report) -> Iterator[Finding]:
     )
 
 
-def _slow_host(report: Report) -> Iterator[Finding]:
-    """Stages of the host that are all slower in the same steps."""
-    if len(report.steps) < 8:
-        return
-    lengths: dict[str, dict[int, list[int]]] = {}
-    on_devices = set(report.schedule.stage_roles)
-    for number, each in enumerate(report.steps):
-        for lane in report.schedule.threads.values():
-            for leaf in lane.innermost(each.step.begin_ns, each.step.end_ns):
-                name = str(leaf[2][0])
-                if name not in on_devices | names.COMPILE:
-                    lengths.setdefault(name, {}).setdefault(number, []).append(
-                        leaf[1] - leaf[0]
-                    )
-    medians = {
-        name: {n: statistics.median(some) for n, some in by_step.items()}
-        for name, by_step in lengths.items()
-        if len(by_step) >= len(report.steps) / 2 and name != "global_step"
-    }
-    stages = {n: m for n, m in medians.items() if max(m.values()) > 50_000}
-    if len(stages) < 2:
-        return
-    slow_steps = None
-    for by_step in stages.values():
-        least = sorted(by_step.values())[len(by_step) // 4]
-        slow = {n for n, value in by_step.items() if value > 3 * max(least, 20_000)}
-        slow_steps = slow if slow_steps is None else slow_steps & slow
-    if not slow_steps or len(slow_steps) < 3:
-        return
-    usual = [
-        s.step.length_ns for n, s in enumerate(report.steps) if n not in slow_steps
-    ]
-    if not usual:
-        return
-    excess = sum(
-        report.steps[n].step.length_ns - statistics.median(usual) for n in slow_steps
+def _all_slower(report: Report) -> Finding | None:
+    """Steps in which everything took longer: no stage of the training is the cause."""
+    slow = [s for s in report.steps if s.is_unusual and s.deviation > 0]
+    excess = sum(s.step.length_ns - report.median_ns for s in slow)
+    if not slow or excess < WORTH_SAYING * report.total_ns:
+        return None
+    usual: dict[str, float] = {}
+    for stage in report.path:
+        usual[stage] = statistics.median(
+            [s.by_stage.get(stage, 0) for s in report.steps]
+        )
+    more = Counter(
+        {
+            stage: sum(s.by_stage.get(stage, 0) - usual[stage] for s in slow)
+            for stage in usual
+        }
     )
-    yield Finding(
+    slower = [
+        stage
+        for stage, ns in more.most_common()
+        if ns > (_MANY_TIMES - 1) * usual[stage] * len(slow) and ns > 0.02 * excess
+    ]
+    if len(slower) < _ALL or more[slower[0]] > excess / 2:
+        return None
+    steps = "1 step" if len(slow) == 1 else f"{len(slow)} steps"
+    stages = _listed([stage for stage in slower if stage != UNACCOUNTED])
+    return Finding(
         "odd",
         "GIL",
-        f"In {len(slow_steps)} steps all stages of the host are slower at once "
-        f"({_listed(sorted(stages))}): another thread of the process holds the "
-        "interpreter (GIL), or another process the CPU.",
-        max(0.0, excess / report.total_ns),
+        f"In {steps} everything is slower at once ({stages}): another thread of the "
+        "process holds the interpreter (GIL), or another process the CPU.",
+        excess / report.total_ns,
     )
 
 
@@ -368,6 +365,8 @@ def _unusual(report: Report) -> Iterator[Finding]:
     for each in slow:
         reasons[each.reason] += max(0, each.reason_ns)
     reason, ns = reasons.most_common(1)[0]
+    if reason in names.COMPILE:
+        return  # told as recompilation
     worst = max(slow, key=lambda s: s.deviation)
     steps = "1 step" if len(slow) == 1 else f"{len(slow)} steps"
     yield Finding(
