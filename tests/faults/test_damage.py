@@ -80,7 +80,7 @@ def test_a_file_that_would_fill_the_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its packets together are bounded, too: by the size of the file."""
-    monkeypatch.setattr(load_module, "_MOST_UNPACKED", 100_000)
+    monkeypatch.setattr(load_module, "MAX_PACKET", 100_000)
     path = tmp_path / "trace.pb"
     empty = blob(1, b"\x50\x01")  # a packet that says nothing
     path.write_bytes(blob(1, blob(50, zlib.compress(empty * 20_000))) * 50)

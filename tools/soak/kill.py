@@ -88,7 +88,8 @@ def lost(folder: Path, said: Flushed) -> list[str]:
                 begun.add(piece.tags["n"])
                 if piece.end_ns != OPEN:
                     ended.add(piece.tags["n"])
-        drawn = len(trace.slices) + len(trace.instants) + len(trace.runs)
+        about = len(trace.runs) + trace.has_ended
+        drawn = len(trace.slices) + len(trace.instants) + about
         faults += _seen_by_perfetto(path, drawn)
     closed = set(range(said.made)) - said.opened
     faults += [
