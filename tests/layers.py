@@ -45,7 +45,9 @@ LAYERS = {
         perf=frozenset({"_model", "_record", "doors"}), lazily=ANYTHING
     ),
     "collect": Layer(perf=frozenset({"_model"}), outside=NUMPY),
-    "loggers": Layer(perf=frozenset({"_model"}), outside=NUMPY),
+    "loggers": Layer(
+        perf=frozenset({"_model"}), outside=NUMPY, lazily=frozenset({"yaml"})
+    ),
     "loggers.backends": Layer(
         perf=frozenset({"_model"}), outside=NUMPY, lazily=ANYTHING
     ),

@@ -22,7 +22,7 @@ from tests.layers import layer_of, sources
 
 RECORDED = Path(__file__).with_name("public_names.txt")
 
-PUBLIC = {"adapters.tunix", "compat", "doors"}
+PUBLIC = {"adapters.tunix", "compat", "doors", "loggers", "loggers.backends"}
 """The layers that users import from."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-_logger = logging.getLogger("perf")
+logger = logging.getLogger("perf")
 
 
 class OnceLog:
@@ -25,4 +25,4 @@ class OnceLog:
         """
         if cause not in self._said:
             self._said.add(cause)
-            _logger.warning("%s (said once)", message, exc_info=exc)
+            logger.warning("%s (said once)", message, exc_info=exc)

@@ -1,0 +1,115 @@
+"""JSON lines: one object for each call, in a file."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perf.loggers.filters import is_main_process
+from perf.loggers.naming import substitute_placeholders
+from perf.loggers.values import as_float
+
+__all__ = ["JsonlBackend"]
+
+
+class JsonlBackend:
+    """Appends a line for each call: its values, `step` if any, and `timestamp`.
+
+    NaN and the infinities become the texts "NaN", "Infinity" and "-Infinity", as JSON
+    has none. Whatever is no metric has its sort under `kind`.
+
+    Args:
+        path: the file; its folder is made. `{rank}`, `{time}` and the like are filled
+            in.
+    """
+
+    takes_wall_time = True
+
+    def __init__(self, path: str | os.PathLike[str] = "metrics.jsonl") -> None:
+        self._file = None
+        if is_main_process():
+            self.path = Path(substitute_placeholders(os.fspath(path)))
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a", encoding="utf-8")
+
+    def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
+        """Writes one value."""
+        self.log_metrics({event: value}, **kwargs)
+
+    def log_metrics(self, metrics: Mapping[str, Any], **kwargs: Any) -> None:
+        """Writes all values of a call on one line."""
+        self._write(metrics, **kwargs)
+
+    def log_text(self, name: str, text: str, **kwargs: Any) -> None:
+        """Writes a text."""
+        self._write({name: text}, kind="text", **kwargs)
+
+    def log_hparams(self, hparams: Mapping[str, Any]) -> None:
+        """Writes hyperparameters."""
+        self._write(hparams, kind="hparams")
+
+    def log_tags(self, tags: Mapping[str, Any]) -> None:
+        """Writes tags."""
+        self._write(tags, kind="tags")
+
+    def log_result(self, results: Mapping[str, Any], **kwargs: Any) -> None:
+        """Writes results."""
+        self._write(results, kind="result", **kwargs)
+
+    def log_artifact(self, name: str, path: str, **kwargs: Any) -> None:
+        """Writes where something is."""
+        self._write({name: path}, kind="artifact", **kwargs)
+
+    def notify(self, message: str, level: int) -> None:
+        """Writes a line of text with its level."""
+        self._write({"message": message, "level": level}, kind="message")
+
+    def flush(self) -> None:
+        """Hands what is pending to the operating system."""
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write(
+        self, values: Mapping[str, Any], wall_time: float | None = None, **others: Any
+    ) -> None:
+        if self._file is None:
+            return
+        time_s = time.time() if wall_time is None else wall_time
+        moment = dt.datetime.fromtimestamp(time_s, dt.UTC)
+        line = {
+            **{name: plain(value) for name, value in values.items()},
+            **{name: plain(value) for name, value in others.items()},
+            "timestamp": moment.isoformat(timespec="milliseconds"),
+        }
+        # At once, so that a half-written line can only be the last.
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    number = as_float(value)
+    if number is None:
+        if isinstance(value, np.ndarray | list | tuple) or hasattr(value, "__array__"):
+            return [plain(each) for each in np.asarray(value).tolist()]
+        return str(value)
+    if math.isnan(number):
+        return "NaN"
+    if math.isinf(number):
+        return "Infinity" if number > 0 else "-Infinity"
+    return number

@@ -1,0 +1,166 @@
+"""TensorBoard: event files, written by tensorboardX."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from perf.loggers.filters import is_main_process
+from perf.loggers.images import as_batches
+from perf.loggers.sharing import Shared
+from perf.loggers.values import as_float
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
+
+__all__ = ["PERF_LAYOUT", "TensorboardBackend"]
+
+_MODE: Final = "perf/(train/|eval/)?"
+PERF_LAYOUT: Final = {
+    "perf: where a step went": {
+        "step": ["Multiline", [f"{_MODE}(global_step|weight_sync)_time$"]],
+        "roles, mean": ["Multiline", [f"{_MODE}mean/(?!.*gap).*_time$"]],
+        "roles, sum": ["Multiline", [f"{_MODE}sum/(?!.*gap).*_time$"]],
+    },
+    "perf: who waited": {
+        "rollout": ["Multiline", [f"{_MODE}(rollout_idle|first_micro_batch).*"]],
+        "gaps, mean": ["Multiline", [f"{_MODE}mean/.*gap_time$"]],
+        "gaps, sum": ["Multiline", [f"{_MODE}sum/.*gap_time$"]],
+    },
+}
+"""The charts of the tracer's metrics under Custom Scalars: category, chart, tags."""
+
+_writers: Final[Shared[SummaryWriter]] = Shared()
+_numbers: Final = itertools.count()
+
+
+class TensorboardBackend:
+    """Writes event files into a folder.
+
+    Backends of one process and folder write to one file.
+
+    Args:
+        log_dir: the folder.
+        flush_every_n_steps: written out at steps divisible by it, and at the first
+            after one that was left out,
+        flush_interval_s: and so many seconds after the last time.
+        log_images: False leaves out images,
+        log_histograms: and histograms.
+    """
+
+    takes_wall_time = True
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str],
+        flush_every_n_steps: int = 100,
+        flush_interval_s: float = 30.0,
+        log_images: bool = True,
+        log_histograms: bool = True,
+    ) -> None:
+        self._key = os.path.realpath(log_dir)
+        self._every = max(1, flush_every_n_steps)
+        self._interval_s = flush_interval_s
+        self._with_images = log_images
+        self._with_histograms = log_histograms
+        self._flushed_s = time.monotonic()
+        self._last_step: int | None = None
+        self._has_layout = False
+        self._writer: SummaryWriter | None = None
+        if is_main_process():
+            self._writer = _writers.take(self._key, self._open)
+
+    def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
+        """Writes a scalar; what is no single number is left out."""
+        number = as_float(value)
+        if self._writer is None or number is None:
+            return
+        name = event.lstrip("/")
+        if name.startswith("perf/") and not self._has_layout:
+            self._has_layout = True
+            self._writer.add_custom_scalars(PERF_LAYOUT)
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        # Its `add_scalar` warns of each NaN, and takes twice as long.
+        summary = Summary(value=[Summary.Value(tag=name, simple_value=number)])
+        step, wall_time = _when(kwargs)
+        self._writer.file_writer.add_summary(summary, step, wall_time)
+        self._flush_at(step)
+
+    def log_text(self, name: str, text: str, **kwargs: Any) -> None:
+        """Writes a text; TensorBoard shows it as Markdown."""
+        if self._writer is not None:
+            self._writer.add_text(name, text, *_when(kwargs))
+
+    def log_image(self, name: str, image: Any, **kwargs: Any) -> None:
+        """Writes an image or a batch."""
+        if self._writer is not None and self._with_images:
+            batch = as_batches(image)
+            for index, one in enumerate(batch):
+                tag = f"{name}/{index}" if len(batch) > 1 else name
+                self._writer.add_image(tag, one, *_when(kwargs), dataformats="HWC")
+
+    def log_histogram(self, name: str, values: Any, **kwargs: Any) -> None:
+        """Writes a histogram of the finite values."""
+        if self._writer is not None and self._with_histograms:
+            array = np.asarray(values, dtype=np.float64).ravel()
+            finite = array[np.isfinite(array)]
+            if finite.size:
+                step, wall_time = _when(kwargs)
+                self._writer.add_histogram(name, finite, step, walltime=wall_time)
+
+    def log_hparams(self, hparams: Mapping[str, Any]) -> None:
+        """Writes hyperparameters, to be compared between runs."""
+        if self._writer is not None:
+            plain = {
+                name: value
+                if isinstance(value, bool | int | float | str)
+                else str(value)
+                for name, value in hparams.items()
+            }
+            # Its `add_hparams` opens a file in a folder of its own, a second run.
+            from tensorboardX.summary import hparams as summaries
+
+            for summary in summaries(plain, {}):
+                self._writer.file_writer.add_summary(summary)
+
+    def flush(self) -> None:
+        """Writes what is pending."""
+        if self._writer is not None:
+            self._writer.flush()
+            self._flushed_s = time.monotonic()
+
+    def close(self) -> None:
+        """Writes what is pending; the last to close closes the file."""
+        if self._writer is not None:
+            self._writer.flush()
+            self._writer = None
+            _writers.release(self._key, lambda writer: writer.close())
+
+    def _open(self) -> SummaryWriter:
+        from tensorboardX import SummaryWriter
+
+        # File names are of one second: without a suffix two processes share one.
+        return SummaryWriter(
+            self._key,
+            max_queue=1000,
+            filename_suffix=f".{os.getpid()}.{next(_numbers)}",
+        )
+
+    def _flush_at(self, step: int) -> None:
+        last, self._last_step = self._last_step, step
+        due = step % self._every == 0 and step != last
+        skipped = last is not None and step // self._every > last // self._every
+        late = time.monotonic() - self._flushed_s >= self._interval_s
+        if due or skipped or late:
+            self.flush()
+
+
+def _when(kwargs: Mapping[str, Any]) -> tuple[int, float | None]:
+    """Step and seconds since 1970."""
+    return int(kwargs.get("step") or 0), kwargs.get("wall_time")

@@ -1,0 +1,32 @@
+"""Names of runs and files."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+
+from perf.loggers.filters import process_rank
+
+__all__ = ["substitute_placeholders", "timestamp_name"]
+
+
+def timestamp_name() -> str:
+    """The name of a run that was given none: `2025-01-14_08-40-01`, local time."""
+    return f"{dt.datetime.now():%Y-%m-%d_%H-%M-%S}"
+
+
+def substitute_placeholders(name: str) -> str:
+    """A name with `{time}`, `{utc_time}`, `{rank}` and `{local_rank}` filled in.
+
+    Other braces stay as they are.
+    """
+    now = dt.datetime.now().astimezone()
+    utc = now.astimezone(dt.UTC)
+    for placeholder, value in (
+        ("{time}", now.isoformat(timespec="minutes")),
+        ("{utc_time}", utc.isoformat(timespec="minutes")),
+        ("{rank}", str(process_rank())),
+        ("{local_rank}", os.environ.get("LOCAL_RANK", "0")),
+    ):
+        name = name.replace(placeholder, value)
+    return name

@@ -1,0 +1,89 @@
+"""Metrics as values: as numbers, flat, named, for display."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "add_prefix",
+    "as_float",
+    "flatten_metrics",
+    "format_metrics",
+    "kept",
+    "resolved",
+]
+
+
+def as_float(value: Any) -> float | None:
+    """A number, or an array of one, as a float; None for all else.
+
+    An array that a device still works on is waited for.
+    """
+    if type(value) is float:
+        return value
+    if isinstance(value, str | bytes):
+        return None
+    try:
+        array = np.asarray(value)
+        return float(array.reshape(())) if array.size == 1 else None
+    except (TypeError, ValueError):
+        return None
+
+
+def kept(value: Any) -> Any:
+    """A value that stays what it is now: an array may be reused by its owner."""
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def resolved(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics with each `(value, aggregation)` pair of a `MetricsT` made one value."""
+    values = {}
+    for name, value in metrics.items():
+        if isinstance(value, tuple) and len(value) == 2:
+            value, aggregate = value
+            if callable(aggregate) and not isinstance(value, str):
+                value = aggregate(value)
+        values[name] = value
+    return values
+
+
+def flatten_metrics(metrics: Mapping[str, Any], separator: str = "/") -> dict[str, Any]:
+    """Nested metrics as flat ones: {"a": {"b": 1}} becomes {"a/b": 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            inner = flatten_metrics(value, separator)
+            flat |= {f"{name}{separator}{key}": item for key, item in inner.items()}
+        else:
+            flat[str(name)] = value
+    return flat
+
+
+def add_prefix(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Metrics under `prefix/`."""
+    return {f"{prefix}/{name}": value for name, value in metrics.items()}
+
+
+def format_metrics(metrics: Mapping[str, Any], precision: int = 4) -> dict[str, str]:
+    """Metrics for display.
+
+    Numbers have `precision` digits after the point; those too small or large for that
+    have as many in scientific notation.
+    """
+    return {name: _text(value, precision) for name, value in metrics.items()}
+
+
+def _text(value: Any, precision: int) -> str:
+    if isinstance(value, bool | int | str):
+        return str(value)
+    number = as_float(value)
+    if number is None:
+        return str(value)
+    readable = 10.0**-precision <= abs(number) < 1e9
+    if number and math.isfinite(number) and not readable:
+        return f"{number:.{precision}e}"
+    return f"{number:.{precision}f}"

@@ -1,0 +1,478 @@
+"""The metrics logger of a training (drop-in for `tunix.sft.metrics_logger`).
+
+options = MetricsLoggerOptions(log_dir="/tmp/logs", project_name="my-project")
+with MetricsLogger(options) as logger:
+    logger.log("loss", 0.5, mode="train", step=1)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import importlib
+import importlib.util
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, overload
+
+import numpy as np
+
+from perf._model.log import OnceLog
+from perf.loggers.backends.clu import CluBackend
+from perf.loggers.backends.opentelemetry import OpenTelemetryBackend
+from perf.loggers.backends.tensorboard import TensorboardBackend
+from perf.loggers.backends.wandb import WandbBackend
+from perf.loggers.config import ConfigError, MissingExtraError, section
+from perf.loggers.filters import is_main_process
+from perf.loggers.pipeline import Pipeline
+from perf.loggers.protocol import LoggingBackend
+from perf.loggers.redaction import error_line
+from perf.loggers.registry import available, create_backend, known_backends, skipped
+from perf.loggers.values import resolved
+
+__all__ = [
+    "BackendFactory",
+    "CluBackend",
+    "LoggingBackend",
+    "MetricsLogger",
+    "MetricsLoggerOptions",
+    "Mode",
+    "TensorboardBackend",
+    "WandbBackend",
+]
+
+BackendFactory = Callable[[], LoggingBackend]
+"""Makes a backend; a class is one too."""
+
+_CUSTOM: Final = "custom_backend"
+_DEFAULTS: Final = ("clu", "tensorboard", "wandb")
+"""Made by environment; all others only where they are named."""
+_PATIENCE_S: Final = 0.25
+_KEPT_VALUES: Final = 10_000
+"""Of each metric's history."""
+
+
+class Mode(enum.StrEnum):
+    """Whether a metric is of training or of evaluation."""
+
+    TRAIN = "train"
+    EVAL = "eval"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclasses.dataclass
+class MetricsLoggerOptions:
+    """Which backends a logger has. Safe to copy and to pickle: it holds no live one.
+
+    Attributes:
+        log_dir: the folder for whatever is written to files.
+        project_name: of W&B.
+        run_name: of W&B; empty for the time of its start.
+        flush_every_n_steps: how often TensorBoard's file is written out.
+        backend_factories: classes or functions that make a backend, called once for
+            each logger; they replace the defaults. An empty list: no backends.
+        backend_kwargs: constructor arguments by backend. Those of "tensorboard",
+            "wandb" and "clu" only add to the defaults; any other known backend
+            ("jsonl", "prometheus", …) is made because it is named here.
+            "custom_backend" is a list of factories, as above; if empty, it is ignored.
+        text_backends: names of backends that are given texts, which may hold prompts
+            and completions; "jsonl" makes a file for them. No other backend gets any.
+        enable_opentelemetry: also set gauges of OpenTelemetry.
+    """
+
+    log_dir: str
+    project_name: str = "tunix"
+    run_name: str = ""
+    flush_every_n_steps: int = 100
+    backend_factories: Sequence[BackendFactory] | None = None
+    # May hold webhook addresses and keys, and frameworks log their configuration.
+    backend_kwargs: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, repr=False
+    )
+    text_backends: Sequence[str] = ()
+    enable_opentelemetry: bool = False
+
+    def create_backends(self) -> list[LoggingBackend]:
+        """Fresh live backends, none in a process that is not the main one.
+
+        None of them raises from `log_scalar` or delays its caller, and a closed one
+        hears nothing any more, so a foreign logger may have them as they are.
+
+        Raises:
+            ConfigError: options that cannot be.
+            MissingExtraError: a backend was named, and its library is not installed.
+        """
+        pipelines: list[LoggingBackend] = []
+        for name, backend, texts, patience_s in self._made():
+            pipeline = Pipeline()
+            pipeline.add(backend, name=name, texts=texts, patience_s=patience_s)
+            pipelines.append(pipeline)
+        return pipelines
+
+    def _made(
+        self, meter_provider: Any = None
+    ) -> Iterator[tuple[str, LoggingBackend, bool, float]]:
+        """Live backends, with name, whether they get texts, and our patience."""
+        kwargs = self._checked_kwargs()
+        if not is_main_process():
+            return
+        factories = self.backend_factories
+        if factories is None:
+            factories = kwargs.get(_CUSTOM) or None
+        for factory in factories or ():
+            # What somebody's own backend prints is expected to be there at once.
+            yield _name_of(factory), factory(), False, _PATIENCE_S
+        names = [] if factories is not None else list(self._defaults(kwargs))
+        names += [name for name in kwargs if name not in (_CUSTOM, *_DEFAULTS)]
+        names += [name for name in self.text_backends if name not in names]
+        for name in names:
+            options = {**self._own_options(name), **section(name, kwargs.get(name))}
+            yield name, create_backend(name, options), name in self.text_backends, 0.0
+        if self.enable_opentelemetry and "opentelemetry" not in names:
+            if not available("opentelemetry"):
+                raise MissingExtraError("opentelemetry", "opentelemetry-sdk")
+            yield "opentelemetry", OpenTelemetryBackend(meter_provider), False, 0.0
+
+    def _checked_kwargs(self) -> dict[str, Any]:
+        kwargs = section("backend_kwargs", self.backend_kwargs)
+        for name in (*kwargs, *self.text_backends):
+            if name not in (_CUSTOM, *known_backends()):
+                known = ", ".join((_CUSTOM, *known_backends()))
+                raise ConfigError(
+                    f"backend_kwargs.{name}", f"one of {known}", "an unknown name"
+                )
+        for factory in (*(self.backend_factories or ()), *(kwargs.get(_CUSTOM) or ())):
+            if not callable(factory):
+                raise ConfigError(
+                    "backend_factories",
+                    "classes or functions that make a backend",
+                    f"a live {type(factory).__name__}",
+                )
+        return kwargs
+
+    def _defaults(self, kwargs: Mapping[str, Any]) -> Iterator[str]:
+        if importlib.util.find_spec("google3") is not None:
+            yield "clu"
+            return
+        for name in ("tensorboard", "wandb"):
+            if available(name) or name in kwargs or name in self.text_backends:
+                yield name
+            else:
+                skipped(name)
+
+    def _own_options(self, name: str) -> dict[str, Any]:
+        """What these options say to a backend."""
+        match name:
+            case "tensorboard":
+                return {
+                    "log_dir": self.log_dir,
+                    "flush_every_n_steps": self.flush_every_n_steps,
+                }
+            case "clu":
+                return {"logdir": self.log_dir}
+            case "wandb":
+                return {"project": self.project_name, "name": self.run_name or None}
+            case "mlflow":
+                return {
+                    "experiment_name": self.project_name,
+                    "run_name": self.run_name or None,
+                }
+            case "jsonl":
+                return {"path": os.path.join(self.log_dir, "metrics.jsonl")}
+            case "files":
+                return {"path": os.path.join(self.log_dir, "metrics.log")}
+        return {}
+
+
+class _History:
+    """The values of a metric: the last of them, and the mean of all."""
+
+    def __init__(self, geometric: bool) -> None:
+        self._geometric = geometric
+        self.kept: deque[Any] = deque()
+        self._left = 0
+        self._left_sum = 0.0
+
+    def add(self, value: Any) -> None:
+        self.kept.append(value)
+        if len(self.kept) > _KEPT_VALUES:
+            self._left_sum += float(np.mean(self._scaled(self.kept.popleft())))
+            self._left += 1
+
+    def mean(self) -> Any:
+        # Values may still be on their way from a device: they are looked at only now.
+        kept = self._scaled(np.stack([np.asarray(value) for value in self.kept]))
+        count = self._left + len(self.kept)
+        mean = (self._left_sum + np.mean(kept) * len(self.kept)) / count
+        return np.exp(mean) if self._geometric else mean
+
+    def _scaled(self, values: Any) -> Any:
+        return np.log(values) if self._geometric else values
+
+
+class MetricsLogger:
+    """Logs metrics to all backends of its options, and remembers them.
+
+    No backend delays or breaks the training. Scalars that others record through
+    `jax.monitoring.record_scalar` reach the backends too, until `close`.
+
+    Args:
+        metrics_logger_options: None for a logger without backends.
+        otel_meter_provider: for OpenTelemetry, instead of the program's global one.
+
+    Raises:
+        ConfigError: options that cannot be.
+        MissingExtraError: a backend was named, and its library is not installed.
+    """
+
+    def __init__(
+        self,
+        metrics_logger_options: MetricsLoggerOptions | None = None,
+        *,
+        otel_meter_provider: Any = None,
+    ) -> None:
+        self._histories: dict[tuple[str, str, str], _History] = {}
+        self._log = OnceLog()
+        self._pipeline = Pipeline()
+        self._backends: list[LoggingBackend] = []
+        try:
+            for name, backend, texts, patience_s in (
+                metrics_logger_options._made(otel_meter_provider)
+                if metrics_logger_options
+                else ()
+            ):
+                self._pipeline.add(
+                    backend, name=name, texts=texts, patience_s=patience_s
+                )
+                self._backends.append(backend)
+        except BaseException:
+            self._pipeline.close()
+            raise
+        self._monitoring: Any = None
+        if self._backends:
+            self._monitoring = importlib.import_module("jax.monitoring")
+            self._monitoring.register_scalar_listener(self._heard)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Where the metrics go: for texts, images, more backends, middleware."""
+        return self._pipeline
+
+    @overload
+    def log(
+        self,
+        metrics_prefix: str,
+        metric_name: str,
+        scalar_value: Any,
+        mode: Mode | str,
+        step: int | None = None,
+    ) -> None: ...
+
+    @overload
+    def log(
+        self,
+        metric_name: str,
+        scalar_value: Any,
+        /,
+        mode: Mode | str = Mode.TRAIN,
+        step: int | None = None,
+    ) -> None: ...
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """Logs one value, as `prefix/mode/name` or, without a prefix, `mode/name`.
+
+        A name that begins with its mode already is left as it is. Texts go to text
+        backends only, and have no history.
+
+        Args:
+            *args: metrics_prefix, metric_name, scalar_value, mode, step; or
+                metric_name, scalar_value, mode ("train"), step.
+            **kwargs: the same by name.
+        """
+        call = _bound(args, kwargs)
+        prefix, name = str(call.get("metrics_prefix", "")), str(call["metric_name"])
+        mode = str(call.get("mode", Mode.TRAIN))
+        name = name.removeprefix(f"{mode}/") if not prefix else name
+        value, step = call["scalar_value"], call.get("step")
+        try:
+            if not isinstance(value, str):
+                key = (prefix, mode, name)
+                history = self._histories.get(key)
+                if history is None:
+                    history = self._histories[key] = _History(name == "perplexity")
+                history.add(value)
+        except Exception as error:
+            self._log.say("history", f"metrics are not kept: {error_line(error)}")
+        event = f"{prefix}/{mode}/{name}" if prefix else f"{mode}/{name}"
+        self._pipeline.log_scalar(event, value, step=step)
+
+    def log_metrics(
+        self,
+        metrics: Mapping[str, Any],
+        step: int | None = None,
+        mode: Mode | str = Mode.TRAIN,
+        metrics_prefix: str = "",
+    ) -> None:
+        """Logs metrics of one step; a `MetricsT` is aggregated with its functions."""
+        for name, value in resolved(metrics).items():
+            self.log(metrics_prefix, name, value, mode, step)
+
+    def metric_exists(
+        self, metrics_prefix: str, metric_name: str, mode: Mode | str | None = None
+    ) -> bool:
+        """Whether such a metric was logged.
+
+        All three methods on history also take (metric_name, mode) alone.
+        """
+        return self._key(metrics_prefix, metric_name, mode) in self._histories
+
+    def get_metric(
+        self, metrics_prefix: str, metric_name: str, mode: Mode | str | None = None
+    ) -> Any:
+        """The mean of all values of a metric; the geometric one for perplexity.
+
+        Raises:
+            ValueError: there is no such metric; the message names those of the mode.
+        """
+        return self._history(metrics_prefix, metric_name, mode).mean()
+
+    def get_metric_history(
+        self, metrics_prefix: str, metric_name: str, mode: Mode | str | None = None
+    ) -> np.ndarray:
+        """The values of a metric in order, the last ten thousand at most.
+
+        Raises:
+            ValueError: there is no such metric; the message names those of the mode.
+        """
+        history = self._history(metrics_prefix, metric_name, mode)
+        return np.stack([np.asarray(value) for value in history.kept])
+
+    def log_exports(
+        self, export_fn: Callable[[Any], Mapping[str, Any]], first_step: int = 0
+    ) -> _LoggedExport:
+        """An export function for a tracer whose metrics are logged at each export.
+
+            tracer = PerfTracer(devices, logger.log_exports(export_fn))
+
+        The metrics keep their names (`perf/…`), and steps are counted by exports. For
+        frameworks that do not log what `export` returns: Tunix's cluster does.
+
+        Args:
+            export_fn: of v1, of v2, or one's own.
+            first_step: the step of the first export.
+        """
+        return _LoggedExport(self._pipeline, export_fn, first_step)
+
+    def flush(self) -> None:
+        """Waits until all that was logged is delivered and written."""
+        self._pipeline.flush()
+
+    def close(self) -> None:
+        """Delivers what is pending and closes all backends; harmless when repeated."""
+        if self._monitoring is not None:
+            self._monitoring.unregister_scalar_listener(self._heard)
+            self._monitoring = None
+        self._pipeline.close()
+
+    def __enter__(self) -> MetricsLogger:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _heard(self, event: str, value: Any, **kwargs: Any) -> None:
+        """Called by JAX. What it records of itself is no metric of the training."""
+        if not event.startswith("/jax/"):
+            self._pipeline.log_scalar(event, value, **kwargs)
+
+    def _key(
+        self, prefix: str, name: str, mode: Mode | str | None
+    ) -> tuple[str, str, str]:
+        if mode is None:
+            prefix, name, mode = "", prefix, name
+        mode = str(mode)
+        return prefix, mode, name.removeprefix(f"{mode}/") if not prefix else name
+
+    def _history(self, prefix: str, name: str, mode: Mode | str | None) -> _History:
+        key = self._key(prefix, name, mode)
+        if key not in self._histories:
+            found = sorted(
+                "/".join(filter(None, (prefix, name)))
+                for prefix, of_mode, name in self._histories
+                if of_mode == key[1]
+            )
+            raise ValueError(
+                f"Metric '{'/'.join(filter(None, key))}' not found. Available metrics "
+                f"for mode '{key[1]}': {found}"
+            )
+        return self._histories[key]
+
+
+class _LoggedExport:
+    """An export function whose metrics also go to a pipeline."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        export_fn: Callable[[Any], Mapping[str, Any]],
+        first_step: int,
+    ) -> None:
+        if not callable(export_fn):
+            raise ValueError(
+                f"export_fn={export_fn!r}: expected a function, found "
+                f"{type(export_fn).__name__}"
+            )
+        self._pipeline = pipeline
+        self._export_fn = export_fn
+        self._step = first_step
+
+    def __call__(self, spans: Any) -> Mapping[str, Any]:
+        step, self._step = self._step, self._step + 1
+        metrics = self._export_fn(spans)
+        if isinstance(metrics, Mapping):
+            self._pipeline.log_metrics(metrics, step)
+        return metrics
+
+    def attach(self, tracer: Any) -> bool:
+        """Has the writer of the export function take what a tracer records."""
+        owner = getattr(self._export_fn, "__self__", None)
+        for candidate in (self._export_fn, owner):
+            if callable(method := getattr(candidate, "attach", None)):
+                return bool(method(tracer))
+        return False
+
+
+_LONG: Final = ("metrics_prefix", "metric_name", "scalar_value", "mode", "step")
+_SHORT: Final = _LONG[1:]
+
+
+def _bound(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `log` by name."""
+    names: tuple[str, ...] = _SHORT
+    if "metric_name" in kwargs or "metrics_prefix" in kwargs or len(args) > 4:
+        names = _LONG if args and "metrics_prefix" not in kwargs else _SHORT
+    elif len(args) > 1 and isinstance(args[1], str):
+        # ("actor", "loss", 0.5, …) or ("prompts", "a text", …)
+        is_mode = len(args) > 2 and args[2] in (Mode.TRAIN, Mode.EVAL)
+        if (len(args) > 2 or "scalar_value" in kwargs) and not is_mode:
+            names = _LONG
+    if len(args) > len(names):
+        raise TypeError(f"log() takes at most {len(names)} arguments, got {len(args)}")
+    call = dict(zip(names, args, strict=False))
+    for name, value in kwargs.items():
+        if name not in _LONG or name in call:
+            raise TypeError(f"log() got an unexpected or repeated argument {name!r}")
+        call[name] = value
+    for name in ("metric_name", "scalar_value"):
+        if name not in call:
+            raise TypeError(f"log() is missing the argument {name!r}")
+    return call
+
+
+def _name_of(factory: BackendFactory) -> str:
+    """What a backend is called in log lines; a lambda has no name of use."""
+    name = getattr(factory, "__name__", type(factory).__name__)
+    return "" if name == "<lambda>" else name
