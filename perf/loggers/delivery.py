@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from perf._model.log import OnceLog
+from perf.loggers.fanout import FanOut
 from perf.loggers.handler import BackendHandler, HandlerStats
 
 __all__ = ["AsyncHandler", "BufferedHandler", "Drop"]
@@ -45,7 +46,7 @@ class AsyncHandler(logging.Handler):
 
     def __init__(
         self,
-        target: BackendHandler,
+        target: BackendHandler | FanOut,
         *,
         capacity: int = 100_000,
         drop: Drop = "oldest",
@@ -65,8 +66,9 @@ class AsyncHandler(logging.Handler):
         self._flush_interval_s = flush_interval_s
         self._patience_s = patience_s
         self._stall_timeout_s = stall_timeout_s
+        backend = getattr(target, "backend", None)
         self._close_timeout_s = max(
-            stall_timeout_s, getattr(target.backend, "close_timeout_s", 0.0)
+            stall_timeout_s, getattr(backend, "close_timeout_s", 0.0)
         )
         self._log = OnceLog()
         self._pid = os.getpid()

@@ -55,9 +55,7 @@ class ExperimentContext:
         """Whether it has not ended."""
         return self.end_time is None
 
-    def end(
-        self, status: str, final_metrics: Mapping[str, Any] | None = None
-    ) -> None:
+    def end(self, status: str, final_metrics: Mapping[str, Any] | None = None) -> None:
         """Ends the run; what has ended stays as it is."""
         if self.is_running:
             self.metrics.update(final_metrics or {})

@@ -1,4 +1,4 @@
-"""Where lines go: the console, files that take turns, and later instead of now."""
+"""Where lines go: to the console, into files that take turns, at once or later."""
 
 from __future__ import annotations
 
@@ -7,78 +7,127 @@ import logging.handlers
 import re
 import sys
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
-from perf.compat.refunc._formatters import JSONFormatter, MLFormatter
-from perf.loggers import delivery
+from perf import loggers
+from perf.compat.refunc._formatters import ColoredFormatter, JSONFormatter, MLFormatter
 from perf.loggers.backends.files import rotating_file
+from perf.loggers.fanout import FanOut
 from perf.loggers.redaction import error_line
 from perf.loggers.sharing import Shared
 
-_BUFFERS: Final = 100
-"""So many times its size an `AsyncHandler` keeps in a burst."""
+_BURST: Final = 100
+"""An `AsyncHandler` keeps as many buffers in a burst."""
 
 _files: Final[Shared[logging.Handler]] = Shared()
-"""By path: two loggers of one name turn one file, not each other's."""
+"""By path: of two loggers that turn one file each would write into the other's old."""
 
 
-class Outputs(logging.Handler):
-    """Hands records to any number of handlers; what one raises stops no other."""
+class AsyncHandler(loggers.AsyncHandler):
+    """Has a thread write a logger's lines: `logger.add_handler(AsyncHandler())`.
 
-    def __init__(self) -> None:
+    What the logger wrote to before, it writes to through this. Integrations have
+    threads of their own and do not pass here.
+
+    Args:
+        buffer_size: of records. A hundred times as many may wait; beyond that the
+            oldest give way, counted in `stats`.
+        flush_interval: seconds after which what was written is flushed.
+    """
+
+    def __init__(self, buffer_size: int = 1000, flush_interval: float = 5.0) -> None:
+        self.outputs = FanOut()
+        super().__init__(
+            self.outputs, capacity=buffer_size * _BURST, flush_interval_s=flush_interval
+        )
+
+
+class BufferedHandler(loggers.BufferedHandler):
+    """Writes a logger's lines many at a time: `logger.add_handler(BufferedHandler())`.
+
+    What the logger wrote to before, it writes to through this.
+
+    Args:
+        buffer_size: so many records are written together.
+        auto_flush: whether an error has all written at once.
+    """
+
+    def __init__(self, buffer_size: int = 100, auto_flush: bool = True) -> None:
+        self.outputs = FanOut()
+        flush_level = logging.ERROR if auto_flush else sys.maxsize
+        super().__init__(self.outputs, buffer_size, flush_level)
+
+
+class Console(logging.StreamHandler[TextIO]):
+    """Writes to the standard error output, whatever that is at the time."""
+
+    def __init__(self, *, colored: bool) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(ColoredFormatter() if colored else MLFormatter())
+        self.handleError = _raise  # type: ignore[method-assign]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line, above a bar of tqdm if there is one."""
+        self.stream = sys.stderr
+        tqdm = sys.modules.get("tqdm")
+        if tqdm is None:
+            super().emit(record)
+            return
+        with tqdm.tqdm.external_write_mode(file=sys.stderr):
+            super().emit(record)
+
+
+class LogFile(logging.Handler):
+    """A share in a rotating file.
+
+    A file that cannot be opened is said once, and nothing is written.
+    """
+
+    def __init__(
+        self,
+        log_dir: Path,
+        name: str,
+        *,
+        json_lines: bool,
+        max_file_size: int | str,
+        max_files: int,
+    ) -> None:
         super().__init__()
-        self._handlers: tuple[logging.Handler, ...] = ()
-        """Replaced, never changed."""
-        self._said: set[int] = set()
+        suffix = ".jsonl" if json_lines else ".log"
+        self.path = log_dir / (re.sub(r"[^\w.+=-]", "_", name) + suffix)
+        self._key = str(self.path.absolute())
+        self._file: logging.Handler | None = None
 
-    def add(self, handler: logging.Handler) -> None:
-        """Adds a handler, once."""
-        if handler not in self._handlers:
-            self._handlers += (handler,)
+        def opened() -> logging.Handler:
+            handler = rotating_file(self._key, max_file_size, max_files)
+            handler.setFormatter(JSONFormatter() if json_lines else MLFormatter())
+            handler.handleError = _raise  # type: ignore[method-assign]
+            return handler
 
-    def remove(self, handler: logging.Handler) -> None:
-        """Takes a handler away."""
-        self._handlers = tuple(each for each in self._handlers if each is not handler)
+        try:
+            self._file = _files.take(self._key, opened)
+        except OSError as error:
+            logging.getLogger("perf").warning(
+                "no log file for %s: %s; the console goes on", name, error_line(error)
+            )
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Hands a record on. Each handler has a lock of its own."""
-        for handler in self._handlers:
-            if record.levelno >= handler.level:
-                try:
-                    handler.handle(record)
-                except Exception as error:
-                    self._failed(handler, error)
-        return True
+        """Writes a record; the file has the lock."""
+        return self._file is not None and bool(self._file.handle(record))
 
     def flush(self) -> None:
-        """Has all handlers write what is pending."""
-        for handler in self._handlers:
-            try:
-                handler.flush()
-            except Exception as error:
-                self._failed(handler, error)
+        """Writes what is pending."""
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
-        """Closes all handlers. Harmless when repeated."""
-        for handler in self._handlers:
-            try:
-                handler.close()
-            except Exception as error:
-                self._failed(handler, error)
+        """The last to close closes the file."""
+        if self._file is not None:
+            self._file = None
+            _files.release(self._key, lambda handler: handler.close())
         super().close()
 
-    def failed(self, what: str, error: BaseException) -> None:
-        """Says that the handlers failed, once: for `AsyncHandler`."""
-        self._failed(self, error)
 
-    @property
-    def stats(self) -> Any:
-        """None is kept: for `AsyncHandler`."""
-        return delivery.HandlerStats()
-
-    def _failed(self, handler: logging.Handler, error: BaseException) -> None:
-        if id(handler) not in self._said:
-            self._said.add(id(handler))
-            logging.getLogger("perf").warning(
-                "%s failed: %s; the others go on (said once)", handler, error_line(error)
-            )
+def _raise(record: logging.LogRecord) -> None:
+    """In place of a traceback for each line: the fan-out says it once."""
+    raise

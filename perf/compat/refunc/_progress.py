@@ -191,7 +191,9 @@ class EpochTracker:
             self._bar.update(1, self._metrics)
         elif self._logger is not None:
             steps = self.step - self._first_step
-            line = f"{self._name}: {steps} steps in {self._clock() - self._began_s:.1f} s"
+            line = (
+                f"{self._name}: {steps} steps in {self._clock() - self._began_s:.1f} s"
+            )
             step = self.step if steps else None
             self._logger.metric(line, self._metrics, step=step)
         self.epoch = None

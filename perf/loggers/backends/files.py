@@ -17,7 +17,7 @@ from perf.loggers.filters import is_main_process
 from perf.loggers.naming import substitute_placeholders
 from perf.loggers.values import format_metrics
 
-__all__ = ["FilesBackend", "parse_size"]
+__all__ = ["FilesBackend", "parse_size", "rotating_file"]
 
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", re.IGNORECASE)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -34,6 +34,35 @@ def parse_size(size: int | str, key: str = "max_file_size") -> int:
     if found < 1:
         raise ConfigError(key, 'a size such as "100MB"', repr(size))
     return int(found)
+
+
+def rotating_file(
+    path: str | os.PathLike[str], max_file_size: int | str, max_files: int
+) -> logging.handlers.RotatingFileHandler:
+    """A handler that writes lines into files that take turns.
+
+    Args:
+        path: of the current file; older ones have a number at the end. `{rank}`,
+            `{time}` and the like are filled in.
+        max_file_size: of one, "100MB".
+        max_files: how many there are, the current one included.
+
+    Raises:
+        ConfigError: a size that is none, or no file at all.
+        OSError: it cannot be opened.
+    """
+    if max_files < 1:
+        raise ConfigError("max_files", "1 or more", str(max_files))
+    whole = Path(substitute_placeholders(os.fspath(path)))
+    size = parse_size(max_file_size)
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    # With no file to rotate to, Python's handler would never cut this one.
+    handler = logging.handlers.RotatingFileHandler(
+        whole, maxBytes=size, backupCount=max(max_files - 1, 1), encoding="utf-8"
+    )
+    if max_files == 1:
+        handler.rotator = _emptied
+    return handler
 
 
 class FilesBackend:
@@ -54,24 +83,14 @@ class FilesBackend:
         max_files: int = 10,
         precision: int = 4,
     ) -> None:
-        if max_files < 1:
-            raise ConfigError("max_files", "1 or more", str(max_files))
-        size = parse_size(max_file_size)
         self._precision = precision
         self._handler: logging.handlers.RotatingFileHandler | None = None
         if is_main_process():
-            self.path = Path(substitute_placeholders(os.fspath(path)))
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # With no file to rotate to, Python's handler would never cut this one.
-            handler = logging.handlers.RotatingFileHandler(
-                self.path, maxBytes=size, backupCount=max_files - 1, encoding="utf-8"
-            )
-            if max_files == 1:
-                handler.rotator = _emptied
-                handler.backupCount = 1
+            handler = rotating_file(path, max_file_size, max_files)
             handler.setFormatter(
                 logging.Formatter("%(asctime)s %(levelname)s %(message)s")
             )
+            self.path = Path(handler.baseFilename)
             self._handler = handler
 
     def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:

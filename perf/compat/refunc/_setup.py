@@ -1,0 +1,70 @@
+"""One set-up for all loggers that are asked for by name."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from perf.compat.refunc._integrations import IntegrationsManager, configured
+from perf.compat.refunc._levels import LogLevel
+from perf.compat.refunc._logger import MLLogger
+
+_lock = threading.Lock()
+_settings: dict[str, Any] = {}
+_integrations = IntegrationsManager()
+_loggers: dict[str, MLLogger] = {}
+
+
+def setup_logging(
+    level: int | str = LogLevel.INFO,
+    log_dir: str | Path | None = None,
+    colored: bool = True,
+    json_logging: bool = False,
+    experiment_tracking: bool = True,
+    integrations: Mapping[str, Any] | None = None,
+) -> None:
+    """Sets up all loggers of `get_logger`, later ones and those that there are.
+
+    Args:
+        level: see `MLLogger`, as for the others.
+        log_dir: the folder of the files.
+        colored: whether lines on the console are.
+        json_logging: whether files hold JSON.
+        experiment_tracking: whether entries belong to experiments.
+        integrations: "mlflow", "prometheus", "slack", "wandb" with their arguments, or
+            any name with an integration. They take the place of earlier ones, which are
+            closed.
+
+    Raises:
+        ConfigError: an integration or an argument of one that there is none of.
+        MissingExtraError: the library of an integration is not installed.
+        ValueError: there is no such level.
+    """
+    global _integrations
+    with _lock:
+        before, _integrations = _integrations, configured(integrations or {})
+        _settings.update(
+            level=level,
+            log_dir=log_dir,
+            colored_output=colored,
+            json_logging=json_logging,
+            experiment_tracking=experiment_tracking,
+        )
+        for logger in _loggers.values():
+            logger.configure(**_settings)
+            for integration in before:
+                logger.remove_handler(integration)
+            logger.add_integrations(_integrations)
+        before.close()
+
+
+def get_logger(name: str = "refunc") -> MLLogger:
+    """The logger of a name, always the same, as `setup_logging` has it."""
+    with _lock:
+        if name not in _loggers:
+            logger = MLLogger(name, **_settings)
+            logger.add_integrations(_integrations)
+            _loggers[name] = logger
+        return _loggers[name]

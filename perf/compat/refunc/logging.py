@@ -1,0 +1,63 @@
+"""`refunc.logging`: its names, as its document describes them.
+
+    from perf.compat.refunc.logging import MLLogger, experiment_context
+
+See `docs/compat/refunc.md` for what is different.
+"""
+
+from __future__ import annotations
+
+from perf.compat.refunc._entries import LogEntry
+from perf.compat.refunc._experiments import ExperimentContext, experiment_context
+from perf.compat.refunc._formatters import ColoredFormatter, JSONFormatter, MLFormatter
+from perf.compat.refunc._handlers import AsyncHandler, BufferedHandler
+from perf.compat.refunc._integrations import (
+    Integration,
+    IntegrationsManager,
+    MLflowIntegration,
+    PrometheusIntegration,
+    SlackIntegration,
+    WandBIntegration,
+    auto_configure_integrations,
+    integration_context,
+)
+from perf.compat.refunc._levels import LogLevel
+from perf.compat.refunc._logger import MLLogger
+from perf.compat.refunc._progress import (
+    EpochTracker,
+    ProgressTracker,
+    TqdmProgressTracker,
+    epoch_context,
+    progress_context,
+)
+from perf.compat.refunc._setup import get_logger, setup_logging
+from perf.compat.refunc._tracker import ExperimentTracker
+
+__all__ = [
+    "AsyncHandler",
+    "BufferedHandler",
+    "ColoredFormatter",
+    "EpochTracker",
+    "ExperimentContext",
+    "ExperimentTracker",
+    "Integration",
+    "IntegrationsManager",
+    "JSONFormatter",
+    "LogEntry",
+    "LogLevel",
+    "MLFormatter",
+    "MLLogger",
+    "MLflowIntegration",
+    "ProgressTracker",
+    "PrometheusIntegration",
+    "SlackIntegration",
+    "TqdmProgressTracker",
+    "WandBIntegration",
+    "auto_configure_integrations",
+    "epoch_context",
+    "experiment_context",
+    "get_logger",
+    "integration_context",
+    "progress_context",
+    "setup_logging",
+]
