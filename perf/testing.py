@@ -1,4 +1,4 @@
-"""Fakes for tests of code that is traced: time and devices moved by hand."""
+"""For tests of one's own: fakes of time and devices, and what a backend has to do."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Hashable
 from typing import Any
 
 from perf._record.waiting import Work
+from perf.loggers.conformance import backend_checks, check_backend
 
-__all__ = ["FakeClock", "ManualWait"]
+__all__ = ["FakeClock", "ManualWait", "backend_checks", "check_backend"]
 
 
 class FakeClock:

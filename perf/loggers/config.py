@@ -142,7 +142,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, each) for each in arguments)
     if origin is typing.Literal:
         return value in arguments
-    if isinstance(origin, type):
+    if isinstance(origin, type) and origin.__module__ != "typing":  # as IO[str] is
         if issubclass(origin, Sequence) and isinstance(value, str):
             return False
         if origin is tuple and isinstance(value, list):  # YAML has no tuples

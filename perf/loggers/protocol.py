@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["OPTIONAL_METHODS", "LoggingBackend"]
+__all__ = ["LoggingBackend"]
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlparse
 
 import numpy as np
 
@@ -23,7 +24,8 @@ class MLflowBackend:
     """Logs into an MLflow run of its own.
 
     Args:
-        tracking_uri: a server or store; by default MLFLOW_TRACKING_URI.
+        tracking_uri: a server or store; by default MLFLOW_TRACKING_URI. In a store of
+            plain files the slashes of names become points.
         experiment_name: made if there is none of that name.
         run_name: by default the time of its start.
     """
@@ -51,6 +53,9 @@ class MLflowBackend:
         else:
             experiment_id = found.experiment_id
         run = client.create_run(experiment_id, run_name=run_name or timestamp_name())
+        # A folder cannot hold both "loss" and "loss/entropy".
+        scheme = urlparse(client.tracking_uri).scheme
+        self._separator = "." if scheme in ("", "file") else "/"
         self._client = client
         self.run_id: str = run.info.run_id
 
@@ -68,7 +73,7 @@ class MLflowBackend:
         self._client.log_batch(
             self.run_id,
             metrics=[
-                self._metric(_legal(name), number, time_ms, step)
+                self._metric(self._legal(name), number, time_ms, step)
                 for name, number in numbers.items()
                 if number is not None
             ],
@@ -78,27 +83,27 @@ class MLflowBackend:
         """Keeps a text as a file of the run."""
         if self._client is not None:
             step = int(kwargs.get("step") or 0)
-            self._client.log_text(self.run_id, text, f"{_legal(name)}/{step}.txt")
+            self._client.log_text(self.run_id, text, f"{self._legal(name)}/{step}.txt")
 
     def log_hparams(self, hparams: Mapping[str, Any]) -> None:
         """Logs parameters; one that has another value already keeps it."""
         if self._client is not None:
             known = self._client.get_run(self.run_id).data.params
             for name, value in hparams.items():
-                if _legal(name) not in known:
+                if self._legal(name) not in known:
                     text = str(value)[:_MAX_PARAM]
-                    self._client.log_param(self.run_id, _legal(name), text)
+                    self._client.log_param(self.run_id, self._legal(name), text)
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags."""
         if self._client is not None:
             for name, value in tags.items():
-                self._client.set_tag(self.run_id, _legal(name), str(value))
+                self._client.set_tag(self.run_id, self._legal(name), str(value))
 
     def log_artifact(self, name: str, path: str, **kwargs: Any) -> None:
         """Keeps a file or folder under its name."""
         if self._client is not None:
-            self._client.log_artifact(self.run_id, path, _legal(name))
+            self._client.log_artifact(self.run_id, path, self._legal(name))
 
     def close(self) -> None:
         """Ends the run."""
@@ -106,7 +111,7 @@ class MLflowBackend:
             client, self._client = self._client, None
             client.set_terminated(self.run_id)
 
-
-def _legal(name: str) -> str:
-    """A name that MLflow takes: no leading slash, no signs it does not know."""
-    return _ILLEGAL.sub("_", name).strip("/") or "_"
+    def _legal(self, name: str) -> str:
+        """A name that MLflow takes: no leading slash, no signs it does not know."""
+        legal = _ILLEGAL.sub("_", name).strip("/") or "_"
+        return legal.replace("/", self._separator)
