@@ -51,9 +51,10 @@ class FanOut(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Hands a record to the handlers whose level it has. Never raises."""
         for handler in self._handlers:
-            if record.levelno >= handler.level:
-                if self._attempt(handler, "log", handler.handle, record):
-                    self.stats.delivered += 1
+            if record.levelno >= handler.level and self._attempt(
+                handler, "log", handler.handle, record
+            ):
+                self.stats.delivered += 1
 
     def flush(self) -> None:
         """Has all of them write what is pending."""

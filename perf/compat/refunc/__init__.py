@@ -1,1 +1,1 @@
-"""`refunc`: its logging, as its document describes it, in `perf.compat.refunc.logging`."""
+"""`refunc`: its logging, as its document describes it, is in `logging`."""

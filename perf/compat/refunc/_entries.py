@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import logging
 import os
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from perf.compat.refunc._levels import level_number
 from perf.loggers.backends.jsonl import plain
 from perf.loggers.records import step_of
 
@@ -20,23 +19,12 @@ ENTRIES_KEPT: Final = 10_000
 """By a logger, the latest; older ones are in its file."""
 
 
-@dataclasses.dataclass
+@dataclass
 class LogEntry:
     """What one call logged.
 
-    Attributes:
-        timestamp: seconds since the epoch.
-        level: the name of a level.
-        message: the text.
-        logger_name: of the logger.
-        experiment_id: of the experiment that was running: the same for all its runs.
-        run_id: of the run.
-        step: of training.
-        epoch: of training.
-        metrics: names to values.
-        tags: those of the call, of the experiment and of the logger.
-        artifacts: paths.
-        extra: whatever else the caller gave.
+    `timestamp` is in seconds since the epoch; `experiment_id` is the same for all runs
+    of an experiment; `tags` are those of the call and of the run.
     """
 
     timestamp: float
@@ -47,28 +35,18 @@ class LogEntry:
     run_id: str | None = None
     step: int | None = None
     epoch: int | None = None
-    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
-    tags: dict[str, str] = dataclasses.field(default_factory=dict)
-    artifacts: list[str] = dataclasses.field(default_factory=list)
-    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    artifacts: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, with values that JSON has."""
-        fields = dataclasses.fields(self)
-        return {each.name: as_json(getattr(self, each.name)) for each in fields}
+        """The fields, with values that JSON has; NaN is the text "NaN"."""
+        return {each.name: plain(getattr(self, each.name)) for each in fields(self)}
 
     def to_json(self) -> str:
         """The fields as a JSON object on one line."""
         return json.dumps(self.to_dict(), ensure_ascii=False)
-
-
-def as_json(value: Any) -> Any:
-    """A value, nested or not, as JSON has it; NaN is the text "NaN"."""
-    if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [as_json(item) for item in value]
-    return plain(value)
 
 
 def entry_of(record: logging.LogRecord) -> LogEntry:
@@ -76,14 +54,14 @@ def entry_of(record: logging.LogRecord) -> LogEntry:
     entry: LogEntry | None = getattr(record, "entry", None)
     if entry is not None:
         return entry
-    is_mapping = isinstance(record.msg, Mapping)
+    values = record.msg if isinstance(record.msg, Mapping) else None
     return LogEntry(
         record.created,
         record.levelname,
-        "Metrics" if is_mapping else record.getMessage(),
+        "Metrics" if values else record.getMessage(),
         record.name,
         step=step_of(record),
-        metrics=dict(record.msg) if isinstance(record.msg, Mapping) else {},
+        metrics=dict(values or {}),
     )
 
 
@@ -98,32 +76,13 @@ class EntryStore(logging.Handler):
         """Keeps the entry of a record."""
         self._entries.append(entry_of(record))
 
-    def find(
-        self,
-        level: int | str | None = None,
-        last_n: int | None = None,
-        experiment_id: str | None = None,
-        start_time: float | None = None,
-        end_time: float | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> list[LogEntry]:
-        """See `MLLogger.get_log_entries`."""
-        wanted = None if level is None else logging.getLevelName(level_number(level))
-        self.acquire()
+    def entries(self) -> list[LogEntry]:
+        """Those that are kept, the oldest first."""
+        self.acquire()  # Others may be logging.
         try:
-            entries = list(self._entries)
+            return list(self._entries)
         finally:
             self.release()
-        found = [
-            entry
-            for entry in entries
-            if (wanted is None or entry.level == wanted)
-            and (experiment_id is None or entry.experiment_id == experiment_id)
-            and (start_time is None or entry.timestamp >= start_time)
-            and (end_time is None or entry.timestamp <= end_time)
-            and (tags or {}).items() <= entry.tags.items()
-        ]
-        return found if last_n is None else found[max(len(found) - last_n, 0) :]
 
 
 def export(entries: list[LogEntry], path: str | os.PathLike[str], format: str) -> None:
@@ -136,8 +95,7 @@ def export(entries: list[LogEntry], path: str | os.PathLike[str], format: str) -
         if format == "json":
             json.dump(rows, file, ensure_ascii=False, indent=1)
             return
-        columns = [each.name for each in dataclasses.fields(LogEntry)]
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, [each.name for each in fields(LogEntry)])
         writer.writeheader()
         for row in rows:
             writer.writerow({name: _cell(value) for name, value in row.items()})

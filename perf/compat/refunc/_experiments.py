@@ -4,49 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import dataclasses
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclasses.dataclass
+@dataclass
 class ExperimentContext:
     """What is known of one run of an experiment.
 
-    Beside the fields it has `step` and `epoch`, the counters, None until they are set.
-
-    Attributes:
-        experiment_id: the same for all runs of an experiment.
-        experiment_name: what the experiment is called.
-        run_id: of this run alone.
-        run_name: what the run is called.
-        start_time: seconds since the epoch.
-        end_time: likewise; None while it runs.
-        status: "running", and then "completed", "failed", or what else was said.
-        parameters: hyperparameters.
-        metrics: the latest value of each.
-        tags: what it is to be found by.
-        artifacts: paths.
-        metadata: of results, by their names.
+    `metrics` has the latest value of each; `metadata` is that of results, by their
+    names. Beside the fields there are `step` and `epoch`, counters, None until set.
     """
 
     experiment_id: str
     experiment_name: str
     run_id: str
     run_name: str | None = None
-    start_time: float = dataclasses.field(default_factory=time.time)
+    start_time: float = field(default_factory=time.time)
     end_time: float | None = None
     status: str = "running"
-    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
-    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
-    tags: dict[str, str] = dataclasses.field(default_factory=dict)
-    artifacts: list[str] = dataclasses.field(default_factory=list)
-    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    artifacts: list[str] = field(default_factory=list)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # No fields: these move while the others stay what they are.
         self.step: int | None = None
         self.epoch: int | None = None
 
@@ -66,9 +52,8 @@ class ExperimentContext:
 def new_run(experiment_name: str, run_name: str | None = None) -> ExperimentContext:
     """A run that starts now."""
     experiment_id = uuid.uuid5(uuid.NAMESPACE_OID, experiment_name).hex[:12]
-    return ExperimentContext(
-        experiment_id, experiment_name, uuid.uuid4().hex[:12], run_name
-    )
+    run_id = uuid.uuid4().hex[:12]
+    return ExperimentContext(experiment_id, experiment_name, run_id, run_name)
 
 
 _inside: contextvars.ContextVar[ExperimentContext | None] = contextvars.ContextVar(
@@ -92,11 +77,9 @@ def experiment_context(
     _open.append(context)
     try:
         yield context
-    except BaseException:
-        context.end("failed")
-        raise
-    finally:
         context.end("completed")
+    finally:
+        context.end("failed")
         _open.remove(context)
         _inside.reset(token)
 

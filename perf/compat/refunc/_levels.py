@@ -26,11 +26,7 @@ for _level in LogLevel:
 
 
 def level_number(level: int | str) -> int:
-    """A level as a number.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
+    """A level as a number; ValueError if there is none of that name."""
     if isinstance(level, int):
         return int(level)
     names = logging.getLevelNamesMapping()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -15,9 +16,10 @@ import numpy as np
 from perf.loggers.config import ConfigError
 from perf.loggers.filters import is_main_process
 from perf.loggers.naming import substitute_placeholders
+from perf.loggers.sharing import Shared
 from perf.loggers.values import format_metrics
 
-__all__ = ["FilesBackend", "parse_size", "rotating_file"]
+__all__ = ["FilesBackend", "RotatingFile", "parse_size"]
 
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", re.IGNORECASE)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -36,33 +38,88 @@ def parse_size(size: int | str, key: str = "max_file_size") -> int:
     return int(found)
 
 
-def rotating_file(
-    path: str | os.PathLike[str], max_file_size: int | str, max_files: int
-) -> logging.handlers.RotatingFileHandler:
-    """A handler that writes lines into files that take turns.
+class RotatingFile(logging.Handler):
+    """Writes lines into files that take turns.
+
+    Those of one process with the same path are shares in one file: each on its own,
+    they would turn it under each other's hands. Raises what goes wrong.
 
     Args:
         path: of the current file; older ones have a number at the end. `{rank}`,
             `{time}` and the like are filled in.
         max_file_size: of one, "100MB".
         max_files: how many there are, the current one included.
+        formatter: of the lines.
+        flushes: whether each line is there at once, not only after `flush`.
 
     Raises:
         ConfigError: a size that is none, or no file at all.
         OSError: it cannot be opened.
     """
-    if max_files < 1:
-        raise ConfigError("max_files", "1 or more", str(max_files))
-    whole = Path(substitute_placeholders(os.fspath(path)))
-    size = parse_size(max_file_size)
-    whole.parent.mkdir(parents=True, exist_ok=True)
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        max_file_size: int | str = "100MB",
+        max_files: int = 10,
+        formatter: logging.Formatter | None = None,
+        *,
+        flushes: bool = False,
+    ) -> None:
+        if max_files < 1:
+            raise ConfigError("max_files", "1 or more", str(max_files))
+        size = parse_size(max_file_size)
+        super().__init__()
+        self.path = Path(substitute_placeholders(os.fspath(path)))
+        self.formatter = formatter
+        self._flushes = flushes
+        self._key = str(self.path.absolute())
+        self._file: logging.handlers.RotatingFileHandler | None
+        self._file = _files.take(self._key, lambda: _opened(self._key, size, max_files))
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Writes a record that passes the filters. The lock is that of the file."""
+        file = self._file
+        passed = bool(self.filter(record))
+        if passed and file is not None:
+            line = logging.makeLogRecord({"msg": self.format(record)})
+            with file.lock or contextlib.nullcontext():
+                # `handle` would print what goes wrong instead of raising it.
+                if file.shouldRollover(line):
+                    file.doRollover()
+                assert file.stream is not None  # one of the two has opened it
+                file.stream.write(file.format(line) + "\n")
+                if self._flushes:
+                    file.stream.flush()
+        return passed
+
+    def flush(self) -> None:
+        """Hands what is pending to the operating system."""
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        """The last to close closes the file."""
+        if self._file is not None:
+            self._file = None
+            _files.release(self._key, lambda file: file.close())
+        super().close()
+
+
+_files: Final[Shared[logging.handlers.RotatingFileHandler]] = Shared()
+
+
+def _opened(
+    path: str, size: int, max_files: int
+) -> logging.handlers.RotatingFileHandler:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     # With no file to rotate to, Python's handler would never cut this one.
-    handler = logging.handlers.RotatingFileHandler(
-        whole, maxBytes=size, backupCount=max(max_files - 1, 1), encoding="utf-8"
+    file = logging.handlers.RotatingFileHandler(
+        path, maxBytes=size, backupCount=max(max_files - 1, 1), encoding="utf-8"
     )
     if max_files == 1:
-        handler.rotator = _emptied
-    return handler
+        file.rotator = _emptied
+    return file
 
 
 class FilesBackend:
@@ -84,14 +141,11 @@ class FilesBackend:
         precision: int = 4,
     ) -> None:
         self._precision = precision
-        self._handler: logging.handlers.RotatingFileHandler | None = None
+        self._file: RotatingFile | None = None
         if is_main_process():
-            handler = rotating_file(path, max_file_size, max_files)
-            handler.setFormatter(
-                logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-            )
-            self.path = Path(handler.baseFilename)
-            self._handler = handler
+            formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+            self._file = RotatingFile(path, max_file_size, max_files, formatter)
+            self.path = self._file.path
 
     def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
         """Writes one value."""
@@ -114,25 +168,21 @@ class FilesBackend:
 
     def notify(self, message: str, level: int) -> None:
         """Writes a line with its level."""
-        handler = self._handler
-        if handler is not None:
-            record = logging.LogRecord("metrics", level, "", 0, message, None, None)
-            # `handle` would print what goes wrong instead of raising it.
-            if handler.shouldRollover(record):
-                handler.doRollover()
-            stream = handler.stream or handler._open()
-            stream.write(handler.format(record) + "\n")
+        if self._file is not None:
+            self._file.handle(
+                logging.LogRecord("metrics", level, "", 0, message, None, None)
+            )
 
     def flush(self) -> None:
         """Hands what is pending to the operating system."""
-        if self._handler is not None:
-            self._handler.flush()
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
-        """Closes the file."""
-        if self._handler is not None:
-            self._handler.close()
-            self._handler = None
+        """The last to close closes the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def _emptied(source: str, target: str) -> None:
