@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from perf.compat.refunc._entries import LogEntry, entry_of
@@ -35,62 +36,44 @@ _LIGHT: Final = {
 }
 _SCHEMES: Final = {"default": _DEFAULT, "dark": _DARK, "light": _LIGHT}
 """Codes of the terminal, by level."""
+_TIMESTAMP_FORMATS: Final = ("iso", "unix", "readable")
 _READABLE: Final = "%Y-%m-%d %H:%M:%S"
 
 
-class MLFormatter(logging.Formatter):
-    """A line: time, level, logger, [epoch, step], message, metrics.
+class _Line(logging.Formatter):
+    """Time, level, logger, [epoch, step], message, metrics."""
 
-    Args:
-        show_step: if the entry has one.
-        show_epoch: likewise.
-        show_metrics: as "loss=0.2340".
-        metric_precision: digits after the point.
-        compact_mode: time of day only, no padding.
-    """
-
-    def __init__(
-        self,
-        show_step: bool = True,
-        show_epoch: bool = True,
-        show_metrics: bool = True,
-        metric_precision: int = 4,
-        compact_mode: bool = False,
-    ) -> None:
-        super().__init__()
-        self._show_time = self._show_level = self._show_logger = True
-        self._show_step = show_step
-        self._show_epoch = show_epoch
-        self._show_metrics = show_metrics
-        self._precision = metric_precision
-        self._compact = compact_mode
-        self._codes: Mapping[LogLevel, str] = {}
-        """Empty for no colours."""
+    show_time = show_level = show_logger = True
+    show_step = show_epoch = show_metrics = True
+    metric_precision = 4
+    compact_mode = False
+    _codes: Mapping[LogLevel, str] = {}
+    """Empty for no colours."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and the traceback under it if there is one."""
         entry = entry_of(record)
         parts = []
-        if self._show_time:
-            shown = "%H:%M:%S" if self._compact else _READABLE
+        if self.show_time:
+            shown = "%H:%M:%S" if self.compact_mode else _READABLE
             parts.append(dt.datetime.fromtimestamp(entry.timestamp).strftime(shown))
-        if self._show_level:
-            level = entry.level if self._compact else f"{entry.level:<10}"
+        if self.show_level:
+            level = entry.level if self.compact_mode else f"{entry.level:<10}"
             parts.append(self._painted(level, self._code(record.levelno)))
-        if self._show_logger:
+        if self.show_logger:
             parts.append(f"{entry.logger_name}:")
         parts += [*self._counters(entry), entry.message]
-        if self._show_metrics and entry.metrics:
-            values = format_metrics(entry.metrics, self._precision).items()
+        if self.show_metrics and entry.metrics:
+            values = format_metrics(entry.metrics, self.metric_precision).items()
             text = ", ".join(f"{name}={value}" for name, value in values)
-            parts.append(text if self._compact else f"| {self._painted(text, '1')}")
+            parts.append(text if self.compact_mode else f"| {self._painted(text, '1')}")
         if record.exc_info:
             parts.append("\n" + self.formatException(record.exc_info))
         return " ".join(parts)
 
     def _counters(self, entry: LogEntry) -> list[str]:
-        epoch = self._show_epoch and entry.epoch is not None
-        step = self._show_step and entry.step is not None
+        epoch = self.show_epoch and entry.epoch is not None
+        step = self.show_step and entry.step is not None
         found = [f"epoch {entry.epoch}"] * epoch + [f"step {entry.step}"] * step
         return [f"[{', '.join(found)}]"] if found else []
 
@@ -103,61 +86,53 @@ class MLFormatter(logging.Formatter):
         return f"\x1b[{code}m{text}\x1b[0m" if self._codes else text
 
 
-class ColoredFormatter(MLFormatter):
-    """A line for a terminal: levels coloured, metrics highlighted.
+@dataclass(eq=False)
+class MLFormatter(_Line):
+    """A line without colours."""
 
-    Args:
-        show_time: of the day.
-        show_level: by name.
-        show_logger: by name.
-        show_metrics: as "loss=0.2340".
-        color_scheme: "default", or for a "dark" or a "light" background; ValueError for
-            another.
-    """
+    show_step: bool = True
+    """If the entry has one."""
+    show_epoch: bool = True
+    show_metrics: bool = True
+    metric_precision: int = 4
+    """Digits after the point."""
+    compact_mode: bool = False
+    """Time of day only, no padding."""
 
-    def __init__(
-        self,
-        show_time: bool = True,
-        show_level: bool = True,
-        show_logger: bool = True,
-        show_metrics: bool = True,
-        color_scheme: str = "default",
-    ) -> None:
-        if color_scheme not in _SCHEMES:
-            known = ", ".join(_SCHEMES)
-            raise ValueError(f"color_scheme={color_scheme!r}: expected one of {known}")
-        super().__init__(show_metrics=show_metrics)
-        self._show_time = show_time
-        self._show_level = show_level
-        self._show_logger = show_logger
-        self._codes = _SCHEMES[color_scheme]
-
-
-class JSONFormatter(logging.Formatter):
-    """An entry as a JSON object; what is empty is left out.
-
-    Args:
-        include_extra: whether `extra` is in it.
-        timestamp_format: "iso" (UTC), "unix" (seconds), "readable" (local time);
-            ValueError for another.
-        indent: None for one line.
-    """
-
-    def __init__(
-        self,
-        include_extra: bool = True,
-        timestamp_format: str = "iso",
-        indent: int | None = None,
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__()
-        if timestamp_format not in ("iso", "unix", "readable"):
-            known = "iso, unix, readable"
-            raise ValueError(
-                f"timestamp_format={timestamp_format!r}: expected one of {known}"
-            )
-        self._include_extra = include_extra
-        self._timestamp_format = timestamp_format
-        self._indent = indent
+
+
+@dataclass(eq=False)
+class ColoredFormatter(_Line):
+    """A line for a terminal: levels coloured, metrics highlighted."""
+
+    show_time: bool = True
+    show_level: bool = True
+    show_logger: bool = True
+    show_metrics: bool = True
+    color_scheme: str = "default"
+    """Or for a "dark" or a "light" background; ValueError for another."""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        _expect("color_scheme", self.color_scheme, _SCHEMES)
+        self._codes = _SCHEMES[self.color_scheme]
+
+
+@dataclass(eq=False)
+class JSONFormatter(logging.Formatter):
+    """An entry as a JSON object; what is empty is left out."""
+
+    include_extra: bool = True
+    timestamp_format: str = "iso"
+    """In UTC; or "unix", seconds, or "readable", local; ValueError for another."""
+    indent: int | None = None
+    """None for one line."""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        _expect("timestamp_format", self.timestamp_format, _TIMESTAMP_FORMATS)
 
     def format(self, record: logging.LogRecord) -> str:
         """The object."""
@@ -170,16 +145,23 @@ class JSONFormatter(logging.Formatter):
             "message": entry.message,
             **{name: getattr(entry, name) for name in names},
             "artifacts": entry.artifacts,
-            "extra": entry.extra if self._include_extra else None,
+            "extra": entry.extra if self.include_extra else None,
             "exception": record.exc_info and self.formatException(record.exc_info),
         }
-        shown = {name: each for name, each in found.items() if each not in (None, {}, [])}
-        return json.dumps(plain(shown), ensure_ascii=False, indent=self._indent)
+        shown = {
+            name: each for name, each in found.items() if each not in (None, {}, [])
+        }
+        return json.dumps(plain(shown), ensure_ascii=False, indent=self.indent)
 
     def _timestamp(self, timestamp: float) -> str | float:
-        if self._timestamp_format == "unix":
+        if self.timestamp_format == "unix":
             return timestamp
-        if self._timestamp_format == "readable":
+        if self.timestamp_format == "readable":
             return dt.datetime.fromtimestamp(timestamp).strftime(_READABLE)
         utc = dt.datetime.fromtimestamp(timestamp, dt.UTC)
         return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _expect(name: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}")

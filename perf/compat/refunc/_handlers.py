@@ -1,26 +1,21 @@
-"""Where lines go: to the console, into files that take turns, at once or later."""
+"""Where lines go: to the console, into a file, at once or later."""
 
 from __future__ import annotations
 
 import logging
-import logging.handlers
-import re
 import sys
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 from perf import loggers
-from perf.compat.refunc._formatters import ColoredFormatter, JSONFormatter, MLFormatter
-from perf.loggers.backends.files import rotating_file
+from perf.compat.refunc._formatters import JSONFormatter, MLFormatter
+from perf.loggers.backends.files import RotatingFile
 from perf.loggers.fanout import FanOut
+from perf.loggers.naming import file_name
 from perf.loggers.redaction import error_line
-from perf.loggers.sharing import Shared
 
 _BURST: Final = 100
-"""An `AsyncHandler` keeps as many buffers in a burst."""
-
-_files: Final[Shared[logging.Handler]] = Shared()
-"""By path: of two loggers that turn one file each would write into the other's old."""
+"""An `AsyncHandler` keeps so many buffers in a burst."""
 
 
 class AsyncHandler(loggers.AsyncHandler):
@@ -37,8 +32,9 @@ class AsyncHandler(loggers.AsyncHandler):
 
     def __init__(self, buffer_size: int = 1000, flush_interval: float = 5.0) -> None:
         self.outputs = FanOut()
+        capacity = buffer_size * _BURST
         super().__init__(
-            self.outputs, capacity=buffer_size * _BURST, flush_interval_s=flush_interval
+            self.outputs, capacity=capacity, flush_interval_s=flush_interval
         )
 
 
@@ -58,76 +54,21 @@ class BufferedHandler(loggers.BufferedHandler):
         super().__init__(self.outputs, buffer_size, flush_level)
 
 
-class Console(logging.StreamHandler[TextIO]):
-    """Writes to the standard error output, whatever that is at the time."""
-
-    def __init__(self, *, colored: bool) -> None:
-        super().__init__(sys.stderr)
-        self.setFormatter(ColoredFormatter() if colored else MLFormatter())
-        self.handleError = _raise  # type: ignore[method-assign]
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Writes a line, above a bar of tqdm if there is one."""
-        self.stream = sys.stderr
-        tqdm = sys.modules.get("tqdm")
-        if tqdm is None:
-            super().emit(record)
-            return
-        with tqdm.tqdm.external_write_mode(file=sys.stderr):
-            super().emit(record)
-
-
-class LogFile(logging.Handler):
-    """A share in a rotating file.
-
-    A file that cannot be opened is said once, and nothing is written.
-    """
-
-    def __init__(
-        self,
-        log_dir: Path,
-        name: str,
-        *,
-        json_lines: bool,
-        max_file_size: int | str,
-        max_files: int,
-    ) -> None:
-        super().__init__()
-        suffix = ".jsonl" if json_lines else ".log"
-        self.path = log_dir / (re.sub(r"[^\w.+=-]", "_", name) + suffix)
-        self._key = str(self.path.absolute())
-        self._file: logging.Handler | None = None
-
-        def opened() -> logging.Handler:
-            handler = rotating_file(self._key, max_file_size, max_files)
-            handler.setFormatter(JSONFormatter() if json_lines else MLFormatter())
-            handler.handleError = _raise  # type: ignore[method-assign]
-            return handler
-
-        try:
-            self._file = _files.take(self._key, opened)
-        except OSError as error:
-            logging.getLogger("perf").warning(
-                "no log file for %s: %s; the console goes on", name, error_line(error)
-            )
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Writes a record; the file has the lock."""
-        return self._file is not None and bool(self._file.handle(record))
-
-    def flush(self) -> None:
-        """Writes what is pending."""
-        if self._file is not None:
-            self._file.flush()
-
-    def close(self) -> None:
-        """The last to close closes the file."""
-        if self._file is not None:
-            self._file = None
-            _files.release(self._key, lambda handler: handler.close())
-        super().close()
-
-
-def _raise(record: logging.LogRecord) -> None:
-    """In place of a traceback for each line: the fan-out says it once."""
-    raise
+def log_file(
+    log_dir: str | Path | None,
+    name: str,
+    json_lines: bool,
+    max_file_size: str,
+    max_files: int,
+) -> list[logging.Handler]:
+    """The file of a logger, or nothing: where it cannot be opened, that is logged."""
+    suffix = ".jsonl" if json_lines else ".log"
+    path = Path("logs" if log_dir is None else log_dir) / (file_name(name) + suffix)
+    formatter = JSONFormatter() if json_lines else MLFormatter()
+    try:
+        return [RotatingFile(path, max_file_size, max_files, formatter, flushes=True)]
+    except OSError as error:
+        logging.getLogger("perf").warning(
+            "no log file for %s: %s; the console goes on", name, error_line(error)
+        )
+        return []

@@ -23,14 +23,3 @@ class LogLevel(enum.IntEnum):
 
 for _level in LogLevel:
     logging.addLevelName(_level, _level.name)
-
-
-def level_number(level: int | str) -> int:
-    """A level as a number; ValueError if there is none of that name."""
-    if isinstance(level, int):
-        return int(level)
-    names = logging.getLevelNamesMapping()
-    if level.upper() not in names:
-        known = ", ".join(sorted(names, key=lambda name: names[name]))
-        raise ValueError(f"level={level!r}: expected one of {known}")
-    return names[level.upper()]

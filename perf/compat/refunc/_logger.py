@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec
+from typing import Any, Final
 
 from perf.compat.refunc._entries import EntryStore, LogEntry, export
 from perf.compat.refunc._experiments import (
@@ -16,15 +15,20 @@ from perf.compat.refunc._experiments import (
     experiment_inside,
     new_run,
 )
-from perf.compat.refunc._handlers import AsyncHandler, BufferedHandler, Console, LogFile
+from perf.compat.refunc._formatters import ColoredFormatter, MLFormatter
+from perf.compat.refunc._handlers import (
+    AsyncHandler,
+    BufferedHandler,
+    log_file,
+)
 from perf.compat.refunc._integrations import as_integration
-from perf.compat.refunc._levels import LogLevel, level_number
+from perf.compat.refunc._levels import LogLevel
 from perf.loggers.fanout import FanOut
+from perf.loggers.guard import never_raises
+from perf.loggers.levels import level_number
+from perf.loggers.progress import ConsoleHandler
 from perf.loggers.records import make_record
-from perf.loggers.redaction import error_line
 from perf.loggers.values import flatten_metrics, format_metrics, kept, resolved
-
-P = ParamSpec("P")
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -32,24 +36,13 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 class _Values(dict[str, Any]):
     """The mapping of a record; as text it is the message and the values."""
 
-    message = ""
+    def __init__(self, message: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._message = message
 
     def __str__(self) -> str:
-        shown = format_metrics(self).items()
-        return f"{self.message}: " + ", ".join(f"{name}={each}" for name, each in shown)
-
-
-def _never_raises(
-    method: Callable[Concatenate[MLLogger, P], None],
-) -> Callable[Concatenate[MLLogger, P], None]:
-    @functools.wraps(method)
-    def guarded(self: MLLogger, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:
-            self._failed(method.__name__, error)
-
-    return guarded
+        values = [f"{name}={each}" for name, each in format_metrics(self).items()]
+        return f"{self._message}: {', '.join(values)}"
 
 
 def _at(level: LogLevel) -> Callable[..., None]:
@@ -65,7 +58,7 @@ def _at(level: LogLevel) -> Callable[..., None]:
 
     method.__name__ = level.name.lower()
     method.__doc__ = f"Logs at level {level.name}; see `log`."
-    return method
+    return never_raises(method)
 
 
 class MLLogger:
@@ -73,8 +66,8 @@ class MLLogger:
 
     A call becomes one entry. It is kept for `get_log_entries`, written to the console
     and a file, and handed to the integrations: metrics as metrics, results as results,
-    progress, warnings and errors as text. No call raises because of what becomes of it,
-    or of what it was given: the first failure is logged, the training goes on.
+    progress, warnings and errors as text. No call raises because of what it was given
+    or of what becomes of it: the first failure is logged, the training goes on.
 
     Args:
         name: in lines, and of the file.
@@ -108,57 +101,42 @@ class MLLogger:
         self._store = EntryStore()
         self._outputs = FanOut()
         self._front: logging.Handler = self._outputs
-        """What records are given for the outputs: those, or what is put before them."""
-        self._own: tuple[logging.Handler, ...] = ()
+        """What is given records for the outputs: those, or what stands before them."""
+        self._own: list[logging.Handler] = []
+        """The outputs that are not the user's."""
         self._idle = ExperimentContext("", name, "", status="idle")
         """While there is no experiment."""
         self._started: ExperimentContext | None = None
         self._latest = self._idle
-        self._failures: set[str] = set()
         self._logger.addHandler(self._store)
         self._logger.addHandler(self._front)
-        self.configure(
-            level=level,
-            log_dir=log_dir,
-            experiment_tracking=experiment_tracking,
-            colored_output=colored_output,
-            json_logging=json_logging,
-            max_log_files=max_log_files,
-            max_file_size=max_file_size,
-        )
+        files = log_dir, json_logging, max_file_size, max_log_files
+        self._configure(level, experiment_tracking, colored_output, *files)
 
-    def configure(
+    def _configure(
         self,
-        *,
-        level: int | str = LogLevel.INFO,
-        log_dir: str | Path | None = None,
-        experiment_tracking: bool = True,
-        colored_output: bool = True,
-        json_logging: bool = False,
-        max_log_files: int = 10,
+        level: int | str,
+        experiment_tracking: bool,
+        colored_output: bool,
+        log_dir: str | Path | None,
+        json_logging: bool,
         max_file_size: str = "100MB",
+        max_log_files: int = 10,
     ) -> None:
-        """Changes how the logger was set up; see the class."""
         number = level_number(level)
-        file = LogFile(
-            Path("logs" if log_dir is None else log_dir),
-            self.name,
-            json_lines=json_logging,
-            max_file_size=max_file_size,
-            max_files=max_log_files,
-        )
+        files = log_file(log_dir, self.name, json_logging, max_file_size, max_log_files)
+        formatter = ColoredFormatter() if colored_output else MLFormatter()
+        own = [ConsoleHandler(formatter), *files]
         self._logger.setLevel(number)
         self._tracks_experiments = experiment_tracking
-        for handler in self._own:
+        self._own, before = own, self._own
+        for handler in before:
             self._outputs.remove(handler)
             handler.close()
-        self._own = (Console(colored=colored_output), file)
-        for handler in self._own:
+        for handler in own:
             self._outputs.add(handler)
 
-    # Lines.
-
-    @_never_raises
+    @never_raises
     def log(
         self,
         level: int | str,
@@ -191,19 +169,19 @@ class MLLogger:
             kind = "message"
         else:
             kind = "result" if number == LogLevel.RESULT else "metrics"
-        entry = LogEntry(
-            0.0,
-            logging.getLevelName(number),
+        self._send(
+            number,
             str(message),
-            self.name,
+            kind,
+            values := _flat(metrics or {}),
+            exc_info=exc_info,
+            metrics=values,
             step=step,
             epoch=epoch,
-            metrics=_flat(metrics or {}),
             tags=dict(tags or {}),
             artifacts=[os.fspath(each) for each in artifacts],
             extra=dict(extra or {}),
         )
-        self._send(entry, number, kind, entry.metrics, exc_info=exc_info)
 
     trace = _at(LogLevel.TRACE)
     debug = _at(LogLevel.DEBUG)
@@ -216,86 +194,69 @@ class MLLogger:
     error = _at(LogLevel.ERROR)
     critical = _at(LogLevel.CRITICAL)
 
-    def exception(
-        self,
-        message: str,
-        metrics: Mapping[str, Any] | None = None,
-        **fields: Any,
-    ) -> None:
+    def exception(self, message: str, *args: Any, **fields: Any) -> None:
         """Logs an error with the traceback of the exception that is handled."""
-        self.error(message, metrics, **{"exc_info": True, **fields})
+        self.error(message, *args, **{"exc_info": True, **fields})
 
-    # What is known of a run.
-
-    @_never_raises
+    @never_raises
     def log_hyperparams(self, hyperparams: Mapping[str, Any]) -> None:
         """Logs what the run was started with."""
         flat = _flat(hyperparams)
         self._notes.parameters.update(hyperparams)
-        entry = self._entry("Hyperparameters", extra={"hyperparameters": flat})
-        self._send(entry, LogLevel.EXPERIMENT, "hparams", flat)
+        extra = {"hyperparameters": flat}
+        self._send(LogLevel.EXPERIMENT, "Hyperparameters", "hparams", flat, extra=extra)
 
-    @_never_raises
+    @never_raises
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Logs metrics of one moment: of the step given, or of the counter."""
-        entry = self._entry("Metrics", metrics=_flat(metrics), step=step)
-        self._send(entry, LogLevel.METRIC, "metrics", entry.metrics)
+        flat = _flat(metrics)
+        level = LogLevel.METRIC
+        self._send(level, "Metrics", "metrics", flat, metrics=flat, step=step)
 
-    @_never_raises
+    @never_raises
     def log_result(
-        self,
-        name: str,
-        value: Any,
-        metadata: Mapping[str, Any] | None = None,
+        self, name: str, value: Any, metadata: Mapping[str, Any] | None = None
     ) -> None:
-        """Logs what the run arrived at.
+        """Logs what the run arrived at: a number, or several by name.
 
-        Args:
-            name: of the result.
-            value: a number, or several by name.
-            metadata: what it was found on.
+        `metadata` says what it was found on, and the like.
         """
-        metrics = _flat(value if isinstance(value, Mapping) else {name: value})
-        entry = self._entry(name, metrics=metrics, extra=dict(metadata or {}))
-        if metadata:
-            self._notes.metadata[name] = dict(metadata)
-        self._send(entry, LogLevel.RESULT, "result", metrics)
+        flat = _flat(value if isinstance(value, Mapping) else {name: value})
+        extra = dict(metadata or {})
+        if extra:
+            self._notes.metadata[name] = extra
+        self._send(LogLevel.RESULT, name, "result", flat, metrics=flat, extra=extra)
 
-    @_never_raises
+    @never_raises
     def log_artifact(
         self, path: str | os.PathLike[str], artifact_type: str | None = None
     ) -> None:
         """Hands a file or folder to the integrations that keep such."""
-        text = os.fspath(path)
+        text, kind = os.fspath(path), artifact_type or "file"
         if text not in self._notes.artifacts:
             self._notes.artifacts.append(text)
-        kind = artifact_type or "file"
-        entry = self._entry(f"Artifact ({kind})", artifacts=[text])
-        values = {Path(text).name: text}
-        self._send(entry, LogLevel.EXPERIMENT, "artifact", values, {"type": kind})
+        values, message = {Path(text).name: text}, f"Artifact ({kind}): {text}"
+        level, options = LogLevel.EXPERIMENT, {"type": kind}
+        self._send(level, message, "artifact", values, options, artifacts=[text])
 
     def log_artifacts(
-        self,
-        paths: Iterable[str | os.PathLike[str]],
-        artifact_type: str | None = None,
+        self, paths: Iterable[str | os.PathLike[str]], artifact_type: str | None = None
     ) -> None:
         """Hands over several; see `log_artifact`."""
         for path in paths:
             self.log_artifact(path, artifact_type)
 
-    @_never_raises
+    @never_raises
     def add_tags(self, tags: Mapping[str, str]) -> None:
         """Tags the run, and each later entry."""
         self._notes.tags.update(tags)
-        self._send(self._entry("Tags"), LogLevel.EXPERIMENT, "tags", tags)
+        self._send(LogLevel.EXPERIMENT, "Tags", "tags", tags)
 
     def set_tag(self, key: str, value: str) -> None:
         """Tags the run; see `add_tags`."""
         self.add_tags({key: value})
 
-    # Experiments and counters.
-
-    @_never_raises
+    @never_raises
     def start_experiment(
         self, experiment_name: str, run_name: str | None = None
     ) -> None:
@@ -306,7 +267,7 @@ class MLLogger:
         run = f", run {run_name}" if run_name else ""
         self.experiment(f"Experiment {experiment_name}{run}: started")
 
-    @_never_raises
+    @never_raises
     def end_experiment(
         self,
         status: str = "completed",
@@ -329,7 +290,7 @@ class MLLogger:
         which began later. Without any, a context without ids.
         """
         if self._tracks_experiments:
-            both = [experiment_inside(), self._started]
+            both = (experiment_inside(), self._started)
             running = [each for each in both if each is not None and each.is_running]
             if running:
                 self._latest = max(running, key=lambda each: each.start_time)
@@ -351,34 +312,28 @@ class MLLogger:
         """Sets the epoch of later entries."""
         self.get_experiment_context().epoch = epoch
 
-    # Where it goes.
-
     def add_integration(self, integration: Any) -> None:
         """Adds a service.
 
         Args:
-            integration: an `Integration`, or anything with `log_scalar` and `close`.
-                Loggers that share one should share an `Integration`: a thread of its
-                own is then the only one that calls the service.
-
-        Raises:
-            TypeError: it cannot be one.
+            integration: an `Integration`, or anything with `log_scalar` and `close`,
+                else TypeError. Loggers that share one should share an `Integration`: a
+                thread of its own is then the only one that calls the service.
         """
         self._logger.addHandler(as_integration(integration))
 
     def add_integrations(self, integrations: Iterable[Any]) -> None:
         """Adds several: a manager, or any collection."""
-        for integration in integrations:
-            self.add_integration(integration)
+        if isinstance(integrations, Mapping):
+            integrations = integrations.values()
+        for each in integrations:
+            self.add_integration(each)
 
     def add_handler(self, handler: logging.Handler) -> None:
-        """Adds a handler of `logging` to the console and the file.
+        """Adds a handler of `logging` beside the console and the file.
 
-        Args:
-            handler: an `AsyncHandler` or `BufferedHandler` is put before these.
-
-        Raises:
-            ValueError: such a one has a logger already.
+        An `AsyncHandler` or `BufferedHandler` is put before these; ValueError if it
+        stands before those of another logger.
         """
         if not isinstance(handler, AsyncHandler | BufferedHandler):
             self._outputs.add(handler)
@@ -399,7 +354,6 @@ class MLLogger:
         """Waits until all that was logged is written and delivered."""
         for handler in self._logger.handlers:
             handler.flush()
-        self._outputs.flush()
 
     def close(self) -> None:
         """Delivers what is pending and closes all, integrations too."""
@@ -408,87 +362,78 @@ class MLLogger:
                 self._logger.removeHandler(handler)
                 handler.close()
 
-    # What was logged.
-
     def get_log_entries(
         self,
         level: int | str | None = None,
         last_n: int | None = None,
         experiment_id: str | None = None,
         start_time: float | None = None,
-        end_time: float | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> list[LogEntry]:
         """The latest 10,000 entries, or those among them that were asked for.
 
         Args:
-            level: of this level, exactly.
+            level: of this level, exactly; ValueError if there is none such.
             last_n: so many at most, the latest.
             experiment_id: of this experiment.
             start_time: at or after it, in seconds since the epoch.
-            end_time: at or before it.
             tags: with all of these.
-
-        Raises:
-            ValueError: there is no such level.
         """
-        return self._store.find(
-            level, last_n, experiment_id, start_time, end_time, tags
-        )
+        wanted = None if level is None else logging.getLevelName(level_number(level))
+        found = [
+            entry
+            for entry in self._store.entries()
+            if (wanted is None or entry.level == wanted)
+            and (experiment_id is None or entry.experiment_id == experiment_id)
+            and (start_time is None or entry.timestamp >= start_time)
+            and all(entry.tags.get(key) == each for key, each in (tags or {}).items())
+        ]
+        return found if last_n is None else found[max(len(found) - last_n, 0) :]
 
     def export_logs(self, path: str | os.PathLike[str], format: str = "json") -> None:
         """Writes the entries that are kept into a file.
 
         Args:
-            path: the file; its folder is made.
+            path: the file; its folder is made. OSError if it cannot be written.
             format: "json", a list of objects, or "csv", with JSON in the cells of what
-                is nested.
-
-        Raises:
-            ValueError: another format.
-            OSError: the file cannot be written.
+                is nested; ValueError for another.
         """
-        export(self._store.find(), path, format)
-
-    # How.
+        export(self._store.entries(), path, format)
 
     @property
     def _notes(self) -> ExperimentContext:
-        """What is to be kept of a run: of the one that is running."""
+        """Where to keep what is known of a run: the one that is running."""
         context = self.get_experiment_context()
         return context if context.is_running else self._idle
 
-    def _entry(self, message: str, **fields: Any) -> LogEntry:
-        return LogEntry(0.0, "", message, self.name, **fields)
-
     def _send(
         self,
-        entry: LogEntry,
         level: int,
+        message: str,
         kind: str,
         values: Mapping[str, Any],
         options: Mapping[str, Any] = _NOTHING,
         *,
         exc_info: BaseException | bool = False,
+        **fields: Any,
     ) -> None:
-        """Completes an entry by what the logger knows and hands it on as a record."""
-        context, notes = self.get_experiment_context(), self._notes
-        if kind in ("metrics", "result"):
+        """Makes a record with an entry of what was given and what is known."""
+        notes, counters = self._notes, self.get_experiment_context()
+        is_numbers = kind in ("metrics", "result")
+        if is_numbers:
             notes.metrics.update(values)
         if not self._logger.isEnabledFor(level):
             return
-        entry.level = logging.getLevelName(level)
-        entry.step = context.step if entry.step is None else entry.step
-        entry.epoch = context.epoch if entry.epoch is None else entry.epoch
+        entry = LogEntry(0.0, logging.getLevelName(level), message, self.name, **fields)
+        entry.step = counters.step if entry.step is None else entry.step
+        entry.epoch = counters.epoch if entry.epoch is None else entry.epoch
         entry.experiment_id = notes.experiment_id or None
         entry.run_id = notes.run_id or None
         entry.tags = {**self._idle.tags, **notes.tags, **entry.tags}
-        step = entry.step if kind in ("metrics", "result") else None
-        record = make_record(_Values(values), kind, step, level, options)
+        step = entry.step if is_numbers else None
+        record = make_record(_Values(message, values), kind, step, level, options)
         if kind == "message":
-            record.msg = entry.message
-        else:
-            record.msg.message = entry.message  # type: ignore[attr-defined]
+            record.msg = message
         record.name = self.name
         record.entry = entry
         entry.timestamp = record.created
@@ -497,16 +442,6 @@ class MLLogger:
         elif exc_info and sys.exc_info()[0]:
             record.exc_info = sys.exc_info()
         self._logger.handle(record)
-
-    def _failed(self, what: str, error: Exception) -> None:
-        if what not in self._failures:
-            self._failures.add(what)
-            logging.getLogger("perf").warning(
-                "%s of logger %s failed: %s (said once)",
-                what,
-                self.name,
-                error_line(error),
-            )
 
 
 def _flat(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from perf.compat.refunc._integrations import IntegrationsManager, configured
 from perf.compat.refunc._levels import LogLevel
 from perf.compat.refunc._logger import MLLogger
+from perf.loggers.levels import level_number
 
 _lock = threading.Lock()
 _settings: dict[str, Any] = {}
@@ -44,6 +45,7 @@ def setup_logging(
     """
     global _integrations
     with _lock:
+        level = level_number(level)
         before, _integrations = _integrations, configured(integrations or {})
         _settings.update(
             level=level,
@@ -53,8 +55,8 @@ def setup_logging(
             experiment_tracking=experiment_tracking,
         )
         for logger in _loggers.values():
-            logger.configure(**_settings)
-            for integration in before:
+            logger._configure(**_settings)
+            for integration in before.values():
                 logger.remove_handler(integration)
             logger.add_integrations(_integrations)
         before.close()
@@ -64,7 +66,6 @@ def get_logger(name: str = "refunc") -> MLLogger:
     """The logger of a name, always the same, as `setup_logging` has it."""
     with _lock:
         if name not in _loggers:
-            logger = MLLogger(name, **_settings)
-            logger.add_integrations(_integrations)
-            _loggers[name] = logger
+            _loggers[name] = MLLogger(name, **_settings)
+            _loggers[name].add_integrations(_integrations)
         return _loggers[name]

@@ -23,15 +23,10 @@ from perf.compat.refunc._integrations import (
 )
 from perf.compat.refunc._levels import LogLevel
 from perf.compat.refunc._logger import MLLogger
-from perf.compat.refunc._progress import (
-    EpochTracker,
-    ProgressTracker,
-    TqdmProgressTracker,
-    epoch_context,
-    progress_context,
-)
+from perf.compat.refunc._progress import EpochTracker, epoch_context, progress_context
 from perf.compat.refunc._setup import get_logger, setup_logging
 from perf.compat.refunc._tracker import ExperimentTracker
+from perf.loggers.progress import ProgressTracker, TqdmProgressTracker
 
 __all__ = [
     "AsyncHandler",
