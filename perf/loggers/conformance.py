@@ -6,7 +6,7 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -163,7 +163,7 @@ def backend_checks(
     yield from (checks if read is not None else checks[:-1])
 
 
-_NUMBERS = (
+_NUMBERS: Final[tuple[Any, ...]] = (
     0.5,
     3,
     True,

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from perf._model.log import OnceLog
 from perf.loggers.fanout import FanOut
+from perf.loggers.filters import own_record
 from perf.loggers.handler import BackendHandler, HandlerStats
 
 __all__ = ["AsyncHandler", "BufferedHandler", "Drop"]
@@ -102,6 +103,7 @@ class AsyncHandler(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:
         """Queues a record that passes the filters."""
         # The lock of `logging` is not taken: ours is held for less.
+        record = own_record(record, self.filters)
         passed = self.filter(record)
         if passed:
             self.emit(record)

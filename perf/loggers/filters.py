@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from perf._model.log import OnceLog
@@ -20,6 +21,7 @@ __all__ = [
     "IsRank0Filter",
     "Middleware",
     "is_main_process",
+    "own_record",
     "process_rank",
 ]
 
@@ -158,6 +160,14 @@ class Gate(logging.Filter):
                 return False
             self._next_s = now_s + self._period_s
         return True
+
+
+def own_record(
+    record: logging.LogRecord, filters: Sequence[object]
+) -> logging.LogRecord:
+    """The record, or a copy if one of a handler's filters is going to change it."""
+    changes = any(isinstance(each, Middleware) for each in filters)
+    return copy.copy(record) if changes else record
 
 
 class Middleware(logging.Filter):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
 import time
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from perf._model.log import OnceLog
-from perf.loggers.filters import Middleware
+from perf.loggers.filters import own_record
 from perf.loggers.protocol import LoggingBackend
 from perf.loggers.records import kind_of, step_of
 from perf.loggers.redaction import error_line
@@ -79,9 +78,7 @@ class BackendHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Emits a record that passes the filters; middleware gets one of its own."""
-        if any(isinstance(each, Middleware) for each in self.filters):
-            record = copy.copy(record)
-        return bool(super().handle(record))
+        return bool(super().handle(own_record(record, self.filters)))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hands a record over. Never raises."""

@@ -48,6 +48,9 @@ def read_jsonl(path: Path) -> dict[tuple[str, int], float]:
 
 def read_wandb(folder: Path) -> dict[tuple[str, int], float]:
     """From the files of offline runs."""
+    import wandb
+
+    wandb.teardown()  # Its service writes a run's last rows after the run has finished.
     found: dict[tuple[str, int], float] = {}
     for path in glob.glob(f"{folder}/wandb/offline-run-*/*.wandb"):
         for row in wandb_file.history(Path(path)):

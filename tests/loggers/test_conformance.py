@@ -61,7 +61,7 @@ def fake_clu(written: list[tuple[str, int, dict[str, Any]]]) -> types.ModuleType
 
 def options(name: str, folder: Path) -> dict[str, Any]:
     """What a backend needs to be told."""
-    return {
+    needed: dict[str, dict[str, Any]] = {
         "clu": {"logdir": str(folder)},
         "console": {"file": io.StringIO()},
         "files": {"path": folder / "metrics.log"},
@@ -76,7 +76,8 @@ def options(name: str, folder: Path) -> dict[str, Any]:
         "tensorboard": {"log_dir": folder / "tb"},
         "wandb": {"project": "p", "dir": str(folder)},
         "webhook": {"url": "http://127.0.0.1:9/x", "results": False},
-    }.get(name, {})
+    }
+    return needed.get(name, {})
 
 
 @pytest.mark.filterwarnings("default")  # What services warn of is their business.

@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from perf.loggers.filters import is_main_process
 from perf.loggers.images import as_batches
 from perf.loggers.sharing import Shared
 from perf.loggers.values import as_float
-
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
 
 __all__ = ["PERF_LAYOUT", "TensorboardBackend"]
 
@@ -35,7 +32,40 @@ PERF_LAYOUT: Final = {
 }
 """The charts of the tracer's metrics under Custom Scalars: category, chart, tags."""
 
-_writers: Final[Shared[SummaryWriter]] = Shared()
+
+class _File:
+    """An event file, written to by several threads.
+
+    Not through tensorboardX's `SummaryWriter`: its queue goes through a pipe, takes
+    three times as long, and is not waited for when it flushes.
+    """
+
+    def __init__(self, folder: str) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.record_writer import directory_check
+
+        directory_check(folder)
+        # File names are of one second: without a suffix two processes share one.
+        suffix = f".{os.getpid()}.{next(_numbers)}"
+        self._writer = EventsWriter(os.path.join(folder, "events"), suffix)
+        self._event = Event
+
+    def add(
+        self, summary: Any, step: int | None = None, wall_time: float | None = None
+    ) -> None:
+        time_s = time.time() if wall_time is None else wall_time
+        event = self._event(wall_time=time_s, step=step, summary=summary)
+        self._writer.write_event(event)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+_files: Final[Shared[_File]] = Shared()
 _numbers: Final = itertools.count()
 
 
@@ -63,7 +93,8 @@ class TensorboardBackend:
         log_images: bool = True,
         log_histograms: bool = True,
     ) -> None:
-        self._key = os.path.realpath(log_dir)
+        folder = os.fspath(log_dir)
+        self._key = folder if "://" in folder else os.path.realpath(folder)
         self._every = max(1, flush_every_n_steps)
         self._interval_s = flush_interval_s
         self._with_images = log_images
@@ -71,86 +102,77 @@ class TensorboardBackend:
         self._flushed_s = time.monotonic()
         self._last_step: int | None = None
         self._has_layout = False
-        self._writer: SummaryWriter | None = None
+        self._file: _File | None = None
         if is_main_process():
-            self._writer = _writers.take(self._key, self._open)
+            from tensorboardX import summary
+            from tensorboardX.proto.summary_pb2 import Summary
+
+            self._make = summary
+            self._summary = Summary
+            self._file = _files.take(self._key, lambda: _File(self._key))
 
     def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
         """Writes a scalar; what is no single number is left out."""
         number = as_float(value)
-        if self._writer is None or number is None:
+        if self._file is None or number is None:
             return
         name = event.lstrip("/")
         if name.startswith("perf/") and not self._has_layout:
             self._has_layout = True
-            self._writer.add_custom_scalars(PERF_LAYOUT)
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        # Its `add_scalar` warns of each NaN, and takes twice as long.
-        summary = Summary(value=[Summary.Value(tag=name, simple_value=number)])
+            self._file.add(self._make.custom_scalars(PERF_LAYOUT))
+        # Its `summary.scalar` warns of each NaN.
+        scalar = self._summary.Value(tag=name, simple_value=number)
         step, wall_time = _when(kwargs)
-        self._writer.file_writer.add_summary(summary, step, wall_time)
+        self._file.add(self._summary(value=[scalar]), step, wall_time)
         self._flush_at(step)
 
     def log_text(self, name: str, text: str, **kwargs: Any) -> None:
         """Writes a text; TensorBoard shows it as Markdown."""
-        if self._writer is not None:
-            self._writer.add_text(name, text, *_when(kwargs))
+        if self._file is not None:
+            self._file.add(self._make.text(name, text), *_when(kwargs))
 
     def log_image(self, name: str, image: Any, **kwargs: Any) -> None:
         """Writes an image or a batch."""
-        if self._writer is not None and self._with_images:
+        if self._file is not None and self._with_images:
             batch = as_batches(image)
             for index, one in enumerate(batch):
                 tag = f"{name}/{index}" if len(batch) > 1 else name
-                self._writer.add_image(tag, one, *_when(kwargs), dataformats="HWC")
+                summary = self._make.image(tag, one, dataformats="HWC")
+                self._file.add(summary, *_when(kwargs))
 
     def log_histogram(self, name: str, values: Any, **kwargs: Any) -> None:
         """Writes a histogram of the finite values."""
-        if self._writer is not None and self._with_histograms:
+        if self._file is not None and self._with_histograms:
             array = np.asarray(values, dtype=np.float64).ravel()
             finite = array[np.isfinite(array)]
             if finite.size:
-                step, wall_time = _when(kwargs)
-                self._writer.add_histogram(name, finite, step, walltime=wall_time)
+                summary = self._make.histogram(name, finite, bins="auto")
+                self._file.add(summary, *_when(kwargs))
 
     def log_hparams(self, hparams: Mapping[str, Any]) -> None:
         """Writes hyperparameters, to be compared between runs."""
-        if self._writer is not None:
+        if self._file is not None:
             plain = {
                 name: value
                 if isinstance(value, bool | int | float | str)
                 else str(value)
                 for name, value in hparams.items()
             }
-            # Its `add_hparams` opens a file in a folder of its own, a second run.
-            from tensorboardX.summary import hparams as summaries
-
-            for summary in summaries(plain, {}):
-                self._writer.file_writer.add_summary(summary)
+            for summary in self._make.hparams(plain, {}):
+                self._file.add(summary)
 
     def flush(self) -> None:
-        """Writes what is pending."""
-        if self._writer is not None:
-            self._writer.flush()
+        """Writes what is pending to the disk."""
+        if self._file is not None:
+            self._file.flush()
             self._flushed_s = time.monotonic()
 
     def close(self) -> None:
         """Writes what is pending; the last to close closes the file."""
-        if self._writer is not None:
-            self._writer.flush()
-            self._writer = None
-            _writers.release(self._key, lambda writer: writer.close())
-
-    def _open(self) -> SummaryWriter:
-        from tensorboardX import SummaryWriter
-
-        # File names are of one second: without a suffix two processes share one.
-        return SummaryWriter(
-            self._key,
-            max_queue=1000,
-            filename_suffix=f".{os.getpid()}.{next(_numbers)}",
-        )
+        if self._file is not None:
+            self._file.flush()
+            self._file = None
+            _files.release(self._key, lambda file: file.close())
 
     def _flush_at(self, step: int) -> None:
         last, self._last_step = self._last_step, step

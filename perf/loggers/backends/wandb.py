@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import netrc
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlparse
@@ -22,7 +23,31 @@ STEP_COLUMN: Final = "global_step"
 """Holds the step as it was given: a run's own step cannot go back, ours may, where the
 parts of a training count on their own."""
 
-_runs: Final[Shared[Any]] = Shared()
+
+class _Run:
+    """A run, and at which step it is; written to by several threads."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+        self._lock = threading.Lock()
+        self._last: int | None = None
+        run.define_metric("*", step_metric=STEP_COLUMN)
+
+    def log(self, row: dict[str, Any], step: int | None) -> None:
+        with self._lock:
+            if step is None:
+                self.run.log(row)
+                return
+            row[STEP_COLUMN] = step
+            # A step is a row; one lower than that of the last row gets the next.
+            number = max(step, self.run.step)
+            if number != step and self._last not in (None, step):
+                number += 1
+            self._last = step
+            self.run.log(row, step=number)
+
+
+_runs: Final[Shared[_Run]] = Shared()
 
 
 class WandbBackend:
@@ -53,13 +78,13 @@ class WandbBackend:
             kwargs["mode"] = "offline"
         # Not the program's own run, if it has one: that is not ours to finish.
         kwargs.setdefault("reinit", "create_new")
-        self._run = _runs.take(
+        self._shared = _runs.take(
             self._key,
-            lambda: wandb.init(
-                project=project, name=name or timestamp_name(), **kwargs
+            lambda: _Run(
+                wandb.init(project=project, name=name or timestamp_name(), **kwargs)
             ),
         )
-        self._run.define_metric("*", step_metric=STEP_COLUMN)
+        self._run = self._shared.run
 
     def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
         """Logs one value."""
@@ -124,17 +149,12 @@ class WandbBackend:
         """The last to close finishes the run."""
         if self._run is not None:
             self._run = None
-            _runs.release(self._key, lambda run: run.finish())
+            _runs.release(self._key, lambda shared: shared.run.finish())
 
     def _log(self, row: dict[str, Any], kwargs: Mapping[str, Any]) -> None:
-        if self._run is None:
-            return
-        step = kwargs.get("step")
-        if step is None:
-            self._run.log(row)
-            return
-        row[STEP_COLUMN] = int(step)
-        self._run.log(row, step=max(int(step), self._run.step))
+        if self._run is not None:
+            step = kwargs.get("step")
+            self._shared.log(row, None if step is None else int(step))
 
 
 def _has_key() -> bool:
