@@ -429,7 +429,7 @@ class _LoggedExport:
         self._export_fn = export_fn
         self._step = first_step
 
-    def __call__(self, spans: Any) -> Mapping[str, Any]:
+    def __call__(self, spans: Any) -> Any:
         step, self._step = self._step, self._step + 1
         metrics = self._export_fn(spans)
         if isinstance(metrics, Mapping):

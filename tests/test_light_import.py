@@ -42,12 +42,15 @@ def packages_loaded_by(code: str) -> list[str]:
         pytest.param(
             "import perf\nwith perf.get_tracer().span('x'): pass", id="no-op span"
         ),
+        pytest.param("import perf.loggers", id="loggers"),
+        pytest.param("import perf.metrics_logger", id="metrics logger"),
     ],
 )
 def test_perf_loads_numpy_at_most(code: str) -> None:
-    """Neither the import nor a span of the default tracer loads JAX or protobuf.
+    """Neither an import nor a span of the default tracer loads JAX or protobuf.
 
-    Nor any backend, nor anything else from outside the standard library but numpy.
+    Nor the library of any backend, nor anything else from outside the standard library
+    but numpy.
     """
     assert {"perf"} <= set(packages_loaded_by(code)) <= {"numpy", "perf"}
 

@@ -1,0 +1,565 @@
+"""`perf.metrics_logger`: Tunix's logger and its options, as documented."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import logging
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.monitoring
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perf import metrics_logger
+from perf.loggers import ConfigError, MissingExtraError
+from perf.metrics_logger import MetricsLogger, MetricsLoggerOptions, Mode
+from perf.trace import PerfTracer
+from tests.loggers.sinks import Kept, Raising, Rich, Waiting
+
+ROOT = Path(__file__).parent.parent
+
+
+class Printing:
+    """The document's simple backend."""
+
+    def log_scalar(self, event: str, value: Any, **kwargs: Any) -> None:
+        """Prints."""
+        print(f"Logged {event}: {value}")
+
+    def close(self) -> None:
+        """Says so."""
+        print("Closing backend.")
+
+
+class FileBackend:
+    """The document's backend with an argument."""
+
+    def __init__(self, filename: str) -> None:
+        self.file = open(filename, "w")  # noqa: SIM115 - as the document has it
+
+    def log_scalar(self, event: str, value: Any, **kwargs: Any) -> None:
+        """Writes."""
+        self.file.write(f"{event},{value}\n")
+
+    def close(self) -> None:
+        """Closes."""
+        self.file.close()
+
+
+def options(*backends: Any, **more: Any) -> MetricsLoggerOptions:
+    """Options with factories for live backends."""
+    factories = [lambda backend=backend: backend for backend in backends]
+    return MetricsLoggerOptions("logs", backend_factories=factories, **more)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+# Options
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    """Project, run name, flush frequency."""
+    made = MetricsLoggerOptions("logs")
+    assert ("logs", "tunix", "", 100, None) == (
+        made.log_dir,
+        made.project_name,
+        made.run_name,
+        made.flush_every_n_steps,
+        made.backend_factories,
+    )
+
+
+def test_options_can_be_pickled_and_copied() -> None:
+    """With a class they survive pickling, with a lambda a deep copy."""
+    plain = MetricsLoggerOptions("logs", backend_factories=[Printing])
+    assert plain == pickle.loads(pickle.dumps(plain))
+    made: list[Kept] = []
+
+    def factory() -> Kept:
+        made.append(Kept())
+        return made[-1]
+
+    copied = (
+        copy.deepcopy(options()),
+        copy.deepcopy(
+            MetricsLoggerOptions("logs", backend_factories=[lambda: factory()])
+        ),
+    )
+    assert [] == made
+    for _ in range(2):
+        MetricsLogger(copied[1]).close()
+    assert 2 == len(made)
+
+
+def test_the_text_of_options_shows_no_secrets() -> None:
+    """Frameworks log their configuration."""
+    kwargs = {"slack": {"webhook_url": "https://hooks.slack.com/services/T/B/s3cr3t"}}
+    assert "s3cr3t" not in repr(MetricsLoggerOptions("logs", backend_kwargs=kwargs))
+
+
+@pytest.mark.parametrize("how", ["backend_factories", "custom_backend"])
+def test_factories_replace_the_defaults(how: str, tmp_path: Path) -> None:
+    """Both spellings; nothing is written to the log folder."""
+    kept = Kept()
+    factories: Any = [lambda: kept]
+    if how == "backend_factories":
+        made = MetricsLoggerOptions("logs", backend_factories=factories)
+    else:
+        made = MetricsLoggerOptions("logs", backend_kwargs={how: factories})
+    with MetricsLogger(metrics_logger_options=made) as logger:
+        logger.log("train/loss", 0.5, mode="train", step=1)
+    assert ([("train/loss", 0.5, 1)], 1) == (kept.scalars, kept.closed)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_backend_factories_come_before_custom_backend() -> None:
+    """One of both is used."""
+    one, other = Kept(), Kept()
+    made = options(one, backend_kwargs={"custom_backend": [lambda: other]})
+    MetricsLogger(made).close()
+    assert (1, 0) == (one.closed, other.closed)
+
+
+def test_an_empty_list_of_factories_means_no_backend(tmp_path: Path) -> None:
+    """As at the document's time; values are remembered all the same."""
+    with MetricsLogger(MetricsLoggerOptions("logs", backend_factories=[])) as logger:
+        logger.log("loss", 1.0, step=1)
+        assert logger.metric_exists("loss", "train")
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [
+        ({"backend_factories": [Kept()]}, "backend_factories"),
+        ({"backend_kwargs": {"custom_backend": [Kept()]}}, "backend_factories"),
+        ({"backend_kwargs": {"nobody": {}}}, "backend_kwargs.nobody"),
+        ({"backend_kwargs": {"jsonl": {"file": "x"}}}, "jsonl.file"),
+        ({"text_backends": ["nobody"]}, "backend_kwargs.nobody"),
+    ],
+)
+def test_wrong_options_are_errors_that_name_the_key(
+    wrong: dict[str, Any], key: str
+) -> None:
+    """At once, when the logger is made."""
+    made = MetricsLoggerOptions("logs", **{"backend_factories": [], **wrong})
+    with pytest.raises(ConfigError) as caught:
+        MetricsLogger(made)
+    assert key == caught.value.key
+
+
+def test_more_backends_are_made_because_they_are_named(tmp_path: Path) -> None:
+    """Those that are no default; their files are in the log folder."""
+    made = options(Kept(), backend_kwargs={"jsonl": {}, "files": {"precision": 2}})
+    with MetricsLogger(made) as logger:
+        logger.log("actor", "loss", 0.5, "train", 1)
+    row = json.loads((tmp_path / "logs" / "metrics.jsonl").read_text())
+    assert (0.5, 1) == (row["actor/train/loss"], row["step"])
+    line = (tmp_path / "logs" / "metrics.log").read_text()
+    assert line.endswith("step=1 actor/train/loss=0.50\n")
+
+
+def test_without_wandb_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rest works; asked for by name, it is an error that names the extra."""
+    pytest.importorskip("tensorboardX", reason="the tensorboard extra is missing")
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: None if name in ("wandb", "google3") else True,
+    )
+    caplog.set_level(logging.INFO)
+    MetricsLogger(MetricsLoggerOptions("logs")).close()
+    assert ["wandb metrics are skipped"] == [
+        m.partition(":")[0] for m in caplog.messages
+    ]
+    named = MetricsLoggerOptions("logs", backend_kwargs={"wandb": {"mode": "offline"}})
+    with pytest.raises(MissingExtraError, match=r"pip install 'rlperf\[wandb\]'"):
+        MetricsLogger(named)
+
+
+DEFAULTS = """
+from perf.metrics_logger import MetricsLogger, MetricsLoggerOptions
+options = MetricsLoggerOptions(log_dir="logs", run_name="first")
+logger, other = MetricsLogger(options), MetricsLogger(options)
+for step in range(3):
+    logger.log("train/loss", 0.5 ** step, mode="train", step=step)
+    other.log("critic", "loss", 2.0, "train", step)
+logger.close()
+other.close()
+"""
+
+
+def test_by_default_an_event_file_and_an_offline_run_appear(tmp_path: Path) -> None:
+    """With no configuration and no key; two loggers of a training share both."""
+    for library in ("tensorboardX", "tensorboard", "wandb"):
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    from tests.loggers import wandb_file
+    from tests.loggers.backends import read_tensorboard
+
+    environment = {
+        name: value for name, value in os.environ.items() if "WANDB" not in name
+    }
+    environment |= {"PYTHONPATH": str(ROOT), "NETRC": str(tmp_path / "none")}
+    subprocess.run(
+        [sys.executable, "-c", DEFAULTS],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    assert 1 == len(list((tmp_path / "logs").iterdir()))
+    found = read_tensorboard(tmp_path / "logs")
+    assert {("train/loss", s): 0.5**s for s in range(3)} | {
+        ("critic/train/loss", s): 2.0 for s in range(3)
+    } == found
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    run = wandb_file.run(path)
+    assert ("tunix", "first") == (run.project, run.display_name)
+    rows = list(wandb_file.history(path))
+    assert {1, 0.5, 0.25} == {row["train/loss"] for row in rows if "train/loss" in row}
+
+
+def test_only_the_main_process_makes_backends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere the logger remembers values and writes none."""
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    kept = Kept()
+    made = options(kept)
+    assert [] == made.create_backends()
+    with MetricsLogger(made) as logger:
+        logger.log("loss", 1.0, step=1)
+        assert 1.0 == logger.get_metric("loss", "train")
+    assert ([], 0) == (kept.scalars, kept.closed)
+
+
+# Logging
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "event"),
+    [
+        (("loss", 0.5), {}, "train/loss"),
+        (("loss", 0.5, "eval", 1), {}, "eval/loss"),
+        (("loss", 0.5), {"mode": Mode.EVAL, "step": 1}, "eval/loss"),
+        (("train/loss", 0.5), {"mode": "train", "step": 1}, "train/loss"),
+        (("a", "loss", 0.5, "train", 1), {}, "a/train/loss"),
+        (("a", "loss", 0.5), {"mode": Mode.TRAIN, "step": 1}, "a/train/loss"),
+        (("a", "loss"), {"scalar_value": 0.5, "mode": "eval"}, "a/eval/loss"),
+        (("", "loss", 0.5, Mode.EVAL, 1), {}, "eval/loss"),
+        (
+            (),
+            {"metrics_prefix": "a", "metric_name": "loss", "scalar_value": 0.5},
+            "a/train/loss",
+        ),
+        ((), {"metric_name": "loss", "scalar_value": 0.5}, "train/loss"),
+    ],
+)
+def test_both_call_forms_name_the_event(
+    args: Any, kwargs: dict[str, Any], event: str
+) -> None:
+    """`prefix/mode/name`, or `mode/name` without doubling the mode."""
+    kept = Kept()
+    with MetricsLogger(options(kept)) as logger:
+        logger.log(*args, **kwargs)
+    ((found, value, _step),) = kept.scalars
+    assert (event, 0.5) == (found, value)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        ((), {}),
+        (("loss",), {}),
+        (("a", "loss", 0.5, "train", 1, 2), {}),
+        (("loss", 0.5), {"speed": 1}),
+        (("loss", 0.5, "train"), {"mode": "train"}),
+    ],
+)
+def test_a_call_of_the_wrong_shape_is_a_type_error(args: Any, kwargs: Any) -> None:
+    """As of any function."""
+    with pytest.raises(TypeError, match=r"log\(\)"):
+        MetricsLogger().log(*args, **kwargs)
+
+
+def test_a_value_arrives_as_it_was_given() -> None:
+    """An array stays one, a number of JAX too."""
+    kept = Kept()
+    values = [np.float32(0.5), np.asarray([1.0, 2.0]), jnp.ones(())]
+    with MetricsLogger(options(kept)) as logger:
+        for step, value in enumerate(values):
+            logger.log("loss", value, step=step)
+    found = [value for _, value, _ in kept.scalars]
+    assert list(map(type, values)) == list(map(type, found))
+
+
+def test_a_backend_of_ones_own_is_there_when_log_returns(capsys: Any) -> None:
+    """What it prints is in order with what the program prints."""
+    logger = MetricsLogger(MetricsLoggerOptions("logs", backend_factories=[Printing]))
+    logger.log("train/loss", 0.5, mode="train", step=1)
+    assert "Logged train/loss: 0.5\n" == capsys.readouterr().out
+    logger.close()
+    assert "Closing backend.\n" == capsys.readouterr().out
+
+
+def test_the_documents_file_backend_works(tmp_path: Path) -> None:
+    """Through a lambda; the lines are there after `close`."""
+    path = tmp_path / "metrics.csv"
+    made = MetricsLoggerOptions(
+        "logs", backend_factories=[lambda: FileBackend(filename=str(path))]
+    )
+    with MetricsLogger(made) as logger:
+        logger.log("train/loss", 0.5, mode="train", step=1)
+    assert "train/loss,0.5\n" == path.read_text()
+
+
+def test_a_backend_that_hangs_or_raises_does_not_reach_the_training() -> None:
+    """Nor the other backends."""
+    kept, waiting = Kept(), Waiting()
+    logger = MetricsLogger(options(Raising(), waiting, kept))
+    for step in range(5):
+        logger.log("loss", 1.0, step=step)
+    waiting.go_on.set()
+    logger.close()
+    assert 5 == len(kept.scalars)
+
+
+def test_texts_go_to_text_backends_only(tmp_path: Path) -> None:
+    """By step, readable; no scalar backend sees one, and they have no history."""
+    kept = Kept()
+    with MetricsLogger(options(kept, text_backends=["jsonl"])) as logger:
+        logger.log("global", "prompts", "1 + 1 =", "train", 3)
+        logger.log("completions", "2", mode="train", step=3)
+        assert not logger.metric_exists("global", "prompts", "train")
+    assert [] == kept.scalars
+    lines = (tmp_path / "logs" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [("1 + 1 =", 3), ("2", 3)] == [
+        (row.get("global/train/prompts", row.get("train/completions")), row["step"])
+        for row in rows
+    ]
+
+
+def test_metrics_with_aggregations_are_logged_aggregated() -> None:
+    """As a tracer's export returns them."""
+    kept = Kept()
+    with MetricsLogger(options(kept)) as logger:
+        logger.log_metrics({"a": ([1.0, 3.0], np.mean), "b": 2.0}, step=1, mode="eval")
+    assert [("eval/a", 2.0, 1), ("eval/b", 2.0, 1)] == kept.scalars
+
+
+# History
+
+
+def test_history_is_kept_by_prefix_mode_and_name() -> None:
+    """Its mean, and its values in order; both call forms find their own."""
+    logger = MetricsLogger()
+    for value in (1.0, 3.0):
+        logger.log("actor", "loss", value, Mode.TRAIN, 1)
+        logger.log("train/loss", 10 * value, mode="train", step=1)
+    assert 2.0 == logger.get_metric("actor", "loss", "train")
+    assert 20.0 == logger.get_metric("loss", "train")
+    assert 20.0 == logger.get_metric("train/loss", Mode.TRAIN)
+    assert [1.0, 3.0] == logger.get_metric_history("actor", "loss", "train").tolist()
+    assert logger.metric_exists("actor", "loss", Mode.TRAIN)
+    assert not logger.metric_exists("actor", "loss", Mode.EVAL)
+
+
+def test_perplexity_is_averaged_geometrically() -> None:
+    """10 and 100 average to 31.62."""
+    logger = MetricsLogger()
+    for value in (10.0, 100.0):
+        logger.log("actor", "perplexity", value, "eval", 1)
+    assert pytest.approx(1000**0.5) == logger.get_metric("actor", "perplexity", "eval")
+
+
+@pytest.mark.parametrize("name", ["loss", "perplexity"])
+def test_history_is_bounded_and_its_mean_is_not(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean is over all values ever logged."""
+    monkeypatch.setattr(metrics_logger, "_KEPT_VALUES", 2)
+    logger = MetricsLogger()
+    values = np.asarray([1.0, 2.0, 4.0, 8.0, 16.0])
+    for value in values:
+        logger.log(name, value)
+    assert [8.0, 16.0] == logger.get_metric_history(name, "train").tolist()
+    mean = 4.0 if name == "perplexity" else values.mean()
+    assert pytest.approx(mean) == logger.get_metric(name, "train")
+
+
+@pytest.mark.parametrize("method", ["get_metric", "get_metric_history"])
+def test_an_unknown_metric_is_an_error_that_names_the_known(method: str) -> None:
+    """Those of the same mode."""
+    logger = MetricsLogger()
+    logger.log("actor", "loss", 1.0, "train", 1)
+    with pytest.raises(ValueError, match=re.escape("'train': ['actor/loss']")):
+        getattr(logger, method)("actor", "kl", "train")
+
+
+# jax.monitoring
+
+
+def test_scalars_recorded_with_jax_reach_the_backends_until_close() -> None:
+    """A closed logger hears nothing, and leaves other listeners alone."""
+    before = len(jax._src.monitoring.get_scalar_listeners())
+    kept = Kept()
+    logger = MetricsLogger(options(kept))
+    jax.monitoring.record_scalar("other/loss", 0.5, step=3)
+    jax.monitoring.record_scalar("/jax/of_its_own", 0.5)
+    logger.close()
+    jax.monitoring.record_scalar("other/loss", 0.5, step=4)
+    logger.close()
+    assert [("other/loss", 0.5, 3)] == kept.scalars
+    assert before == len(jax._src.monitoring.get_scalar_listeners())
+
+
+def test_two_loggers_do_not_hear_each_other() -> None:
+    """Nor does one hear itself twice."""
+    one, other = Kept(), Kept()
+    with MetricsLogger(options(one)) as first, MetricsLogger(options(other)) as second:
+        first.log("a", 1.0, step=1)
+        second.log("b", 2.0, step=1)
+    assert (["train/a"], ["train/b"]) == (
+        [name for name, _, _ in one.scalars],
+        [name for name, _, _ in other.scalars],
+    )
+
+
+def test_live_backends_may_be_handed_to_another_logger() -> None:
+    """They never raise, and a closed one that is still called hears nothing."""
+    kept, raising = Kept(), Raising()
+    backends = options(kept, raising).create_backends()
+    for backend in backends:
+        jax.monitoring.register_scalar_listener(backend.log_scalar)
+    try:
+        jax.monitoring.record_scalar("actor/train/loss", 0.5, step=1)
+        for backend in backends:
+            backend.close()
+        jax.monitoring.record_scalar("actor/train/loss", 0.25, step=2)
+    finally:
+        for backend in backends:
+            jax.monitoring.unregister_scalar_listener(backend.log_scalar)
+    assert [("actor/train/loss", 0.5, 1)] == kept.scalars
+
+
+# The tracer
+
+
+def test_what_a_tracer_exports_is_logged_at_each_step() -> None:
+    """One line of set-up; names stay, aggregations are applied, steps are counted."""
+    rich = Rich()
+    logger = MetricsLogger(options(rich))
+
+    def export(query: Any) -> Any:
+        (group,) = query().main().last_group("global_step").get()
+        assert group.end >= group.begin
+        return {"perf/custom": (2.0, None), "perf/times": ([1.0, 3.0], np.sum)}
+
+    tracer = PerfTracer(export_fn=logger.log_exports(export, first_step=7))
+    for _ in range(2):
+        with tracer.span_group("global_step"):
+            pass
+        assert (2.0, None) == tracer.export()["perf/custom"]
+    tracer.close()
+    logger.close()
+    assert [
+        ("perf/custom", 2.0, 7),
+        ("perf/times", 4.0, 7),
+        ("perf/custom", 2.0, 8),
+        ("perf/times", 4.0, 8),
+    ] == rich.scalars
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_built_in_exports_are_logged_and_write_their_trace(
+    version: int, tmp_path: Path
+) -> None:
+    """The wrapped function still has its writer attached."""
+    from perf.experimental.export import PerfMetricsExport as ExportV2
+    from perf.experimental.tracer import PerfTracer as TracerV2
+    from perf.export import PerfMetricsExport
+    from perf.perfetto import PerfettoTraceWriter
+
+    kept = Kept()
+    logger = MetricsLogger(options(kept))
+    roles = {"rollout": ["cpu:0"], "actor": ["cpu:0"], "refer": ["cpu:0"]}
+    traces = tmp_path / "traces"
+    tracer: Any
+    if version == 1:
+        writer = PerfettoTraceWriter(str(traces))
+        export = PerfMetricsExport.from_role_to_devices(roles, writer)
+        tracer = PerfTracer(export_fn=logger.log_exports(export))
+    else:
+        made = ExportV2(trace_dir=str(traces), role_to_devices=roles)
+        tracer = TracerV2(export_fn=logger.log_exports(made.export_metrics))
+    with getattr(tracer, "span_group", tracer.span)("global_step"):
+        pass
+    tracer.export()
+    tracer.close()
+    logger.close()
+    assert "perf/global_step_time" in {name for name, _, _ in kept.scalars}
+    assert 1 == len(list(traces.iterdir()))
+
+
+def test_an_export_function_that_is_none_is_refused() -> None:
+    """At once."""
+    with pytest.raises(ValueError, match="expected a function"):
+        MetricsLogger().log_exports(object())  # type: ignore[arg-type]
+
+
+# Others
+
+
+def test_opentelemetry_is_an_option() -> None:
+    """With the provider that is given; it stays alive."""
+    metrics = pytest.importorskip(
+        "opentelemetry.sdk.metrics", reason="the opentelemetry extra is missing"
+    )
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    provider = metrics.MeterProvider([reader])
+    logger = MetricsLogger(
+        options(enable_opentelemetry=True), otel_meter_provider=provider
+    )
+    logger.log("actor", "loss", 0.5, "train", 1)
+    logger.close()
+    found = {
+        metric.name
+        for resource in reader.get_metrics_data().resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+    assert {"rlperf.training.loss", "rlperf.training.step"} == found
+    provider.shutdown()
+
+
+@pytest.mark.filterwarnings("default")
+def test_metrax_backends_plug_in_and_ours_into_metrax(tmp_path: Path) -> None:
+    """Unchanged: its classes are factories here, ours are backends there."""
+    metrax = pytest.importorskip("metrax.logging", reason="metrax is not installed")
+    from tests.loggers.backends import read_tensorboard
+
+    made = MetricsLoggerOptions(
+        "logs", backend_factories=[lambda: metrax.TensorboardBackend(str(tmp_path))]
+    )
+    with MetricsLogger(made) as logger:
+        logger.log("actor", "loss", 0.5, "train", 1)
+    assert {("actor/train/loss", 1): 0.5} == read_tensorboard(tmp_path)
+    names = set(dir(metrax.LoggingBackend)) & {"log_scalar", "close"}
+    assert {"log_scalar", "close"} == names
+    assert all(hasattr(metrics_logger.TensorboardBackend, name) for name in names)
