@@ -67,9 +67,8 @@ class _Line(logging.Formatter):
             values = format_metrics(entry.metrics, self.metric_precision).items()
             text = ", ".join(f"{name}={value}" for name, value in values)
             parts.append(text if self.compact_mode else f"| {self._painted(text, '1')}")
-        if record.exc_info:
-            parts.append("\n" + self.formatException(record.exc_info))
-        return " ".join(parts)
+        trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
+        return " ".join(parts) + trace
 
     def _counters(self, entry: LogEntry) -> list[str]:
         epoch = self.show_epoch and entry.epoch is not None

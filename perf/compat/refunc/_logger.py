@@ -434,6 +434,8 @@ class MLLogger:
         record = make_record(_Values(message, values), kind, step, level, options)
         if kind == "message":
             record.msg = message
+        elif kind in ("hparams", "tags"):
+            entry.message = str(record.msg)
         record.name = self.name
         record.entry = entry
         entry.timestamp = record.created
