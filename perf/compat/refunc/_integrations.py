@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from perf import loggers
 from perf.loggers.backends.mlflow import MLflowBackend
 from perf.loggers.backends.wandb import WandbBackend
 from perf.loggers.config import ConfigError, checked
 from perf.loggers.deferred import DeferredBackend
+from perf.loggers.records import make_record
+
+PATIENCE_S: Final = 10.0
+"""So long a program waits for a service to be reached, before it goes on without."""
 
 
 class Integration(loggers.AsyncHandler):
@@ -30,6 +34,9 @@ class Integration(loggers.AsyncHandler):
         )
         if isinstance(backend, DeferredBackend):
             backend.close_at_exit(self.close)
+            # Reached at once, by its own thread: at exit it would be too late.
+            self.handle(make_record({}, "tags"))
+            self.flush(PATIENCE_S)
 
 
 class MLflowIntegration(Integration):

@@ -100,8 +100,8 @@ class MLLogger:
         self._logger = logging.Logger(name)
         self._store = EntryStore()
         self._outputs = FanOut()
-        self._front: logging.Handler = self._outputs
-        """What is given records for the outputs: those, or what stands before them."""
+        self._fronts: list[logging.Handler] = [self._outputs]
+        """The outputs and what was put before them; the last is given the records."""
         self._own: list[logging.Handler] = []
         """The outputs that are not the user's."""
         self._idle = ExperimentContext("", name, "", status="idle")
@@ -109,7 +109,7 @@ class MLLogger:
         self._started: ExperimentContext | None = None
         self._latest = self._idle
         self._logger.addHandler(self._store)
-        self._logger.addHandler(self._front)
+        self._logger.addHandler(self._outputs)
         files = log_dir, json_logging, max_file_size, max_log_files
         self._configure(level, experiment_tracking, colored_output, *files)
 
@@ -340,9 +340,9 @@ class MLLogger:
             return
         if handler.outputs.handlers:
             raise ValueError(f"{type(handler).__name__}: has a logger already")
-        handler.outputs.add(self._front)
-        self._logger.removeHandler(self._front)
-        self._front = handler
+        handler.outputs.add(self._fronts[-1])
+        self._logger.removeHandler(self._fronts[-1])
+        self._fronts.append(handler)
         self._logger.addHandler(handler)
 
     def remove_handler(self, handler: logging.Handler) -> None:
@@ -352,7 +352,7 @@ class MLLogger:
 
     def flush(self) -> None:
         """Waits until all that was logged is written and delivered."""
-        for handler in self._logger.handlers:
+        for handler in (*self._logger.handlers, *reversed(self._fronts)):
             handler.flush()
 
     def close(self) -> None:
