@@ -26,8 +26,23 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
 
 
+@pytest.fixture
+def serve() -> Iterator[Callable[[Answer], Loopback]]:
+    """Starts servers that stop with the test."""
+    started = []
+
+    def start(answer: Answer) -> Loopback:
+        started.append(Loopback(answer))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+# Loggers are closed before the servers that they log to: hence `serve` in both.
 @pytest.fixture(autouse=True)
-def _forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _forgetful(monkeypatch: pytest.MonkeyPatch, serve: object) -> Iterator[None]:
     """`get_logger` begins anew with each test."""
     monkeypatch.setattr(_setup, "_loggers", {})
     monkeypatch.setattr(_setup, "_settings", {})
@@ -38,7 +53,7 @@ def _forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def new_logger() -> Iterator[Callable[..., MLLogger]]:
+def new_logger(serve: object) -> Iterator[Callable[..., MLLogger]]:
     """Makes loggers that are closed with the test."""
     made = []
 
@@ -55,17 +70,3 @@ def new_logger() -> Iterator[Callable[..., MLLogger]]:
 def logger(new_logger: Callable[..., MLLogger]) -> MLLogger:
     """A logger that logs all."""
     return new_logger("training", level="TRACE")
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Answer], Loopback]]:
-    """Starts servers that stop with the test."""
-    started = []
-
-    def start(answer: Answer) -> Loopback:
-        started.append(Loopback(answer))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
