@@ -34,6 +34,7 @@ ROOMS: Final = (
     Room("threads", peers=(*TUNIX, *(name for name in ANNOTATORS if name != "jax"))),
     Room("encoding", ("ours",), ("protobuf",)),
     Room("demo_share", peers=()),
+    Room("loggers", ("ours",), ("metrax",)),
     Room("imports", ("ours",), ()),
 )
 

@@ -30,6 +30,7 @@ DEVICES: Final = (ROLLOUT_DEVICE, TRAINER_DEVICE)
 OURS: Final = ("v1", "v2")
 TUNIX: Final = ("tunix v1", "tunix v2")
 _MODULE: Final = {
+    "metrax": "metrax",
     "tunix v1": "tunix",
     "tunix v2": "tunix",
     "jax": "jax",

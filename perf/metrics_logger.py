@@ -11,7 +11,9 @@ import dataclasses
 import enum
 import importlib
 import importlib.util
+import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, overload
@@ -49,6 +51,7 @@ _CUSTOM: Final = "custom_backend"
 _DEFAULTS: Final = ("clu", "tensorboard", "wandb")
 """Made by environment; all others only where they are named."""
 _PATIENCE_S: Final = 0.25
+_OF_JAX: Final = "/jax/"
 _KEPT_VALUES: Final = 10_000
 """Of each metric's history."""
 
@@ -108,6 +111,7 @@ class MetricsLoggerOptions:
         pipelines: list[LoggingBackend] = []
         for name, backend, texts, patience_s in self._made():
             pipeline = Pipeline()
+            pipeline.logger.addFilter(_is_of_the_training)
             pipeline.add(backend, name=name, texts=texts, patience_s=patience_s)
             pipelines.append(pipeline)
         return pipelines
@@ -138,12 +142,18 @@ class MetricsLoggerOptions:
 
     def _checked_kwargs(self) -> dict[str, Any]:
         kwargs = section("backend_kwargs", self.backend_kwargs)
-        for name in (*kwargs, *self.text_backends):
-            if name not in (_CUSTOM, *known_backends()):
-                known = ", ".join((_CUSTOM, *known_backends()))
-                raise ConfigError(
-                    f"backend_kwargs.{name}", f"one of {known}", "an unknown name"
-                )
+        if isinstance(self.text_backends, str):
+            raise ConfigError("text_backends", "a list of names", "str")
+        for option, names in (
+            ("backend_kwargs", kwargs),
+            ("text_backends", self.text_backends),
+        ):
+            for name in names:
+                if name not in (_CUSTOM, *known_backends()):
+                    known = ", ".join((_CUSTOM, *known_backends()))
+                    raise ConfigError(
+                        f"{option}.{name}", f"one of {known}", "an unknown name"
+                    )
         for factory in (*(self.backend_factories or ()), *(kwargs.get(_CUSTOM) or ())):
             if not callable(factory):
                 raise ConfigError(
@@ -192,21 +202,28 @@ class _History:
 
     def __init__(self, geometric: bool) -> None:
         self._geometric = geometric
+        self._lock = threading.Lock()
         self.kept: deque[Any] = deque()
         self._left = 0
         self._left_sum = 0.0
 
     def add(self, value: Any) -> None:
-        self.kept.append(value)
-        if len(self.kept) > _KEPT_VALUES:
-            self._left_sum += float(np.mean(self._scaled(self.kept.popleft())))
-            self._left += 1
+        with self._lock:
+            self.kept.append(value)
+            if len(self.kept) > _KEPT_VALUES:
+                self._left_sum += float(np.mean(self._scaled(self.kept.popleft())))
+                self._left += 1
+
+    def values(self) -> np.ndarray:
+        # They may still be on their way from a device: they are looked at only now.
+        with self._lock:
+            kept = list(self.kept)
+        return np.stack([np.asarray(value) for value in kept])
 
     def mean(self) -> Any:
-        # Values may still be on their way from a device: they are looked at only now.
-        kept = self._scaled(np.stack([np.asarray(value) for value in self.kept]))
-        count = self._left + len(self.kept)
-        mean = (self._left_sum + np.mean(kept) * len(self.kept)) / count
+        kept = self.values()
+        total = self._left_sum + np.mean(self._scaled(kept)) * len(kept)
+        mean = total / (self._left + len(kept))
         return np.exp(mean) if self._geometric else mean
 
     def _scaled(self, values: Any) -> Any:
@@ -302,7 +319,8 @@ class MetricsLogger:
                 key = (prefix, mode, name)
                 history = self._histories.get(key)
                 if history is None:
-                    history = self._histories[key] = _History(name == "perplexity")
+                    made = _History(geometric=name == "perplexity")
+                    history = self._histories.setdefault(key, made)
                 history.add(value)
         except Exception as error:
             self._log.say("history", f"metrics are not kept: {error_line(error)}")
@@ -347,8 +365,7 @@ class MetricsLogger:
         Raises:
             ValueError: there is no such metric; the message names those of the mode.
         """
-        history = self._history(metrics_prefix, metric_name, mode)
-        return np.stack([np.asarray(value) for value in history.kept])
+        return self._history(metrics_prefix, metric_name, mode).values()
 
     def log_exports(
         self, export_fn: Callable[[Any], Mapping[str, Any]], first_step: int = 0
@@ -385,7 +402,7 @@ class MetricsLogger:
 
     def _heard(self, event: str, value: Any, **kwargs: Any) -> None:
         """Called by JAX. What it records of itself is no metric of the training."""
-        if not event.startswith("/jax/"):
+        if not event.startswith(_OF_JAX):
             self._pipeline.log_scalar(event, value, **kwargs)
 
     def _key(
@@ -470,6 +487,14 @@ def _bound(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         if name not in call:
             raise TypeError(f"log() is missing the argument {name!r}")
     return call
+
+
+def _is_of_the_training(record: logging.LogRecord) -> bool:
+    """Whether a record is no metric that JAX records of itself."""
+    return not (
+        isinstance(record.msg, Mapping)
+        and any(name.startswith(_OF_JAX) for name in record.msg)
+    )
 
 
 def _name_of(factory: BackendFactory) -> str:

@@ -11,6 +11,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,8 @@ def test_an_empty_list_of_factories_means_no_backend(tmp_path: Path) -> None:
         ({"backend_kwargs": {"custom_backend": [Kept()]}}, "backend_factories"),
         ({"backend_kwargs": {"nobody": {}}}, "backend_kwargs.nobody"),
         ({"backend_kwargs": {"jsonl": {"file": "x"}}}, "jsonl.file"),
-        ({"text_backends": ["nobody"]}, "backend_kwargs.nobody"),
+        ({"text_backends": ["nobody"]}, "text_backends.nobody"),
+        ({"text_backends": "jsonl"}, "text_backends"),
     ],
 )
 def test_wrong_options_are_errors_that_name_the_key(
@@ -410,6 +412,25 @@ def test_an_unknown_metric_is_an_error_that_names_the_known(method: str) -> None
         getattr(logger, method)("actor", "kl", "train")
 
 
+def test_several_threads_may_log() -> None:
+    """No value of the history is lost."""
+    logger = MetricsLogger()
+    barrier = threading.Barrier(8)
+
+    def work() -> None:
+        barrier.wait()
+        for value in range(1000):
+            logger.log(f"loss{value % 10}", 1.0)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lengths = [len(logger.get_metric_history(f"loss{n}", "train")) for n in range(10)]
+    assert [800] * 10 == lengths
+
+
 # jax.monitoring
 
 
@@ -447,6 +468,7 @@ def test_live_backends_may_be_handed_to_another_logger() -> None:
         jax.monitoring.register_scalar_listener(backend.log_scalar)
     try:
         jax.monitoring.record_scalar("actor/train/loss", 0.5, step=1)
+        jax.monitoring.record_scalar("/jax/of_its_own", 0.5)
         for backend in backends:
             backend.close()
         jax.monitoring.record_scalar("actor/train/loss", 0.25, step=2)

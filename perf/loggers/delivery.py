@@ -33,7 +33,7 @@ class AsyncHandler(logging.Handler):
 
     Args:
         target: what the records are for.
-        capacity: records that wait at most, a few hundred bytes each. Beyond that some
+        capacity: records that wait at most, about a kilobyte each. Beyond that some
             are dropped: counted in `stats`, and said once.
         drop: which.
         flush_interval_s: at most so long the target keeps what it was given.
@@ -73,8 +73,9 @@ class AsyncHandler(logging.Handler):
         )
         self._log = OnceLog()
         self._pid = os.getpid()
-        # Held only for moments, and never while calling out.
-        self._state = threading.Lock()
+        # Held only for moments, and never while calling out. A signal handler may log
+        # while its thread holds it.
+        self._state = threading.RLock()
         self._work = threading.Condition(self._state)
         self._progress = threading.Condition(self._state)
         self._queue: deque[logging.LogRecord] = deque()
@@ -123,10 +124,7 @@ class AsyncHandler(logging.Handler):
             if len(self._queue) < self._capacity:
                 self._queue.append(record)
             else:
-                self._dropped += 1
-                if self._drop == "oldest":
-                    self._queue.popleft()
-                    self._queue.append(record)
+                self._make_room(record)
             if self._thread is None:
                 runs = self._start()
             elif self._idle:
@@ -140,7 +138,7 @@ class AsyncHandler(logging.Handler):
                 f"metrics backend {self.name} does not keep up: {self._capacity} "
                 f"records wait for it, the {self._drop} are dropped",
             )
-        if self._patience_s:
+        if self._patience_s and threading.current_thread() is not self._thread:
             with self._state:
                 if not self._progress.wait_for(
                     lambda: self._settled >= number, self._patience_s
@@ -157,8 +155,10 @@ class AsyncHandler(logging.Handler):
         Returns:
             Whether it is done.
         """
+        if os.getpid() != self._pid:
+            return True
         with self._state:
-            if self._thread is None or os.getpid() != self._pid:
+            if self._thread is None:
                 return True
             asked = self._flush_asked = self._submitted
             self._work.notify()
@@ -197,6 +197,16 @@ class AsyncHandler(logging.Handler):
                         f"with {lost} records undelivered",
                     )
         super().close()
+
+    def _make_room(self, record: logging.LogRecord) -> None:
+        """Drops a record, this one or the oldest. Held: _state."""
+        if self._drop == "oldest":
+            try:
+                self._queue.popleft()
+            except IndexError:  # the thread has just taken it
+                self._dropped -= 1
+            self._queue.append(record)
+        self._dropped += 1
 
     @property
     def _settled(self) -> int:

@@ -90,8 +90,6 @@ class BackendHandler(logging.Handler):
             return
         if self.attempt("log", lambda: self._deliver(record)):
             self.stats.delivered += 1
-        else:
-            self.stats.failed += 1
 
     def flush(self) -> None:
         """Has the backend write what is pending, if it can."""
@@ -120,6 +118,7 @@ class BackendHandler(logging.Handler):
     def failed(self, what: str, error: BaseException) -> None:
         """Counts a failure of the backend, and logs the first."""
         self._failures += 1
+        self.stats.failed += what == "log"
         if self._failures >= FAILURES_IN_A_ROW:
             self._out_until = self._clock() + LEFT_OUT_S
         self._log.say(

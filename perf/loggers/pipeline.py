@@ -13,7 +13,7 @@ from perf.loggers.delivery import AsyncHandler, Drop
 from perf.loggers.filters import Gate, Middleware, is_main_process
 from perf.loggers.handler import BackendHandler, HandlerStats
 from perf.loggers.protocol import LoggingBackend
-from perf.loggers.records import make_record
+from perf.loggers.records import NO_OPTIONS, make_message, make_record
 from perf.loggers.redaction import error_line
 from perf.loggers.registry import create_backend, known_backends
 from perf.loggers.values import flatten_metrics, kept, resolved
@@ -42,6 +42,7 @@ class Pipeline:
         self.logger = logger or logging.Logger("perf.loggers")
         self._handlers: tuple[BackendHandler | AsyncHandler, ...] = ()
         """Replaced, never changed."""
+        self._middleware: list[Middleware] = []
         self._log = OnceLog()
         self._closed = False
         for backend in backends:
@@ -112,12 +113,14 @@ class Pipeline:
             transform: from (metrics, step) to (metrics, step), or an object with such a
                 method `process_metrics`.
         """
-        self.logger.addFilter(Middleware(transform))
+        middleware = Middleware(transform)
+        self._middleware.append(middleware)
+        self.logger.addFilter(middleware)
 
     def log_scalar(self, event: str, value: Any, **kwargs: Any) -> None:
         """Logs one value; `step` is its step, other arguments go to the backends."""
         step = kwargs.pop("step", None)
-        self._send({event: kept(value)}, "metrics", step, options=kwargs)
+        self._emit(make_record({event: kept(value)}, step=step, options=kwargs))
 
     def log_metrics(
         self, metrics: Mapping[str, Any], step: int | None = None, **options: Any
@@ -131,59 +134,49 @@ class Pipeline:
             step: when.
             **options: for backends that know them.
         """
-        try:
-            flat = {
-                name: kept(value)
-                for name, value in resolved(flatten_metrics(metrics)).items()
-            }
-        except Exception as error:
-            self._failed(error)
-        else:
-            self._send(flat, "metrics", step, options=options)
+        self._send("metrics", metrics, step, options)
 
     def log_text(
         self, name: str, text: str, step: int | None = None, **options: Any
     ) -> None:
         """Logs a text to the backends for which texts are switched on."""
-        self._send({name: text}, "text", step, options=options)
+        self._send("text", {name: text}, step, options)
 
     def log_image(
         self, name: str, image: Any, step: int | None = None, **options: Any
     ) -> None:
         """Logs an image: HW or HWC, or a batch of either; 0 … 1, or bytes."""
-        self._send({name: kept(image)}, "image", step, options=options)
+        self._send("image", {name: image}, step, options)
 
     def log_histogram(
         self, name: str, values: Any, step: int | None = None, **options: Any
     ) -> None:
         """Logs how values, an array of any shape, are distributed."""
-        self._send({name: kept(values)}, "histogram", step, options=options)
+        self._send("histogram", {name: values}, step, options)
 
     def log_hparams(self, hparams: Mapping[str, Any]) -> None:
         """Logs what the run was started with; nested names become "outer/inner"."""
-        self._send(flatten_metrics(hparams), "hparams")
+        self._send("hparams", hparams)
 
     def log_artifact(
         self, name: str, path: str | os.PathLike[str], **options: Any
     ) -> None:
         """Hands a file or folder to the backends that keep such; `type` says what."""
-        self._send({name: os.fspath(path)}, "artifact", options=options)
+        self._send("artifact", {name: os.fspath(path)}, options=options)
 
     def log_result(
         self, results: Mapping[str, Any], step: int | None = None, **options: Any
     ) -> None:
         """Logs what the run arrived at: more than one metric of many."""
-        self._send(flatten_metrics(results), "result", step, options=options)
+        self._send("result", results, step, options)
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Logs what the run is to be found by."""
-        self._send(dict(tags), "tags")
+        self._send("tags", tags)
 
     def notify(self, message: str, level: int = logging.ERROR) -> None:
         """Sends a line of text to the backends that people are told things by."""
-        self._guarded(
-            logging.LogRecord("perf.loggers", level, "", 0, message, None, None)
-        )
+        self._emit(make_message(message, level))
 
     def stats(self) -> dict[str, HandlerStats]:
         """What became of the records, by the backend's name."""
@@ -204,6 +197,8 @@ class Pipeline:
         for handler in self._handlers:
             handler.close()
             self.logger.removeHandler(handler)
+        for middleware in self._middleware:
+            self.logger.removeFilter(middleware)
 
     def __enter__(self) -> Pipeline:
         return self
@@ -213,15 +208,24 @@ class Pipeline:
 
     def _send(
         self,
-        values: Mapping[str, Any],
         kind: str,
+        values: Mapping[str, Any],
         step: int | None = None,
-        options: Mapping[str, Any] = {},
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> None:
-        if not self._closed:
-            self._guarded(make_record(values, kind, step, options=options))
+        try:
+            flat = flatten_metrics(values)
+            if kind == "metrics":
+                flat = resolved(flat)
+            flat = {name: kept(value) for name, value in flat.items()}
+        except Exception as error:  # of an aggregation, or what was given is no mapping
+            self._failed(error)
+        else:
+            self._emit(make_record(flat, kind, step, options=options))
 
-    def _guarded(self, record: logging.LogRecord) -> None:
+    def _emit(self, record: logging.LogRecord) -> None:
+        if self._closed:
+            return
         try:
             if self.logger.isEnabledFor(record.levelno):
                 self.logger.handle(record)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["KINDS", "kind_of", "make_record", "step_of"]
+__all__ = ["KINDS", "NO_OPTIONS", "kind_of", "make_message", "make_record", "step_of"]
 
 KINDS: Final = (
     "metrics",
@@ -28,9 +28,9 @@ KINDS: Final = (
     "tags",
 )
 
-_NOTHING: Final[Mapping[str, Any]] = {}
+NO_OPTIONS: Final[Mapping[str, Any]] = {}
 _BLANK: Final = vars(
-    logging.LogRecord("perf.loggers", logging.INFO, "", 0, _NOTHING, None, None)
+    logging.LogRecord("perf.loggers", logging.INFO, "", 0, NO_OPTIONS, None, None)
 )
 
 
@@ -39,7 +39,7 @@ def make_record(
     kind: str = "metrics",
     step: int | None = None,
     level: int = logging.INFO,
-    options: Mapping[str, Any] = _NOTHING,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> logging.LogRecord:
     """A record of one call.
 
@@ -63,6 +63,11 @@ def make_record(
         fields["levelno"] = level
         fields["levelname"] = logging.getLevelName(level)
     return record
+
+
+def make_message(message: str, level: int) -> logging.LogRecord:
+    """A record of a line of text."""
+    return logging.LogRecord("perf.loggers", level, "", 0, message, None, None)
 
 
 def kind_of(record: logging.LogRecord) -> str:

@@ -43,11 +43,15 @@ def resolved(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics with each `(value, aggregation)` pair of a `MetricsT` made one value."""
     values = {}
     for name, value in metrics.items():
-        if isinstance(value, tuple) and len(value) == 2:
-            value, aggregate = value
-            if callable(aggregate) and not isinstance(value, str):
-                value = aggregate(value)
-        values[name] = value
+        match value:
+            case (str() as text, _):
+                values[name] = text
+            case (plain, None):
+                values[name] = plain
+            case (several, aggregate) if callable(aggregate):
+                values[name] = aggregate(several)
+            case _:
+                values[name] = value
     return values
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from perf.loggers import ConfigError, Pipeline, create_backend
-from perf.loggers.backends.files import parse_size
+from perf.loggers.rotation import parse_size
 from tests.loggers import wandb_file
 from tests.loggers.backends import read_tensorboard, scrape, tensorboard_events
 from tests.loggers.test_conformance import fake_clu
@@ -467,7 +467,7 @@ def test_the_console_shows_a_line_for_each_call(colored: bool) -> None:
         pipeline.log_metrics({"loss": 0.5, "lr": 1e-5}, step=100)
     assert colored == ("\x1b[" in shown.getvalue())
     if not colored:
-        line = "INFO - step 100: loss=0.5000, lr=1.0000e-05"
+        line = "INFO - step=100 loss=0.5000, lr=1.0000e-05"
         assert line == shown.getvalue().strip()
 
 

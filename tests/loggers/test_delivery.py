@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,7 @@ def test_what_a_backend_raises_does_not_end_the_thread(error: BaseException) -> 
     log(to, 2)
     to.close()
     assert [("loss", 2, 2)] == raising.scalars
+    assert (1, 1) == (to.stats.delivered, to.stats.failed)
 
 
 def run(code: str) -> None:
@@ -255,3 +257,55 @@ def test_a_buffer_hands_over_when_full_at_errors_and_at_close() -> None:
     log(to, 6)
     to.close()
     assert (6, 1) == (len(kept.scalars), kept.closed)
+
+
+def test_a_queue_that_empties_while_it_is_full_drops_nothing() -> None:
+    """The thread may take the last record between a look and a drop."""
+
+    class Emptied(deque):
+        def __len__(self) -> int:
+            return 1 if self.looks_full else super().__len__()
+
+        looks_full = True
+
+    kept = Kept()
+    to = handler(kept, capacity=1)
+    to._queue = Emptied()
+    log(to, 1)
+    to._queue.looks_full = False
+    to.close()
+    assert (1, 0) == (to.stats.delivered, to.stats.dropped)
+
+
+def test_a_signal_handler_may_log_while_a_call_is_under_way() -> None:
+    """It runs in the middle of whatever its thread was doing, locks held."""
+    kept = Kept()
+    to = handler(kept)
+
+    def interrupted() -> None:
+        with to._state:
+            log(to, 1)
+            to.close()
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert (1, 1) == (len(kept.scalars), kept.closed)
+
+
+def test_a_backend_may_log_to_itself() -> None:
+    """Its thread does not wait for itself."""
+
+    class Echo(Kept):
+        def log_scalar(self, event: str, value: Any, **kwargs: Any) -> None:
+            super().log_scalar(event, value, **kwargs)
+            if event == "loss":
+                log(to, value, "echo")
+
+    echo = Echo()
+    to = handler(echo, patience_s=60)
+    log(to, 1)
+    to.close()
+    assert ["loss", "echo"] == [name for name, _, _ in echo.scalars]
+    assert 60 == to._patience_s

@@ -155,10 +155,14 @@ def test_values_with_an_aggregation_are_aggregated() -> None:
         "a": ([1.0, 3.0], np.mean),
         "b": (5.0, None),
         "c": ([1.0, 3.0], np.max),
+        "d": (1.0, 3.0),
+        "e": ("text", np.max),
     }
     with Pipeline([kept]) as pipeline:
         pipeline.log_metrics(metrics, step=2)
-    assert [("a", 2.0, 2), ("b", 5.0, 2), ("c", 3.0, 2)] == kept.scalars
+    assert [("a", 2.0, 2), ("b", 5.0, 2), ("c", 3.0, 2), ("d", (1.0, 3.0), 2)] == (
+        kept.scalars
+    )
 
 
 def test_an_aggregation_that_fails_does_not_reach_the_caller(
@@ -168,6 +172,16 @@ def test_an_aggregation_that_fails_does_not_reach_the_caller(
     with Pipeline([Kept()]) as pipeline:
         for _ in range(3):
             pipeline.log_metrics({"a": ("text", None), "b": (None, np.linalg.inv)})
+    assert 1 == len(caplog.messages)
+
+
+@pytest.mark.parametrize("method", ["log_metrics", "log_hparams", "log_result"])
+def test_what_is_no_mapping_does_not_reach_the_training(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said, like any other failure."""
+    with Pipeline([Kept()]) as pipeline:
+        getattr(pipeline, method)(3.0)
     assert 1 == len(caplog.messages)
 
 
@@ -250,6 +264,16 @@ def test_records_of_the_standard_library_are_understood() -> None:
     assert [("loss", 0.5, 7)] == rich.scalars
     assert ["hparams", "notify"] == [call[0] for call in rich.calls[:2]]
     assert [] == logger.handlers
+
+
+def test_a_logger_of_others_is_left_as_it_was() -> None:
+    """Handlers and middleware go with the pipeline."""
+    logger = logging.getLogger("tests.loggers.left")
+    own = logging.Filter()
+    logger.addFilter(own)
+    with Pipeline([Kept()], logger=logger) as pipeline:
+        pipeline.add_middleware(lambda metrics, step: (metrics, step))
+    assert ([], [own]) == (logger.handlers, logger.filters)
 
 
 def test_what_is_removed_hears_nothing_more() -> None:

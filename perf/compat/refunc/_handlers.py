@@ -9,10 +9,10 @@ from typing import Final
 
 from perf import loggers
 from perf.compat.refunc._formatters import JSONFormatter, MLFormatter
-from perf.loggers.backends.files import RotatingFile
 from perf.loggers.fanout import FanOut
 from perf.loggers.naming import file_name
 from perf.loggers.redaction import error_line
+from perf.loggers.rotation import RotatingFile
 
 _BURST: Final = 100
 """An `AsyncHandler` keeps so many buffers in a burst."""
@@ -66,7 +66,7 @@ def log_file(
     path = Path("logs" if log_dir is None else log_dir) / (file_name(name) + suffix)
     formatter = JSONFormatter() if json_lines else MLFormatter()
     try:
-        return [RotatingFile(path, max_file_size, max_files, formatter, flushes=True)]
+        return [RotatingFile(path, max_file_size, max_files, formatter)]
     except OSError as error:
         logging.getLogger("perf").warning(
             "no log file for %s: %s; the console goes on", name, error_line(error)

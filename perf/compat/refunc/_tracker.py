@@ -76,8 +76,6 @@ class ExperimentTracker:
         if self._points is None:
             self._points = JsonlBackend(self.run_dir / "metrics.jsonl")
         self._points.log_metrics(flat, **({} if step is None else {"step": step}))
-        # What is there when the process is killed is all there will be.
-        self._points.flush()
 
     @never_raises
     def log_artifact(

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import IO, Any
-
-import numpy as np
+from typing import IO
 
 from perf.loggers.filters import is_main_process
-from perf.loggers.values import format_metrics
+from perf.loggers.lines import LineBackend
+from perf.loggers.records import make_message
 
 __all__ = ["ConsoleBackend"]
 
 
-class ConsoleBackend:
+class ConsoleBackend(LineBackend):
     """Prints metrics through rich.
 
     Args:
@@ -32,7 +30,7 @@ class ConsoleBackend:
         precision: int = 4,
         file: IO[str] | None = None,
     ) -> None:
-        self._precision = precision
+        super().__init__(precision)
         self._handler: logging.Handler | None = None
         if is_main_process():
             from rich.console import Console
@@ -53,35 +51,10 @@ class ConsoleBackend:
             )
             self._handler.setFormatter(logging.Formatter(format or "%(message)s"))
 
-    def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
-        """Prints one value."""
-        self.log_metrics({event: value}, **kwargs)
-
-    def log_metrics(self, metrics: Mapping[str, Any], **kwargs: Any) -> None:
-        """Prints all values of a call on one line."""
-        values = format_metrics(metrics, self._precision)
-        line = ", ".join(f"{name}={value}" for name, value in values.items())
-        step = kwargs.get("step")
-        self.notify(line if step is None else f"step {step}: {line}", logging.INFO)
-
-    def log_text(self, name: str, text: str, **kwargs: Any) -> None:
-        """Prints a text."""
-        self.notify(f"{name}: {text}", logging.INFO)
-
-    def log_hparams(self, hparams: Mapping[str, Any]) -> None:
-        """Prints hyperparameters."""
-        self.notify(f"hyperparameters: {dict(hparams)}", logging.INFO)
-
-    def log_result(self, results: Mapping[str, Any], **kwargs: Any) -> None:
-        """Prints results."""
-        values = format_metrics(results, self._precision)
-        line = ", ".join(f"{name}={value}" for name, value in values.items())
-        self.notify(f"result: {line}", logging.INFO)
-
     def notify(self, message: str, level: int) -> None:
         """Prints a line."""
         if self._handler is not None:
-            record = logging.LogRecord("metrics", level, "", 0, message, None, None)
+            record = make_message(message, level)
             self._handler.handle(record)
 
     def close(self) -> None:

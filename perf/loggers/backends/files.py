@@ -2,127 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import logging.handlers
 import os
-import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Final
 
-import numpy as np
-
-from perf.loggers.config import ConfigError
 from perf.loggers.filters import is_main_process
-from perf.loggers.naming import substitute_placeholders
-from perf.loggers.sharing import Shared
-from perf.loggers.values import format_metrics
+from perf.loggers.lines import LineBackend
+from perf.loggers.records import make_message
+from perf.loggers.rotation import RotatingFile
 
-__all__ = ["FilesBackend", "RotatingFile", "parse_size"]
-
-_SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", re.IGNORECASE)
-_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+__all__ = ["FilesBackend"]
 
 
-def parse_size(size: int | str, key: str = "max_file_size") -> int:
-    """Bytes of a size: "100MB" and "100 MiB" are both 100 × 1024² bytes.
-
-    Raises:
-        ConfigError: it is no size.
-    """
-    match = _SIZE.fullmatch(str(size))
-    found = 0 if match is None else float(match[1]) * 1024 ** _POWERS[match[2].lower()]
-    if found < 1:
-        raise ConfigError(key, 'a size such as "100MB"', repr(size))
-    return int(found)
-
-
-class RotatingFile(logging.Handler):
-    """Writes lines into files that take turns.
-
-    Those of one process with the same path are shares in one file: each on its own,
-    they would turn it under each other's hands. Raises what goes wrong.
-
-    Args:
-        path: of the current file; older ones have a number at the end. `{rank}`,
-            `{time}` and the like are filled in.
-        max_file_size: of one, "100MB".
-        max_files: how many there are, the current one included.
-        formatter: of the lines.
-        flushes: whether each line is there at once, not only after `flush`.
-
-    Raises:
-        ConfigError: a size that is none, or no file at all.
-        OSError: it cannot be opened.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        max_file_size: int | str = "100MB",
-        max_files: int = 10,
-        formatter: logging.Formatter | None = None,
-        *,
-        flushes: bool = False,
-    ) -> None:
-        if max_files < 1:
-            raise ConfigError("max_files", "1 or more", str(max_files))
-        size = parse_size(max_file_size)
-        super().__init__()
-        self.path = Path(substitute_placeholders(os.fspath(path)))
-        self.formatter = formatter
-        self._flushes = flushes
-        self._key = str(self.path.absolute())
-        self._file: logging.handlers.RotatingFileHandler | None
-        self._file = _files.take(self._key, lambda: _opened(self._key, size, max_files))
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Writes a record that passes the filters. The lock is that of the file."""
-        file = self._file
-        passed = bool(self.filter(record))
-        if passed and file is not None:
-            line = logging.makeLogRecord({"msg": self.format(record)})
-            with file.lock or contextlib.nullcontext():
-                # `handle` would print what goes wrong instead of raising it.
-                if file.shouldRollover(line):
-                    file.doRollover()
-                assert file.stream is not None  # one of the two has opened it
-                file.stream.write(file.format(line) + "\n")
-                if self._flushes:
-                    file.stream.flush()
-        return passed
-
-    def flush(self) -> None:
-        """Hands what is pending to the operating system."""
-        if self._file is not None:
-            self._file.flush()
-
-    def close(self) -> None:
-        """The last to close closes the file."""
-        if self._file is not None:
-            self._file = None
-            _files.release(self._key, lambda file: file.close())
-        super().close()
-
-
-_files: Final[Shared[logging.handlers.RotatingFileHandler]] = Shared()
-
-
-def _opened(
-    path: str, size: int, max_files: int
-) -> logging.handlers.RotatingFileHandler:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    # With no file to rotate to, Python's handler would never cut this one.
-    file = logging.handlers.RotatingFileHandler(
-        path, maxBytes=size, backupCount=max(max_files - 1, 1), encoding="utf-8"
-    )
-    if max_files == 1:
-        file.rotator = _emptied
-    return file
-
-
-class FilesBackend:
+class FilesBackend(LineBackend):
     """Writes a line for each call into files that take turns.
 
     Args:
@@ -140,50 +31,20 @@ class FilesBackend:
         max_files: int = 10,
         precision: int = 4,
     ) -> None:
-        self._precision = precision
+        super().__init__(precision)
         self._file: RotatingFile | None = None
         if is_main_process():
             formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
             self._file = RotatingFile(path, max_file_size, max_files, formatter)
             self.path = self._file.path
 
-    def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
-        """Writes one value."""
-        self.log_metrics({event: value}, **kwargs)
-
-    def log_metrics(self, metrics: Mapping[str, Any], **kwargs: Any) -> None:
-        """Writes all values of a call on one line."""
-        values = format_metrics(metrics, self._precision)
-        line = ", ".join(f"{name}={value}" for name, value in values.items())
-        step = kwargs.get("step")
-        self.notify(line if step is None else f"step={step} {line}", logging.INFO)
-
-    def log_text(self, name: str, text: str, **kwargs: Any) -> None:
-        """Writes a text."""
-        self.notify(f"{name}: {text}", logging.INFO)
-
-    def log_hparams(self, hparams: Mapping[str, Any]) -> None:
-        """Writes hyperparameters."""
-        self.notify(f"hyperparameters: {dict(hparams)}", logging.INFO)
-
     def notify(self, message: str, level: int) -> None:
         """Writes a line with its level."""
         if self._file is not None:
-            self._file.handle(
-                logging.LogRecord("metrics", level, "", 0, message, None, None)
-            )
-
-    def flush(self) -> None:
-        """Hands what is pending to the operating system."""
-        if self._file is not None:
-            self._file.flush()
+            self._file.handle(make_message(message, level))
 
     def close(self) -> None:
         """The last to close closes the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-def _emptied(source: str, target: str) -> None:
-    os.remove(source)

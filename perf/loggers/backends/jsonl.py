@@ -38,7 +38,9 @@ class JsonlBackend:
         if is_main_process():
             self.path = Path(substitute_placeholders(os.fspath(path)))
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a", encoding="utf-8")
+            # Line by line: a process that is killed has lost none, and a forked child
+            # has no half of one to write again.
+            self._file = self.path.open("a", buffering=1, encoding="utf-8")
 
     def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
         """Writes one value."""
@@ -71,11 +73,6 @@ class JsonlBackend:
     def notify(self, message: str, level: int) -> None:
         """Writes a line of text with its level."""
         self._write({"message": message, "level": level}, kind="message")
-
-    def flush(self) -> None:
-        """Hands what is pending to the operating system."""
-        if self._file is not None:
-            self._file.flush()
 
     def close(self) -> None:
         """Closes the file."""

@@ -27,7 +27,7 @@ class OpenTelemetryBackend:
     Of `actor/train/loss`, "actor" and "train" become the attributes
     `<namespace>.metrics.prefix` and `<namespace>.training.mode` of the gauge
     `<namespace>.training.loss`. The step is `<namespace>.training.step`, set when it
-    changes.
+    changes for these attributes.
 
     Args:
         meter_provider: the program's global one by default. It is never shut down.
@@ -37,7 +37,8 @@ class OpenTelemetryBackend:
     def __init__(self, meter_provider: Any = None, namespace: str = "rlperf") -> None:
         self._namespace = namespace
         self._gauges: dict[str, Any] = {}
-        self._steps: dict[str, int] = {}
+        self._names: dict[str, tuple[dict[str, str], str]] = {}
+        self._steps: dict[tuple[str, ...], int] = {}
         self._meter: Any = None
         if is_main_process():
             from opentelemetry import metrics
@@ -50,12 +51,14 @@ class OpenTelemetryBackend:
         number = as_float(value)
         if self._meter is None or number is None:
             return
-        attributes, name = self._named(event)
+        if event not in self._names:
+            self._names[event] = self._named(event)
+        attributes, name = self._names[event]
         self._gauge(name).set(number, attributes)
-        mode = str(attributes.get(f"{self._namespace}.training.mode", ""))
         step = kwargs.get("step")
-        if step is not None and self._steps.get(mode) != int(step):
-            self._steps[mode] = int(step)
+        key = tuple(attributes.values())
+        if step is not None and self._steps.get(key) != int(step):
+            self._steps[key] = int(step)
             self._gauge("training.step").set(int(step), attributes)
 
     def close(self) -> None:

@@ -74,7 +74,7 @@ def messages(entries: list[LogEntry]) -> list[str]:
 
 @pytest.mark.row("R38")
 def test_entries_are_found_by_level(filled: MLLogger) -> None:
-    """The level is that and no other, however it is written; the last n are the last."""
+    """The level is that and no other, however written; the last n are the last."""
     assert ["first", "second"] == messages(filled.get_log_entries(level="ERROR"))
     assert ["second"] == messages(filled.get_log_entries(level="error", last_n=1))
     assert ["third"] == messages(filled.get_log_entries(level=LogLevel.CRITICAL))

@@ -132,7 +132,7 @@ def test_a_context_is_readable_after_its_end(logger: MLLogger) -> None:
 
 @pytest.mark.row("R26")
 def test_a_block_is_one_experiment_for_all_loggers(new_logger: NewLogger) -> None:
-    """Entries inside share its id, whichever logger they are of; those outside don't."""
+    """Entries inside share its id, whichever logger they are of; others have none."""
     first, second = new_logger("a"), new_logger("b")
     first.info("outside")
     with experiment_context("image_classification", "resnet_v1") as experiment:

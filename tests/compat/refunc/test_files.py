@@ -36,7 +36,7 @@ def test_files_take_turns(most: int, new_logger: NewLogger, tmp_path: Path) -> N
     for number in range(most + 1):
         for _ in range(12):
             logger.debug("below the level")
-            logger.info(f"{number} " + "x" * 100_000)
+            logger.info(f"{number} {'x' * 100_000}")
     logger.info("the end")
     files = list((tmp_path / "logs").iterdir())
     assert most == len(files)
@@ -53,8 +53,8 @@ def test_loggers_of_one_name_turn_one_file(
         new_logger("same", max_log_files=9, max_file_size="10KB") for _ in range(2)
     )
     for number in range(200):
-        first.info(f"first {number:03} " + "x" * 60)
-        second.info(f"second {number:03} " + "x" * 60)
+        first.info(f"first {number:03} {'x' * 60}")
+        second.info(f"second {number:03} {'x' * 60}")
     first.close()
     second.info("goes on")
     files = list((tmp_path / "logs").iterdir())

@@ -127,8 +127,12 @@ def test_json_options_have_effect() -> None:
 def test_a_line_shows_step_epoch_and_metrics() -> None:
     """Numbers have four digits after the point unless told otherwise."""
     made = record(step=7, epoch=2, metrics={"loss": 0.234567, "n": 3})
-    assert MLFormatter().format(made).endswith(
-        "INFO       training: [epoch 2, step 7] Epoch completed | loss=0.2346, n=3"
+    assert (
+        MLFormatter()
+        .format(made)
+        .endswith(
+            "INFO       training: [epoch 2, step 7] Epoch completed | loss=0.2346, n=3"
+        )
     )
     assert MLFormatter(metric_precision=2).format(made).endswith("loss=0.23, n=3")
 

@@ -305,7 +305,7 @@ def test_a_service_that_cannot_be_reached_stops_nothing(
 
 def test_a_wrong_set_up_is_an_error() -> None:
     """An address that is none, a port that is taken."""
-    with pytest.raises(ConfigError, match="slack.webhook_url"):
+    with pytest.raises(ConfigError, match=r"slack\.webhook_url"):
         SlackIntegration("hooks.slack.com")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
