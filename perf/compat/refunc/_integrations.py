@@ -4,64 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from perf import loggers
-from perf.loggers.backends.mlflow import MLflowBackend
-from perf.loggers.backends.wandb import WandbBackend
 from perf.loggers.config import ConfigError, checked
-from perf.loggers.deferred import DeferredBackend
-from perf.loggers.records import make_record
-
-PATIENCE_S: Final = 10.0
-"""So long a program waits for a service to be reached, before it goes on without."""
+from perf.loggers.services import ServiceHandler, close_together, deferred_backend
 
 
-class Integration(loggers.AsyncHandler):
-    """A service behind a queue: what it does, raises or waits for delays nobody.
-
-    Args:
-        backend: anything with `log_scalar` and `close`.
-        name: of the service, in log lines.
-    """
-
-    def __init__(self, backend: loggers.LoggingBackend, name: str = "") -> None:
-        # Patient at the end: a service may only be starting when the program ends.
-        super().__init__(
-            loggers.BackendHandler(backend, name=name),
-            flush_interval_s=5.0,
-            stall_timeout_s=15.0,
-        )
-        if isinstance(backend, DeferredBackend):
-            backend.close_at_exit(self.close)
-            # Reached at once, by its own thread: at exit it would be too late.
-            self.handle(make_record({}, "tags"))
-            self.flush(PATIENCE_S)
-
-
-class MLflowIntegration(Integration):
-    """Logs into a run of MLflow.
-
-    Args:
-        tracking_uri: a server or store; by default MLFLOW_TRACKING_URI.
-        experiment_name: made if there is none of that name.
-    """
+class MLflowIntegration(ServiceHandler):
+    """Logs into a run of MLflow, on a server or in a store: MLFLOW_TRACKING_URI's."""
 
     def __init__(
         self, tracking_uri: str | None = None, experiment_name: str = "refunc"
     ) -> None:
         options = {"tracking_uri": tracking_uri, "experiment_name": experiment_name}
-        super().__init__(_deferred("mlflow", MLflowBackend, options), "mlflow")
+        super().__init__(deferred_backend("mlflow", options), "mlflow")
 
 
-class WandBIntegration(Integration):
+class WandBIntegration(ServiceHandler):
     """Logs into a run of Weights & Biases; without a key it stays on disk.
 
-    Args:
-        project: the project.
-        entity: a user or a team.
-        config: of the run.
-        **settings: for `wandb.init`.
+    `config` is that of the run; `settings` are for `wandb.init`.
     """
 
     def __init__(
@@ -72,16 +35,13 @@ class WandBIntegration(Integration):
         **settings: Any,
     ) -> None:
         settings |= {"project": project, "entity": entity, "config": config}
-        given = {name: value for name, value in settings.items() if value is not None}
-        super().__init__(_deferred("wandb", WandbBackend, given), "wandb")
+        super().__init__(deferred_backend("wandb", settings), "wandb")
 
 
-class PrometheusIntegration(Integration):
+class PrometheusIntegration(ServiceHandler):
     """Shows the latest value of each metric at `/metrics`, to this machine only.
 
-    Args:
-        port: 0 for one that is free; `port` is the one in use.
-        namespace: what the names begin with.
+    With port 0 that is one that is free; the attribute `port` is the one in use.
     """
 
     def __init__(self, port: int = 8000, namespace: str = "ml_training") -> None:
@@ -91,14 +51,10 @@ class PrometheusIntegration(Integration):
         super().__init__(backend, "prometheus")
 
 
-class SlackIntegration(Integration):
-    """Posts errors and results to a webhook of Slack.
+class SlackIntegration(ServiceHandler):
+    """Posts errors and results to a webhook of Slack; its address is a secret.
 
-    Args:
-        webhook_url: a secret.
-        channel: named in the message; the webhook itself decides.
-        error_notifications: whether errors are sent.
-        completion_notifications: whether results are sent.
+    The channel is named in the message; the webhook itself decides.
     """
 
     def __init__(
@@ -125,7 +81,7 @@ _SERVICES = {
 }
 
 
-class IntegrationsManager(dict[str, Integration]):
+class IntegrationsManager(dict[str, ServiceHandler]):
     """Integrations by name, closed together."""
 
     def add_integration(self, name: str, integration: Any) -> None:
@@ -134,11 +90,7 @@ class IntegrationsManager(dict[str, Integration]):
 
     def close(self) -> None:
         """Delivers what is pending and closes them. Harmless when repeated."""
-        # They end side by side: it takes as long as the slowest.
-        for integration in self.values():
-            integration.begin_close()
-        for integration in self.values():
-            integration.close()
+        close_together(self.values())
 
 
 @contextlib.contextmanager
@@ -157,12 +109,7 @@ def auto_configure_integrations() -> IntegrationsManager:
 
 
 def configured(settings: Mapping[str, Any]) -> IntegrationsManager:
-    """Integrations made from their arguments, or as they are.
-
-    Raises:
-        ConfigError: a name or argument that there is none of; nothing is left open.
-        MissingExtraError: the library of one is not installed.
-    """
+    """Integrations from their arguments, or as they are; ConfigError names the key."""
     manager = IntegrationsManager()
     try:
         for name, given in settings.items():
@@ -179,14 +126,7 @@ def configured(settings: Mapping[str, Any]) -> IntegrationsManager:
     return manager
 
 
-def as_integration(integration: Any, name: str = "") -> Integration:
+def as_integration(integration: Any, name: str = "") -> ServiceHandler:
     """An integration as it is, or one for a backend."""
-    if isinstance(integration, Integration):
-        return integration
-    return Integration(integration, name)
-
-
-def _deferred(name: str, cls: type, options: Mapping[str, Any]) -> DeferredBackend:
-    if not loggers.available(name):
-        loggers.create_backend(name, options)  # which says what is missing
-    return DeferredBackend(cls, options)
+    is_one = isinstance(integration, ServiceHandler)
+    return integration if is_one else ServiceHandler(integration, name)

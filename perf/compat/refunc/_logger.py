@@ -9,12 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from perf.compat.refunc import _experiments as experiments
 from perf.compat.refunc._entries import EntryStore, LogEntry, export
-from perf.compat.refunc._experiments import (
-    ExperimentContext,
-    experiment_inside,
-    new_run,
-)
+from perf.compat.refunc._experiments import ExperimentContext
 from perf.compat.refunc._formatters import ColoredFormatter, MLFormatter
 from perf.compat.refunc._handlers import (
     AsyncHandler,
@@ -28,7 +25,7 @@ from perf.loggers.guard import never_raises
 from perf.loggers.levels import level_number
 from perf.loggers.progress import ConsoleHandler
 from perf.loggers.records import make_record
-from perf.loggers.values import flatten_metrics, format_metrics, kept, resolved
+from perf.loggers.values import format_metrics, snapshot
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -173,7 +170,7 @@ class MLLogger:
             number,
             str(message),
             kind,
-            values := _flat(metrics or {}),
+            values := snapshot(metrics or {}),
             exc_info=exc_info,
             metrics=values,
             step=step,
@@ -201,7 +198,7 @@ class MLLogger:
     @never_raises
     def log_hyperparams(self, hyperparams: Mapping[str, Any]) -> None:
         """Logs what the run was started with."""
-        flat = _flat(hyperparams)
+        flat = snapshot(hyperparams)
         self._notes.parameters.update(hyperparams)
         extra = {"hyperparameters": flat}
         self._send(LogLevel.EXPERIMENT, "Hyperparameters", "hparams", flat, extra=extra)
@@ -209,19 +206,16 @@ class MLLogger:
     @never_raises
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Logs metrics of one moment: of the step given, or of the counter."""
-        flat = _flat(metrics)
-        level = LogLevel.METRIC
-        self._send(level, "Metrics", "metrics", flat, metrics=flat, step=step)
+        flat = snapshot(metrics)
+        text, kind = "Metrics", "metrics"
+        self._send(LogLevel.METRIC, text, kind, flat, metrics=flat, step=step)
 
     @never_raises
     def log_result(
         self, name: str, value: Any, metadata: Mapping[str, Any] | None = None
     ) -> None:
-        """Logs what the run arrived at: a number, or several by name.
-
-        `metadata` says what it was found on, and the like.
-        """
-        flat = _flat(value if isinstance(value, Mapping) else {name: value})
+        """Logs what the run arrived at: a number, or several by name."""
+        flat = snapshot(value if isinstance(value, Mapping) else {name: value})
         extra = dict(metadata or {})
         if extra:
             self._notes.metadata[name] = extra
@@ -257,21 +251,17 @@ class MLLogger:
         self.add_tags({key: value})
 
     @never_raises
-    def start_experiment(
-        self, experiment_name: str, run_name: str | None = None
-    ) -> None:
+    def start_experiment(self, experiment_name: str, run_name: str = "") -> None:
         """Starts a run that later entries belong to; ends the one started before."""
         if self._started is not None:
             self._started.end("completed")
-        self._started = new_run(experiment_name, run_name)
+        self._started = experiments.new_run(experiment_name, run_name or None)
         run = f", run {run_name}" if run_name else ""
         self.experiment(f"Experiment {experiment_name}{run}: started")
 
     @never_raises
     def end_experiment(
-        self,
-        status: str = "completed",
-        final_metrics: Mapping[str, Any] | None = None,
+        self, status: str = "completed", final_metrics: Mapping[str, Any] = _NOTHING
     ) -> None:
         """Ends the run. "failed" is logged as an error, all else as a result."""
         context = self.get_experiment_context()
@@ -281,7 +271,7 @@ class MLLogger:
         level = LogLevel.ERROR if status == "failed" else LogLevel.RESULT
         line = f"Experiment {context.experiment_name}: {status}"
         self.log(level, line, final_metrics)
-        context.end(status, _flat(final_metrics or {}))
+        context.end(status, snapshot(final_metrics))
 
     def get_experiment_context(self) -> ExperimentContext:
         """The run that calls belong to, or after its end the latest that they did.
@@ -290,7 +280,7 @@ class MLLogger:
         which began later. Without any, a context without ids.
         """
         if self._tracks_experiments:
-            both = (experiment_inside(), self._started)
+            both = (experiments.experiment_inside(), self._started)
             running = [each for each in both if each is not None and each.is_running]
             if running:
                 self._latest = max(running, key=lambda each: each.start_time)
@@ -313,12 +303,10 @@ class MLLogger:
         self.get_experiment_context().epoch = epoch
 
     def add_integration(self, integration: Any) -> None:
-        """Adds a service.
+        """Adds a service: an `Integration`, or anything with `log_scalar` and `close`.
 
-        Args:
-            integration: an `Integration`, or anything with `log_scalar` and `close`,
-                else TypeError. Loggers that share one should share an `Integration`: a
-                thread of its own is then the only one that calls the service.
+        Loggers should share an `Integration` rather than the other: one thread is then
+        the only one that calls the service. TypeError for anything else.
         """
         self._logger.addHandler(as_integration(integration))
 
@@ -372,12 +360,8 @@ class MLLogger:
     ) -> list[LogEntry]:
         """The latest 10,000 entries, or those among them that were asked for.
 
-        Args:
-            level: of this level, exactly; ValueError if there is none such.
-            last_n: so many at most, the latest.
-            experiment_id: of this experiment.
-            start_time: at or after it, in seconds since the epoch.
-            tags: with all of these.
+        Of a level, exactly (ValueError if there is none such); of an experiment; from a
+        time on, in seconds since the epoch; with all of some tags; the last n of those.
         """
         wanted = None if level is None else logging.getLevelName(level_number(level))
         found = [
@@ -391,12 +375,10 @@ class MLLogger:
         return found if last_n is None else found[max(len(found) - last_n, 0) :]
 
     def export_logs(self, path: str | os.PathLike[str], format: str = "json") -> None:
-        """Writes the entries that are kept into a file.
+        """Writes the entries that are kept into a file; OSError if that cannot be.
 
-        Args:
-            path: the file; its folder is made. OSError if it cannot be written.
-            format: "json", a list of objects, or "csv", with JSON in the cells of what
-                is nested; ValueError for another.
+        The format is "json", a list of objects, or "csv", with JSON in the cells of
+        what is nested; ValueError for another.
         """
         export(self._store.entries(), path, format)
 
@@ -444,9 +426,3 @@ class MLLogger:
         elif exc_info and sys.exc_info()[0]:
             record.exc_info = sys.exc_info()
         self._logger.handle(record)
-
-
-def _flat(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics as they are now, nested ones as "outer/inner"."""
-    flat = resolved(flatten_metrics(metrics))
-    return {name: kept(value) for name, value in flat.items()}

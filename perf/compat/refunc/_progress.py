@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from perf.compat.refunc._logger import MLLogger
 from perf.loggers.progress import ProgressTracker, TqdmProgressTracker
-
-if TYPE_CHECKING:
-    from perf.compat.refunc._logger import MLLogger
 
 
 class EpochTracker:

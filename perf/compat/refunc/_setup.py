@@ -28,15 +28,9 @@ def setup_logging(
 ) -> None:
     """Sets up all loggers of `get_logger`, later ones and those that there are.
 
-    Args:
-        level: see `MLLogger`, as for the others.
-        log_dir: the folder of the files.
-        colored: whether lines on the console are.
-        json_logging: whether files hold JSON.
-        experiment_tracking: whether entries belong to experiments.
-        integrations: "mlflow", "prometheus", "slack", "wandb" with their arguments, or
-            any name with an integration. They take the place of earlier ones, which are
-            closed.
+    `integrations` are "mlflow", "prometheus", "slack", "wandb" with their arguments, or
+    any name with an integration; they take the place of earlier ones, which are closed.
+    For the others see `MLLogger`.
 
     Raises:
         ConfigError: an integration or an argument of one that there is none of.

@@ -14,7 +14,7 @@ from perf.loggers.backends.jsonl import JsonlBackend, plain
 from perf.loggers.filters import is_main_process
 from perf.loggers.guard import never_raises
 from perf.loggers.naming import file_name
-from perf.loggers.values import flatten_metrics, resolved
+from perf.loggers.values import snapshot
 
 
 class ExperimentTracker:
@@ -71,7 +71,7 @@ class ExperimentTracker:
     @never_raises
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Logs a point of each metric."""
-        flat = resolved(flatten_metrics(metrics))
+        flat = snapshot(metrics)
         self._running().metrics.update(flat)
         if self._points is None:
             self._points = JsonlBackend(self.run_dir / "metrics.jsonl")

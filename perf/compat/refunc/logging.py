@@ -12,7 +12,6 @@ from perf.compat.refunc._experiments import ExperimentContext, experiment_contex
 from perf.compat.refunc._formatters import ColoredFormatter, JSONFormatter, MLFormatter
 from perf.compat.refunc._handlers import AsyncHandler, BufferedHandler
 from perf.compat.refunc._integrations import (
-    Integration,
     IntegrationsManager,
     MLflowIntegration,
     PrometheusIntegration,
@@ -27,6 +26,7 @@ from perf.compat.refunc._progress import EpochTracker, epoch_context, progress_c
 from perf.compat.refunc._setup import get_logger, setup_logging
 from perf.compat.refunc._tracker import ExperimentTracker
 from perf.loggers.progress import ProgressTracker, TqdmProgressTracker
+from perf.loggers.services import ServiceHandler as Integration
 
 __all__ = [
     "AsyncHandler",

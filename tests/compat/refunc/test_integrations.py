@@ -192,7 +192,7 @@ def test_the_environment_says_what_there_is(
         def __init__(self, **options: Any) -> None:
             super().__init__()
 
-    monkeypatch.setattr("perf.compat.refunc._integrations.WandbBackend", Account)
+    monkeypatch.setattr("perf.loggers.backends.wandb.WandbBackend", Account)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", serve(servers.mlflow("file:///x")).url)
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     found = auto_configure_integrations()
@@ -275,8 +275,8 @@ def test_a_program_does_not_wait_long_for_a_service(
             answers.wait(60)
             made.append((threading.current_thread().name, options, self))
 
-    monkeypatch.setattr("perf.compat.refunc._integrations.MLflowBackend", Slow)
-    monkeypatch.setattr("perf.compat.refunc._integrations.PATIENCE_S", 0.0)
+    monkeypatch.setattr("perf.loggers.backends.mlflow.MLflowBackend", Slow)
+    monkeypatch.setattr("perf.loggers.services.PATIENCE_S", 0.0)
     logger.add_integration(MLflowIntegration("http://127.0.0.1:9", "images"))
     logger.log_metrics({"loss": 0.5}, step=1)
     assert [] == made
