@@ -10,8 +10,10 @@ import re
 from pathlib import Path
 from typing import Final
 
+from perf._model.log import logger
 from perf.loggers.config import ConfigError
 from perf.loggers.naming import substitute_placeholders
+from perf.loggers.redaction import error_line
 from perf.loggers.sharing import Shared
 
 __all__ = ["RotatingFile", "parse_size"]
@@ -89,6 +91,24 @@ class RotatingFile(logging.Handler):
             self._file = None
             _files.release(self._key, lambda file: file.close())
         super().close()
+
+
+def open_or_say(
+    path: str | os.PathLike[str],
+    max_file_size: int | str,
+    max_files: int,
+    formatter: logging.Formatter,
+) -> RotatingFile | None:
+    """A `RotatingFile`, or None: one that cannot be opened is a line in the log.
+
+    Raises:
+        ConfigError: a size that is none, or no file at all.
+    """
+    try:
+        return RotatingFile(path, max_file_size, max_files, formatter)
+    except OSError as error:
+        logger.warning("no log file: %s; the console goes on", error_line(error))
+        return None
 
 
 _files: Final[Shared[logging.handlers.RotatingFileHandler]] = Shared()

@@ -14,7 +14,7 @@ from perf.loggers.registry import backend_factory
 
 __all__ = ["ServiceHandler", "close_together", "deferred_backend"]
 
-PATIENCE_S: Final = 10.0
+PATIENCE_S: Final = 30.0
 """So long a program waits for a service to be reached, before it goes on without."""
 
 

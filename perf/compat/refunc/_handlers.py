@@ -1,18 +1,13 @@
-"""Where lines go: to the console, into a file, at once or later."""
+"""What makes a logger write its lines later."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 from typing import Final
 
 from perf import loggers
-from perf.compat.refunc._formatters import JSONFormatter, MLFormatter
 from perf.loggers.fanout import FanOut
-from perf.loggers.naming import file_name
-from perf.loggers.redaction import error_line
-from perf.loggers.rotation import RotatingFile
 
 _BURST: Final = 100
 """An `AsyncHandler` keeps so many buffers in a burst."""
@@ -52,23 +47,3 @@ class BufferedHandler(loggers.BufferedHandler):
         self.outputs = FanOut()
         flush_level = logging.ERROR if auto_flush else sys.maxsize
         super().__init__(self.outputs, buffer_size, flush_level)
-
-
-def log_file(
-    log_dir: str | Path | None,
-    name: str,
-    json_lines: bool,
-    max_file_size: str,
-    max_files: int,
-) -> list[logging.Handler]:
-    """The file of a logger, or nothing: where it cannot be opened, that is logged."""
-    suffix = ".jsonl" if json_lines else ".log"
-    path = Path("logs" if log_dir is None else log_dir) / (file_name(name) + suffix)
-    formatter = JSONFormatter() if json_lines else MLFormatter()
-    try:
-        return [RotatingFile(path, max_file_size, max_files, formatter)]
-    except OSError as error:
-        logging.getLogger("perf").warning(
-            "no log file for %s: %s; the console goes on", name, error_line(error)
-        )
-        return []

@@ -12,19 +12,17 @@ from typing import Any, Final
 from perf.compat.refunc import _experiments as experiments
 from perf.compat.refunc._entries import EntryStore, LogEntry, export
 from perf.compat.refunc._experiments import ExperimentContext
-from perf.compat.refunc._formatters import ColoredFormatter, MLFormatter
-from perf.compat.refunc._handlers import (
-    AsyncHandler,
-    BufferedHandler,
-    log_file,
-)
+from perf.compat.refunc._formatters import ColoredFormatter, JSONFormatter, MLFormatter
+from perf.compat.refunc._handlers import AsyncHandler, BufferedHandler
 from perf.compat.refunc._integrations import as_integration
 from perf.compat.refunc._levels import LogLevel
 from perf.loggers.fanout import FanOut
 from perf.loggers.guard import never_raises
 from perf.loggers.levels import level_number
+from perf.loggers.naming import file_name
 from perf.loggers.progress import ConsoleHandler
 from perf.loggers.records import make_record
+from perf.loggers.rotation import open_or_say
 from perf.loggers.values import format_metrics, snapshot
 
 _NOTHING: Final[Mapping[str, Any]] = {}
@@ -121,9 +119,14 @@ class MLLogger:
         max_log_files: int = 10,
     ) -> None:
         number = level_number(level)
-        files = log_file(log_dir, self.name, json_logging, max_file_size, max_log_files)
-        formatter = ColoredFormatter() if colored_output else MLFormatter()
-        own = [ConsoleHandler(formatter), *files]
+        name = file_name(self.name) + (".jsonl" if json_logging else ".log")
+        path = Path("logs" if log_dir is None else log_dir) / name
+        lines = JSONFormatter() if json_logging else MLFormatter()
+        file = open_or_say(path, max_file_size, max_log_files, lines)
+        console = ConsoleHandler(
+            ColoredFormatter() if colored_output else MLFormatter()
+        )
+        own = [console] if file is None else [console, file]
         self._logger.setLevel(number)
         self._tracks_experiments = experiment_tracking
         self._own, before = own, self._own

@@ -24,6 +24,8 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    # Where many tests run at once W&B takes its time.
+    monkeypatch.setattr("perf.loggers.services.PATIENCE_S", 300.0)
 
 
 @pytest.fixture

@@ -318,6 +318,8 @@ def test_nothing_is_lost_at_exit(tmp_path: Path) -> None:
     """A program that ends without closing has its W&B run complete on disk."""
     program = """
 from perf.compat.refunc.logging import MLLogger, WandBIntegration
+from perf.loggers import services
+services.PATIENCE_S = 300.0
 logger = MLLogger("training")
 logger.add_integration(WandBIntegration(project="p"))
 for step in range(100):
