@@ -14,17 +14,22 @@ if TYPE_CHECKING:
     from perf._model.stats import TracerStats
     from perf._record.default import get_tracer, set_tracer
     from perf.export import PerfMetricsExport
+    from perf.loggers.protocol import LoggingBackend
     from perf.metrics import (
         MetricsT,
         PerfMetricsConfig,
         PerfMetricsOptions,
         PerfSpanQuery,
     )
+    from perf.metrics_logger import MetricsLogger, MetricsLoggerOptions
     from perf.trace import NoopTracer, PerfTracer
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "LoggingBackend": "perf.loggers.protocol",
+    "MetricsLogger": "perf.metrics_logger",
+    "MetricsLoggerOptions": "perf.metrics_logger",
     "MetricsT": "perf.metrics",
     "NoopTracer": "perf.trace",
     "PerfError": "perf._model.errors",
@@ -39,6 +44,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "LoggingBackend",
+    "MetricsLogger",
+    "MetricsLoggerOptions",
     "MetricsT",
     "NoopTracer",
     "PerfError",

@@ -84,10 +84,14 @@ def known_backends() -> list[str]:
 def available(name: str) -> bool:
     """Whether the library that a backend needs is installed."""
     library = _entry(name).library
+    if not library:
+        return True
     try:
-        return not library or importlib.util.find_spec(library) is not None
+        spec = importlib.util.find_spec(library)
     except (ImportError, ValueError):  # A parent is missing, or is no package.
         return False
+    # A folder without modules can be imported too, such as W&B's folder of runs.
+    return spec is not None and spec.origin is not None
 
 
 def create_backend(

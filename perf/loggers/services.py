@@ -29,12 +29,7 @@ class ServiceHandler(AsyncHandler):
     """
 
     def __init__(self, backend: LoggingBackend, name: str = "") -> None:
-        # Patient at the end: a service may only be starting when the program ends.
-        super().__init__(
-            BackendHandler(backend, name=name),
-            flush_interval_s=5.0,
-            stall_timeout_s=15.0,
-        )
+        super().__init__(BackendHandler(backend, name=name), flush_interval_s=5.0)
         if isinstance(backend, DeferredBackend):
             backend.close_at_exit(self.close)
             # At exit it would be too late: libraries cannot start then.

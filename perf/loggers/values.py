@@ -44,15 +44,13 @@ def resolved(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics with each `(value, aggregation)` pair of a `MetricsT` made one value."""
     values = {}
     for name, value in metrics.items():
-        match value:
-            case (str() as text, _):
-                values[name] = text
-            case (plain, None):
-                values[name] = plain
-            case (several, aggregate) if callable(aggregate):
-                values[name] = aggregate(several)
-            case _:
-                values[name] = value
+        if isinstance(value, tuple) and len(value) == 2:
+            given, aggregate = value
+            if aggregate is None or isinstance(given, str):
+                value = given
+            elif callable(aggregate):
+                value = aggregate(given)
+        values[name] = value
     return values
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perf.loggers import ConfigError, Gate, IsMappingFilter, IsRank0Filter
+from perf.loggers import ConfigError, Gate, IsMappingFilter, IsRank0Filter, registry
 from perf.loggers.images import as_batches
 from perf.loggers.naming import substitute_placeholders
 from perf.loggers.records import kind_of, make_record, step_of
@@ -18,6 +19,7 @@ from perf.loggers.redaction import HIDDEN, error_line, redact
 from perf.loggers.registry import auto_configure_integrations
 from perf.loggers.sharing import Shared
 from perf.loggers.values import add_prefix, as_float, flatten_metrics, format_metrics
+from tests.loggers.sinks import Kept
 
 
 @pytest.mark.parametrize(
@@ -255,3 +257,14 @@ def test_what_is_shared_is_made_once_and_ended_by_the_last() -> None:
     shared.release("key", ended.append)
     assert ["thing 0"] == ended
     assert "thing 1" == shared.take("key", make)
+
+
+def test_a_folder_of_the_same_name_is_no_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W&B leaves a folder `wandb` where a program ran, which Python could import."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "left_behind").mkdir()
+    entry = registry._Entry(Kept, "left_behind")
+    monkeypatch.setitem(registry._entries, "left", entry)
+    assert not registry.available("left")

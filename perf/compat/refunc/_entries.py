@@ -98,9 +98,9 @@ def export(entries: list[LogEntry], path: str | os.PathLike[str], format: str) -
         writer = csv.DictWriter(file, [each.name for each in fields(LogEntry)])
         writer.writeheader()
         for row in rows:
-            writer.writerow({name: _cell(value) for name, value in row.items()})
-
-
-def _cell(value: Any) -> Any:
-    is_nested = isinstance(value, dict | list)
-    return json.dumps(value, ensure_ascii=False) if is_nested else value
+            nested = {
+                key: each for key, each in row.items() if type(each) in (dict, list)
+            }
+            writer.writerow(
+                row | {key: json.dumps(each) for key, each in nested.items()}
+            )

@@ -16,8 +16,7 @@ _BURST: Final = 100
 class AsyncHandler(loggers.AsyncHandler):
     """Has a thread write a logger's lines: `logger.add_handler(AsyncHandler())`.
 
-    What the logger wrote to before, it writes to through this. Integrations have
-    threads of their own and do not pass here.
+    Integrations have threads of their own and do not pass here.
 
     Args:
         buffer_size: of records. A hundred times as many may wait; beyond that the
@@ -27,16 +26,12 @@ class AsyncHandler(loggers.AsyncHandler):
 
     def __init__(self, buffer_size: int = 1000, flush_interval: float = 5.0) -> None:
         self.outputs = FanOut()
-        capacity = buffer_size * _BURST
-        super().__init__(
-            self.outputs, capacity=capacity, flush_interval_s=flush_interval
-        )
+        capacity, interval_s = buffer_size * _BURST, flush_interval
+        super().__init__(self.outputs, capacity=capacity, flush_interval_s=interval_s)
 
 
 class BufferedHandler(loggers.BufferedHandler):
     """Writes a logger's lines many at a time: `logger.add_handler(BufferedHandler())`.
-
-    What the logger wrote to before, it writes to through this.
 
     Args:
         buffer_size: so many records are written together.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,10 +44,7 @@ def _at(level: LogLevel) -> Callable[..., None]:
     """The method that logs at a level."""
 
     def method(
-        self: MLLogger,
-        message: str,
-        metrics: Mapping[str, Any] | None = None,
-        **fields: Any,
+        self: MLLogger, message: str, metrics: Any = None, **fields: Any
     ) -> None:
         self.log(level, message, metrics, **fields)
 
@@ -97,7 +94,7 @@ class MLLogger:
         self._outputs = FanOut()
         self._fronts: list[logging.Handler] = [self._outputs]
         """The outputs and what was put before them; the last is given the records."""
-        self._own: list[logging.Handler] = []
+        self._own: Sequence[logging.Handler] = ()
         """The outputs that are not the user's."""
         self._idle = ExperimentContext("", name, "", status="idle")
         """While there is no experiment."""
@@ -123,10 +120,8 @@ class MLLogger:
         path = Path("logs" if log_dir is None else log_dir) / name
         lines = JSONFormatter() if json_logging else MLFormatter()
         file = open_or_say(path, max_file_size, max_log_files, lines)
-        console = ConsoleHandler(
-            ColoredFormatter() if colored_output else MLFormatter()
-        )
-        own = [console] if file is None else [console, file]
+        shown = ColoredFormatter() if colored_output else MLFormatter()
+        own = [ConsoleHandler(shown), *([file] if file else [])]
         self._logger.setLevel(number)
         self._tracks_experiments = experiment_tracking
         self._own, before = own, self._own

@@ -184,10 +184,10 @@ def test_tasks_and_threads_have_the_experiment_they_began_in(
             await asyncio.sleep(0)
             return logger.get_experiment_context().experiment_name
 
-    async def both() -> list[str]:
+    async def both() -> tuple[str, str]:
         return await asyncio.gather(run("a"), run("b"))
 
-    assert ["a", "b"] == asyncio.run(both())
+    assert ["a", "b"] == [*asyncio.run(both())]
 
     seen: list[str] = []
 

@@ -60,7 +60,8 @@ def test_switches_remove_parts(switch: str, part: str) -> None:
     """Each part is there unless it is switched off; metrics are highlighted."""
     made = record(metrics={"loss": 0.234})
     assert part in ColoredFormatter().format(made)
-    without = ColoredFormatter(**{switch: False}).format(made)
+    settings: dict[str, Any] = {switch: False}
+    without = ColoredFormatter(**settings).format(made)
     assert part not in without
     assert "Epoch completed" in without
 

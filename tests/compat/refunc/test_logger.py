@@ -157,7 +157,7 @@ def test_metrics_reach_entries_context_and_integrations(
 def test_metrics_stay_what_they_were(logger: MLLogger, sink: Rich) -> None:
     """An array or a dict that is used again does not change what was logged."""
     values = np.array([1.0, 2.0])
-    metrics = {"gradient": values}
+    metrics: dict[str, Any] = {"gradient": values}
     logger.log_metrics(metrics)
     values[:] = 7
     metrics["loss"] = 0
