@@ -38,7 +38,15 @@ class DeferredBackend:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._cls, name)
-        return getattr(self._made(), name) if name in OPTIONAL_METHODS else found
+        if name not in OPTIONAL_METHODS or not callable(found):
+            return found
+        return lambda *args, **kwargs: getattr(self._made(), name)(*args, **kwargs)
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Logs tags, if it can; none at all only have the backend made."""
+        log_tags = getattr(self._made(), "log_tags", None)
+        if tags and log_tags is not None:
+            log_tags(tags)
 
     def log_scalar(self, event: str, value: Any, **kwargs: Any) -> None:
         """Logs one value."""

@@ -98,9 +98,5 @@ def export(entries: list[LogEntry], path: str | os.PathLike[str], format: str) -
         writer = csv.DictWriter(file, [each.name for each in fields(LogEntry)])
         writer.writeheader()
         for row in rows:
-            nested = {
-                key: each for key, each in row.items() if type(each) in (dict, list)
-            }
-            writer.writerow(
-                row | {key: json.dumps(each) for key, each in nested.items()}
-            )
+            nested = {key for key, each in row.items() if isinstance(each, dict | list)}
+            writer.writerow(row | {key: json.dumps(row[key]) for key in nested})
