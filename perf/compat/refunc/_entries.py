@@ -1,8 +1,9 @@
-"""Log entries: one for each call, kept in a bounded store, searched and exported."""
+"""Levels and entries: one for each call, kept in a bounded store, and exported."""
 
 from __future__ import annotations
 
 import csv
+import enum
 import json
 import logging
 import os
@@ -17,6 +18,25 @@ from perf.loggers.records import step_of
 
 ENTRIES_KEPT: Final = 10_000
 """By a logger, the latest; older ones are in its file."""
+
+
+class LogLevel(enum.IntEnum):
+    """The levels, in order; each is a number that `logging` takes."""
+
+    TRACE = 5
+    DEBUG = logging.DEBUG
+    INFO = logging.INFO
+    METRIC = 21
+    PROGRESS = 22
+    EXPERIMENT = 23
+    RESULT = 24
+    WARNING = logging.WARNING
+    ERROR = logging.ERROR
+    CRITICAL = logging.CRITICAL
+
+
+for _level in LogLevel:
+    logging.addLevelName(_level, _level.name)
 
 
 @dataclass

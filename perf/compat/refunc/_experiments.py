@@ -86,9 +86,7 @@ def experiment_context(
 
 def experiment_inside() -> ExperimentContext | None:
     """The run of the innermost `experiment_context` around the caller, if it runs."""
-    context = _inside.get()
-    if context is None:
-        # A thread begins without context variables, but here there is no doubt.
-        opened = tuple(_open)
-        context = opened[0] if len(opened) == 1 else None
+    context, opened = _inside.get(), tuple(_open)
+    if context is None and len(opened) == 1:
+        context = opened[0]  # A thread begins without, but here there is no doubt.
     return context if context is not None and context.is_running else None

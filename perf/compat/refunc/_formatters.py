@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from perf.compat.refunc._entries import LogEntry, entry_of
-from perf.compat.refunc._levels import LogLevel
+from perf.compat.refunc._entries import LogEntry, LogLevel, entry_of
 from perf.loggers.backends.jsonl import plain
 from perf.loggers.values import format_metrics
 
@@ -49,6 +48,9 @@ class _Line(logging.Formatter):
     compact_mode = False
     _codes: Mapping[LogLevel, str] = {}
     """Empty for no colours."""
+
+    def __post_init__(self) -> None:
+        super().__init__()
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and the traceback under it if there is one."""
@@ -98,9 +100,6 @@ class MLFormatter(_Line):
     compact_mode: bool = False
     """Time of day only, no padding."""
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
 
 @dataclass(eq=False)
 class ColoredFormatter(_Line):
@@ -114,7 +113,7 @@ class ColoredFormatter(_Line):
     """Or for a "dark" or a "light" background; ValueError for another."""
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__post_init__()
         _expect("color_scheme", self.color_scheme, _SCHEMES)
         self._codes = _SCHEMES[self.color_scheme]
 

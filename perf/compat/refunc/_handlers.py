@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final
 
 from perf import loggers
 from perf.loggers.fanout import FanOut
-
-_BURST: Final = 100
-"""An `AsyncHandler` keeps so many buffers in a burst."""
 
 
 class AsyncHandler(loggers.AsyncHandler):
@@ -26,7 +22,7 @@ class AsyncHandler(loggers.AsyncHandler):
 
     def __init__(self, buffer_size: int = 1000, flush_interval: float = 5.0) -> None:
         self.outputs = FanOut()
-        capacity, interval_s = buffer_size * _BURST, flush_interval
+        capacity, interval_s = 100 * buffer_size, flush_interval
         super().__init__(self.outputs, capacity=capacity, flush_interval_s=interval_s)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from perf import loggers
@@ -73,7 +73,7 @@ class SlackIntegration(ServiceHandler):
         super().__init__(loggers.create_backend("slack", options), "slack")
 
 
-_SERVICES = {
+_SERVICES: dict[str, Any] = {
     "mlflow": MLflowIntegration,
     "prometheus": PrometheusIntegration,
     "slack": SlackIntegration,
@@ -93,11 +93,8 @@ class IntegrationsManager(dict[str, ServiceHandler]):
         close_together(self.values())
 
 
-@contextlib.contextmanager
-def integration_context(manager: IntegrationsManager) -> Iterator[IntegrationsManager]:
-    """The manager, closed at the end."""
-    with contextlib.closing(manager):
-        yield manager
+integration_context = contextlib.closing
+"""The manager for a `with`, closed at the end."""
 
 
 def auto_configure_integrations() -> IntegrationsManager:
@@ -114,10 +111,9 @@ def configured(settings: Mapping[str, Any]) -> IntegrationsManager:
     try:
         for name, given in settings.items():
             if isinstance(given, Mapping):
-                if name not in _SERVICES:
+                if (make := _SERVICES.get(name)) is None:
                     known = ", ".join(_SERVICES)
                     raise ConfigError(name, f"one of {known}", "no integration")
-                make: Any = _SERVICES[name]
                 given = make(**checked(name, given, make))
             manager.add_integration(name, given)
     except BaseException:

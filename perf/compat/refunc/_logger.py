@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from perf.compat.refunc import _experiments as experiments
-from perf.compat.refunc._entries import EntryStore, LogEntry, export
+from perf.compat.refunc._entries import EntryStore, LogEntry, LogLevel, export
 from perf.compat.refunc._experiments import ExperimentContext
 from perf.compat.refunc._formatters import ColoredFormatter, JSONFormatter, MLFormatter
 from perf.compat.refunc._handlers import AsyncHandler, BufferedHandler
 from perf.compat.refunc._integrations import as_integration
-from perf.compat.refunc._levels import LogLevel
 from perf.loggers.fanout import FanOut
 from perf.loggers.guard import never_raises
 from perf.loggers.levels import level_number
@@ -141,7 +140,7 @@ class MLLogger:
         step: int | None = None,
         epoch: int | None = None,
         tags: Mapping[str, str] | None = None,
-        artifacts: Iterable[str | os.PathLike[str]] = (),
+        artifacts: Iterable[str | os.PathLike[str]] | None = None,
         extra: Mapping[str, Any] | None = None,
         exc_info: BaseException | bool = False,
     ) -> None:
@@ -174,7 +173,7 @@ class MLLogger:
             step=step,
             epoch=epoch,
             tags=dict(tags or {}),
-            artifacts=[os.fspath(each) for each in artifacts],
+            artifacts=[os.fspath(each) for each in artifacts or ()],
             extra=dict(extra or {}),
         )
 
@@ -249,17 +248,18 @@ class MLLogger:
         self.add_tags({key: value})
 
     @never_raises
-    def start_experiment(self, experiment_name: str, run_name: str = "") -> None:
+    def start_experiment(
+        self, experiment_name: str, run_name: str | None = None
+    ) -> None:
         """Starts a run that later entries belong to; ends the one started before."""
         if self._started is not None:
             self._started.end("completed")
-        self._started = experiments.new_run(experiment_name, run_name or None)
-        run = f", run {run_name}" if run_name else ""
-        self.experiment(f"Experiment {experiment_name}{run}: started")
+        self._started = experiments.new_run(experiment_name, run_name)
+        self.experiment(f"Experiment {experiment_name}: started")
 
     @never_raises
     def end_experiment(
-        self, status: str = "completed", final_metrics: Mapping[str, Any] = _NOTHING
+        self, status: str = "completed", final_metrics: Mapping[str, Any] | None = None
     ) -> None:
         """Ends the run. "failed" is logged as an error, all else as a result."""
         context = self.get_experiment_context()
@@ -269,7 +269,7 @@ class MLLogger:
         level = LogLevel.ERROR if status == "failed" else LogLevel.RESULT
         line = f"Experiment {context.experiment_name}: {status}"
         self.log(level, line, final_metrics)
-        context.end(status, snapshot(final_metrics))
+        context.end(status, snapshot(final_metrics or {}))
 
     def get_experiment_context(self) -> ExperimentContext:
         """The run that calls belong to, or after its end the latest that they did.

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from perf.compat.refunc._entries import LogLevel
 from perf.compat.refunc._integrations import IntegrationsManager, configured
-from perf.compat.refunc._levels import LogLevel
 from perf.compat.refunc._logger import MLLogger
 from perf.loggers.levels import level_number
 
@@ -30,12 +30,8 @@ def setup_logging(
 
     `integrations` are "mlflow", "prometheus", "slack", "wandb" with their arguments, or
     any name with an integration; they take the place of earlier ones, which are closed.
-    For the others see `MLLogger`.
-
-    Raises:
-        ConfigError: an integration or an argument of one that there is none of.
-        MissingExtraError: the library of an integration is not installed.
-        ValueError: there is no such level.
+    For the others see `MLLogger`. What is wrong is an error that names it, and changes
+    nothing.
     """
     global _integrations
     with _lock:

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from perf.compat.refunc._experiments import ExperimentContext, new_run
 from perf.loggers.backends.jsonl import JsonlBackend, plain
@@ -86,9 +86,8 @@ class ExperimentTracker:
         self._save()
         if not is_main_process():
             return
-        folder = self.run_dir / "artifacts"
-        if artifact_type:
-            folder /= file_name(artifact_type)
+        kind = [file_name(artifact_type)] if artifact_type else []
+        folder = self.run_dir.joinpath("artifacts", *kind)
         folder.mkdir(parents=True, exist_ok=True)
         if os.path.isdir(path):
             shutil.copytree(path, folder / Path(path).name, dirs_exist_ok=True)
@@ -108,8 +107,7 @@ class ExperimentTracker:
     def _running(self) -> ExperimentContext:
         if self.context is None or not self.context.is_running:
             self.start_run()
-        assert self.context is not None
-        return self.context
+        return cast(ExperimentContext, self.context)
 
     def _save(self) -> None:
         if is_main_process():

@@ -1,13 +1,8 @@
-"""`refunc.logging`: its names, as its document describes them.
-
-    from perf.compat.refunc.logging import MLLogger, experiment_context
-
-See `docs/compat/refunc.md` for what is different.
-"""
+"""`refunc.logging`: the names of its document; see `docs/compat/refunc.md`."""
 
 from __future__ import annotations
 
-from perf.compat.refunc._entries import LogEntry
+from perf.compat.refunc._entries import LogEntry, LogLevel
 from perf.compat.refunc._experiments import ExperimentContext, experiment_context
 from perf.compat.refunc._formatters import ColoredFormatter, JSONFormatter, MLFormatter
 from perf.compat.refunc._handlers import AsyncHandler, BufferedHandler
@@ -20,7 +15,6 @@ from perf.compat.refunc._integrations import (
     auto_configure_integrations,
     integration_context,
 )
-from perf.compat.refunc._levels import LogLevel
 from perf.compat.refunc._logger import MLLogger
 from perf.compat.refunc._progress import EpochTracker, epoch_context, progress_context
 from perf.compat.refunc._setup import get_logger, setup_logging
