@@ -52,10 +52,7 @@ class PrometheusIntegration(ServiceHandler):
 
 
 class SlackIntegration(ServiceHandler):
-    """Posts errors and results to a webhook of Slack; its address is a secret.
-
-    The channel is named in the message; the webhook itself decides.
-    """
+    """Posts errors and results to a webhook of Slack, which decides on the channel."""
 
     def __init__(
         self,
@@ -98,10 +95,7 @@ integration_context = contextlib.closing
 
 
 def auto_configure_integrations() -> IntegrationsManager:
-    """The services that the environment names and installed packages allow.
-
-    MLFLOW_TRACKING_URI gives MLflow, WANDB_API_KEY gives W&B.
-    """
+    """Those of MLFLOW_TRACKING_URI and WANDB_API_KEY, if their packages are there."""
     return configured(loggers.auto_configure_integrations())
 
 

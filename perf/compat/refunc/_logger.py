@@ -7,11 +7,10 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from perf.compat.refunc import _experiments as experiments
 from perf.compat.refunc._entries import EntryStore, LogEntry, LogLevel, export
-from perf.compat.refunc._experiments import ExperimentContext
 from perf.compat.refunc._formatters import ColoredFormatter, JSONFormatter, MLFormatter
 from perf.compat.refunc._handlers import AsyncHandler, BufferedHandler
 from perf.compat.refunc._integrations import as_integration
@@ -23,8 +22,6 @@ from perf.loggers.progress import ConsoleHandler
 from perf.loggers.records import make_record
 from perf.loggers.rotation import open_or_say
 from perf.loggers.values import format_metrics, snapshot
-
-_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class _Values(dict[str, Any]):
@@ -95,9 +92,9 @@ class MLLogger:
         """The outputs and what was put before them; the last is given the records."""
         self._own: Sequence[logging.Handler] = ()
         """The outputs that are not the user's."""
-        self._idle = ExperimentContext("", name, "", status="idle")
+        self._idle = experiments.ExperimentContext("", name, "", status="idle")
         """While there is no experiment."""
-        self._started: ExperimentContext | None = None
+        self._started: experiments.ExperimentContext | None = None
         self._latest = self._idle
         self._logger.addHandler(self._store)
         self._logger.addHandler(self._outputs)
@@ -271,7 +268,7 @@ class MLLogger:
         self.log(level, line, final_metrics)
         context.end(status, snapshot(final_metrics or {}))
 
-    def get_experiment_context(self) -> ExperimentContext:
+    def get_experiment_context(self) -> experiments.ExperimentContext:
         """The run that calls belong to, or after its end the latest that they did.
 
         Of the one from `start_experiment` and the one of `experiment_context`, that
@@ -381,7 +378,7 @@ class MLLogger:
         export(self._store.entries(), path, format)
 
     @property
-    def _notes(self) -> ExperimentContext:
+    def _notes(self) -> experiments.ExperimentContext:
         """Where to keep what is known of a run: the one that is running."""
         context = self.get_experiment_context()
         return context if context.is_running else self._idle
@@ -392,7 +389,7 @@ class MLLogger:
         message: str,
         kind: str,
         values: Mapping[str, Any],
-        options: Mapping[str, Any] = _NOTHING,
+        options: Mapping[str, Any] | None = None,
         *,
         exc_info: BaseException | bool = False,
         **fields: Any,
@@ -411,7 +408,7 @@ class MLLogger:
         entry.run_id = notes.run_id or None
         entry.tags = {**self._idle.tags, **notes.tags, **entry.tags}
         step = entry.step if is_numbers else None
-        record = make_record(_Values(message, values), kind, step, level, options)
+        record = make_record(_Values(message, values), kind, step, level, options or {})
         if kind == "message":
             record.msg = message
         elif kind in ("hparams", "tags"):

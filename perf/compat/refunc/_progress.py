@@ -71,6 +71,8 @@ class EpochTracker:
         if self._bar is not None:
             self._bar.finish()
 
+    close = finish
+
     def __iter__(self) -> Iterator[int]:
         for epoch in range(self.total_epochs):
             self.start_epoch(epoch)
@@ -89,15 +91,10 @@ def progress_context(
     return ProgressTracker(total, description, logger)
 
 
-@contextlib.contextmanager
 def epoch_context(
     total_epochs: int,
     steps_per_epoch: int | None = None,
     logger: MLLogger | None = None,
-) -> Iterator[EpochTracker]:
-    """An `EpochTracker` to iterate over; finished at the end."""
-    tracker = EpochTracker(total_epochs, steps_per_epoch, logger)
-    try:
-        yield tracker
-    finally:
-        tracker.finish()
+) -> contextlib.closing[EpochTracker]:
+    """An `EpochTracker` to iterate over in a `with`; finished at the end."""
+    return contextlib.closing(EpochTracker(total_epochs, steps_per_epoch, logger))
