@@ -155,6 +155,8 @@ class MLLogger:
             exc_info: an error to be shown, or True for the one that is handled.
         """
         number = level_number(level)
+        if not metrics and not self._logger.isEnabledFor(number):
+            return
         if not metrics or number >= LogLevel.WARNING or number == LogLevel.PROGRESS:
             # How far a loop has come is no metric; an error is to be told.
             kind = "message"
