@@ -52,6 +52,7 @@ _DEFAULTS: Final = ("clu", "tensorboard", "wandb")
 """Made by environment; all others only where they are named."""
 _PATIENCE_S: Final = 0.25
 _OF_JAX: Final = "/jax/"
+_KEPT_NAMES: Final = 10_000
 _KEPT_VALUES: Final = 10_000
 """Of each metric's history."""
 
@@ -314,16 +315,8 @@ class MetricsLogger:
         mode = str(call.get("mode", Mode.TRAIN))
         name = name.removeprefix(f"{mode}/") if not prefix else name
         value, step = call["scalar_value"], call.get("step")
-        try:
-            if not isinstance(value, str):
-                key = (prefix, mode, name)
-                history = self._histories.get(key)
-                if history is None:
-                    made = _History(geometric=name == "perplexity")
-                    history = self._histories.setdefault(key, made)
-                history.add(value)
-        except Exception as error:
-            self._log.say("history", f"metrics are not kept: {error_line(error)}")
+        if not isinstance(value, str):
+            self._remember((prefix, mode, name), value)
         event = f"{prefix}/{mode}/{name}" if prefix else f"{mode}/{name}"
         self._pipeline.log_scalar(event, value, step=step)
 
@@ -399,6 +392,23 @@ class MetricsLogger:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _remember(self, key: tuple[str, str, str], value: Any) -> None:
+        history = self._histories.get(key)
+        if history is None:
+            if len(self._histories) >= _KEPT_NAMES:
+                self._log.say(
+                    "names",
+                    f"{_KEPT_NAMES} metrics have a history; those with other names "
+                    "are logged and not remembered",
+                )
+                return
+            made = _History(geometric=key[2] == "perplexity")
+            history = self._histories.setdefault(key, made)
+        try:
+            history.add(value)
+        except Exception as error:  # what left the history was no number
+            self._log.say("history", f"metrics are not kept: {error_line(error)}")
 
     def _heard(self, event: str, value: Any, **kwargs: Any) -> None:
         """Called by JAX. What it records of itself is no metric of the training."""

@@ -407,6 +407,22 @@ def test_history_is_bounded_and_its_mean_is_not(
     assert pytest.approx(mean) == logger.get_metric(name, "train")
 
 
+def test_history_has_a_bounded_number_of_names(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is beyond is logged and not remembered; that is said once."""
+    monkeypatch.setattr(metrics_logger, "_KEPT_NAMES", 2)
+    kept = Kept()
+    with MetricsLogger(options(kept)) as logger:
+        for name in "abcd":
+            logger.log(name, 1.0, step=1)
+        assert [True, True, False, False] == [
+            logger.metric_exists(name, "train") for name in "abcd"
+        ]
+    assert 4 == len(kept.scalars)
+    assert 1 == len(caplog.messages)
+
+
 @pytest.mark.parametrize("method", ["get_metric", "get_metric_history"])
 def test_an_unknown_metric_is_an_error_that_names_the_known(method: str) -> None:
     """Those of the same mode."""
