@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from perf._model.log import OnceLog
+from perf.loggers.fanout import FanOut
 from perf.loggers.filters import own_record
 from perf.loggers.handler import BackendHandler, HandlerStats
 
@@ -45,7 +46,7 @@ class AsyncHandler(logging.Handler):
 
     def __init__(
         self,
-        target: BackendHandler,
+        target: BackendHandler | FanOut,
         *,
         capacity: int = 100_000,
         drop: Drop = "oldest",
@@ -64,7 +65,8 @@ class AsyncHandler(logging.Handler):
         self._drop = drop
         self._flush_interval_s = flush_interval_s
         self._patience_s = patience_s
-        own_timeout_s = getattr(target.backend, "stall_timeout_s", 0.0)
+        backend = getattr(target, "backend", None)
+        own_timeout_s = getattr(backend, "stall_timeout_s", 0.0)
         self._stall_timeout_s = max(stall_timeout_s, own_timeout_s)
         self._log = OnceLog()
         self._pid = os.getpid()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from perf.loggers import ConfigError, Pipeline, available, create_backend
-from perf.loggers.backends.files import parse_size
+from perf.loggers.rotation import parse_size
 from tests.loggers import wandb_file
 from tests.loggers.backends import read_tensorboard, scrape, tensorboard_events
 from tests.loggers.test_conformance import fake_clu

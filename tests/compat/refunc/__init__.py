@@ -1,0 +1,1 @@
+"""The refunc document, row by row, and its examples."""
