@@ -37,7 +37,15 @@ def as_text(report: Report) -> str:
                 for s in unusual
                 if s.is_unusual
             ]
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines) + "\n")
+
+
+def printable(text: str) -> str:
+    """The same without what a terminal would obey: names may hold anything."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 def _title(report: Report) -> str:
