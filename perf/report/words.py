@@ -55,7 +55,8 @@ def findings(report: Report) -> list[Finding]:
     notes = [Finding("limit", "", f"Note: {note}.") for note in report.recording.notes]
     if not report.steps:
         return found + notes
-    odd = [outer] if outer else []
+    # Where the report leads with what is unaccounted, it is said there.
+    odd = [outer] if outer and report.is_trusted else []
     odd += list(_oddities(report, has_outer_cause=bool(outer)))
     odd.sort(key=lambda finding: -finding.weight)
     first = [finding for finding in odd if finding.weight >= WORTH_SAYING]
