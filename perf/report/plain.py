@@ -128,6 +128,7 @@ def as_values(report: Report) -> dict[str, Any]:
         "stragglers": [
             {
                 "device": s.device,
+                "stage": s.stage,
                 "role": s.role,
                 "late_s": s.late_ns / 1e9,
                 "late_frac": s.late_frac,

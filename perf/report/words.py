@@ -264,7 +264,7 @@ def _straggling(report: Report) -> Iterator[Finding]:
             "odd",
             straggler.device,
             f"{straggler.device} ({role_name(straggler.role)}) straggles: it is the "
-            f"last to finish {percent(straggler.last_frac)} of its launches, "
+            f"last to finish {percent(straggler.last_frac)} of its {straggler.stage}, "
             f"{duration(straggler.late_ns)} behind the others on average.",
             straggler.late_frac,
         )
