@@ -273,24 +273,27 @@ class _Builder:
         return [self._ended[span_id]] if span_id in self._ended else []
 
     def _sorted(self) -> Graph:
+        found = self._nodes
         order = sorted(
-            range(len(self._nodes)),
-            key=lambda at: (self._nodes[at].start_ns, self._nodes[at].finish_ns, at),
+            range(len(found)),
+            key=lambda at: (found[at].start_ns, found[at].finish_ns, at),
         )
-        place = {old: new for new, old in enumerate(order)}
-        nodes = [self._nodes[old] for old in order]
+        place = [0] * len(order)
+        for new, old in enumerate(order):
+            place[old] = new
+        nodes = [found[old] for old in order]
         for new, node in enumerate(nodes):
-            # What is seen to end later than this one started cannot have held it up.
-            node.before = sorted(
-                {
-                    place[old]
-                    for old in node.before
-                    if place[old] < new and self._nodes[old].finish_ns <= node.start_ns
-                }
-            )
-            latest = max([nodes[p].finish_ns for p in node.before], default=None)
-            since = self._begin_ns if latest is None else latest
-            node.lag_ns = node.start_ns - since
+            start_ns, since_ns = node.start_ns, None
+            before: set[int] = set()
+            for old in node.before:
+                finish_ns = found[old].finish_ns
+                # What ends after this one started cannot have held it up.
+                if place[old] < new and finish_ns <= start_ns:
+                    before.add(place[old])
+                    if since_ns is None or finish_ns > since_ns:
+                        since_ns = finish_ns
+            node.before = sorted(before)
+            node.lag_ns = start_ns - (self._begin_ns if since_ns is None else since_ns)
         return Graph(self._begin_ns, nodes, [place[old] for old in self._marks])
 
     def _moment(self, time_ns: int) -> int:

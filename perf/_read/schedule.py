@@ -217,7 +217,10 @@ class Schedule:
         self.devices = lanes[TimelineKind.DEVICE]
         self.queues = lanes[TimelineKind.QUEUE]
         self.threads = lanes[TimelineKind.HOST]
-        self.roles = {role: tuple(devices) for role, devices in roles.items()}
+        self.roles = {
+            role: tuple(sorted(devices, key=lambda name: (len(name), name)))
+            for role, devices in roles.items()
+        }
 
     def _note(
         self,

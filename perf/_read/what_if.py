@@ -142,13 +142,14 @@ def what_if(
 
 def is_asynchronous(schedule: Schedule, steps: Sequence[tuple[int, int]]) -> bool:
     """Whether rollouts are under way at the ends of steps, more often than not."""
-    devices = schedule.roles.get("rollout", ())
+    # An inference engine may be recorded by its threads alone.
+    lanes = [*schedule.devices.values(), *schedule.threads.values()]
     ends = [end for _, end in steps[:-1]]
     crossed = sum(
         any(
             record[0] in names.ROLLOUT and record[1] < end
-            for device in devices
-            for record in schedule.devices[device].between(end, end + 1)
+            for lane in lanes
+            for record in lane.between(end, end + 1)
         )
         for end in ends
     )

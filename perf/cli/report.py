@@ -73,7 +73,7 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Reads and reports; returns the exit code."""
-    from perf.report.plain import as_text, as_values
+    from perf.report.plain import as_text, as_values, printable
 
     reports = reports_of(arguments.traces, arguments)
     output = arguments.output
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         output.write_text(as_page(reports), encoding="utf-8")
         if not arguments.json:
             for report in reports:
-                print(findings(report)[0].text)
+                print(printable(findings(report)[0].text))
             print(output)
     return 0
 

@@ -70,6 +70,7 @@ class Straggler:
     """A device that is done later than the others of its launches."""
 
     device: str
+    stage: str
     role: str
     late_ns: int
     """On average, behind the median of its launch."""
@@ -355,31 +356,31 @@ def _consecutive(steps: Sequence[StepReport]) -> list[tuple[int, int]]:
 
 
 def _stragglers(schedule: Schedule) -> list[Straggler]:
-    """By arrival: who is behind when all work on the same launch."""
-    late: Counter[str] = Counter()
-    last: Counter[str] = Counter()
-    count: Counter[str] = Counter()
-    length: Counter[str] = Counter()
-    role_of: dict[str, str] = {}
+    """By arrival: who is behind when all work on the same launch, stage by stage."""
+    late: Counter[tuple[str, str]] = Counter()
+    last: Counter[tuple[str, str]] = Counter()
+    count: Counter[tuple[str, str]] = Counter()
+    length: Counter[tuple[str, str]] = Counter()
     for parts in _together(schedule):
         ends = sorted(part[2] for _, part in parts)
         middle = ends[(len(ends) - 1) // 2]
         for device, part in parts:
-            count[device] += 1
-            length[device] += part[2] - part[1]
-            late[device] += part[2] - middle
-            last[device] += part[2] == ends[-1] > middle
-            role_of.setdefault(device, schedule.stage_roles.get(str(part[0]), ""))
+            key = device, str(part[0])
+            count[key] += 1
+            length[key] += part[2] - part[1]
+            late[key] += part[2] - middle
+            last[key] += part[2] == ends[-1] > middle
     found = [
         Straggler(
             device,
-            role_of[device],
-            late[device] // count[device],
-            late[device] / length[device] if length[device] else 0.0,
-            last[device] / count[device],
+            stage,
+            schedule.stage_roles.get(stage, ""),
+            late[device, stage] // count[device, stage],
+            late[device, stage] / (length[device, stage] or 1),
+            last[device, stage] / count[device, stage],
         )
-        for device in count
-        if late[device] > 0 and last[device] * 2 > count[device]
+        for device, stage in count
+        if late[device, stage] > 0 and 2 * last[device, stage] > count[device, stage]
     ]
     return sorted(found, key=lambda straggler: -straggler.late_frac)
 

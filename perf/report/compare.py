@@ -10,6 +10,7 @@ import numpy as np
 
 from perf._model.errors import PerfError
 from perf.report.analysis import Report
+from perf.report.plain import printable
 from perf.report.words import duration, percent
 
 _RESAMPLES: Final = 2_000
@@ -185,7 +186,7 @@ def as_text(comparison: Comparison) -> str:
             f"{duration(stage.after_ns):>10}{_signed_duration(ns.value):>12}  "
             f"{_signed_duration(ns.low)} to {_signed_duration(ns.high)}{mark}".rstrip()
         )
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines) + "\n")
 
 
 def as_values(comparison: Comparison) -> dict[str, Any]:

@@ -442,14 +442,14 @@ class _Page:
         parts = []
         if report.stragglers:
             rows = "".join(
-                f"<tr><td>{_e(s.device)}</td><td>{_e(s.role)}</td>"
+                f"<tr><td>{_e(s.device)}</td><td>{_e(s.stage)}</td>"
                 f"<td class='n'>{duration(s.late_ns)}</td>"
                 f"<td class='n'>{percent(s.late_frac)}</td>"
                 f"<td class='n'>{percent(s.last_frac)}</td></tr>"
                 for s in report.stragglers
             )
             parts.append(
-                "<div class='scroll'><table><thead><tr><th>device</th><th>role</th>"
+                "<div class='scroll'><table><thead><tr><th>device</th><th>stage</th>"
                 "<th class='n'>late by</th><th class='n'>of its work</th>"
                 "<th class='n'>last in</th></tr></thead>"
                 f"<tbody>{rows}</tbody></table></div>"

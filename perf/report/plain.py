@@ -37,7 +37,15 @@ def as_text(report: Report) -> str:
                 for s in unusual
                 if s.is_unusual
             ]
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines) + "\n")
+
+
+def printable(text: str) -> str:
+    """The same without what a terminal would obey: names may hold anything."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 def _title(report: Report) -> str:
@@ -120,6 +128,7 @@ def as_values(report: Report) -> dict[str, Any]:
         "stragglers": [
             {
                 "device": s.device,
+                "stage": s.stage,
                 "role": s.role,
                 "late_s": s.late_ns / 1e9,
                 "late_frac": s.late_frac,

@@ -44,11 +44,10 @@ overflow-wrap:anywhere}
 .words ul{margin:12px 0 0;padding:0;list-style:none}
 .words li{padding:5px 0 5px 24px;position:relative;overflow-wrap:anywhere}
 .words li::before{position:absolute;left:0;width:18px;text-align:center;font-weight:700}
-.bound::before{content:"→";color:var(--accent)}
-.help::before{content:"+";color:var(--c2)}
-.odd::before{content:"!";color:var(--c5)}
-.limit::before{content:"?";color:var(--warn)}
-.words p.first::before{content:none}
+.words li.bound::before{content:"→";color:var(--accent)}
+.words li.help::before{content:"+";color:var(--c2)}
+.words li.odd::before{content:"!";color:var(--c5)}
+.words li.limit::before{content:"?";color:var(--warn)}
 .chart{display:grid;grid-template-columns:auto 1fr;gap:10px}
 .chart svg{width:100%;height:260px;display:block}
 .axis{display:flex;flex-direction:column;justify-content:space-between;text-align:right;
@@ -84,7 +83,7 @@ overflow-wrap:anywhere}
 tr:last-child td{border-bottom:0}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .dim{color:var(--dim)}.wide{width:38%}
-td:first-child,th:first-child{min-width:11em}
+.scroll td:first-child{min-width:9em}td:has(.dot){min-width:17em}
 tr.odd td:first-child{font-weight:700;color:var(--c5)}
 .curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(220px,1fr));gap:16px}
 figure{margin:0}figcaption{display:flex;justify-content:space-between;font-size:13px;

@@ -23,7 +23,8 @@ from perf.report.analysis import TRUSTED_UNACCOUNTED, Report, StepReport
 WORTH_SAYING: Final = 0.08
 """Part of the run's time below which a finding does not come before what bounds it."""
 _MANY_SPANS: Final = 30
-_SHORT_NS: Final = 5_000_000
+_SHORT_NS: Final = 20_000_000
+_IDLE_BETWEEN: Final = 0.2
 _MANY_TIMES: Final = 3
 _ALL: Final = 4
 """Stages that are so many times as long at once."""
@@ -51,9 +52,11 @@ def findings(report: Report) -> list[Finding]:
     """Everything worth saying, the most important first."""
     outer = _all_slower(report) if report.steps else None
     found = list(_limits(report, outer))
+    notes = [Finding("limit", "", f"Note: {note}.") for note in report.recording.notes]
     if not report.steps:
-        return found
-    odd = [outer] if outer else []
+        return found + notes
+    # Where the report leads with what is unaccounted, it is said there.
+    odd = [outer] if outer and report.is_trusted else []
     odd += list(_oddities(report, has_outer_cause=bool(outer)))
     odd.sort(key=lambda finding: -finding.weight)
     first = [finding for finding in odd if finding.weight >= WORTH_SAYING]
@@ -62,7 +65,7 @@ def findings(report: Report) -> list[Finding]:
     found += _bounds(report)
     if report.is_trusted:
         found += _help(report)
-    return found + later
+    return found + later + notes
 
 
 # -- limits ----------------------------------------------------------------------------
@@ -85,8 +88,6 @@ def _limits(report: Report, outer: Finding | None) -> Iterator[Finding]:
                 "`after=`), and look again."
             )
         yield Finding("limit", UNACCOUNTED, text, share)
-    for note in report.recording.notes:
-        yield Finding("limit", "", f"Note: {note}.")
 
 
 # -- what bounds the run ---------------------------------------------------------------
@@ -263,7 +264,7 @@ def _straggling(report: Report) -> Iterator[Finding]:
             "odd",
             straggler.device,
             f"{straggler.device} ({role_name(straggler.role)}) straggles: it is the "
-            f"last to finish {percent(straggler.last_frac)} of its launches, "
+            f"last to finish {percent(straggler.last_frac)} of its {straggler.stage}, "
             f"{duration(straggler.late_ns)} behind the others on average.",
             straggler.late_frac,
         )
@@ -327,33 +328,31 @@ def _all_slower(report: Report) -> Finding | None:
 
 
 def _small_work(report: Report) -> Iterator[Finding]:
-    for role, devices in report.schedule.roles.items():
-        account = report.roles.get(role)
-        if account is None or not devices or not account.total_ns:
-            continue
-        begin = report.steps[0].step.begin_ns
-        end = report.steps[-1].step.end_ns
-        records = report.schedule.devices[devices[0]].between(begin, end)
-        by_stage: dict[str, list[int]] = {}
-        for record in records:
-            by_stage.setdefault(str(record[0]), []).append(record[2] - record[1])
-        for stage, lengths in by_stage.items():
-            each = statistics.median(lengths)
-            count = len(lengths) / len(report.steps)
-            if report.schedule.stage_roles.get(stage) != role:
-                continue
-            idle = (
-                account.share(HOST) + account.share(UNACCOUNTED) + account.share(WAIT)
-            )
-            if each < _SHORT_NS and count >= _MANY_SPANS and idle > 0.3:
-                yield Finding(
-                    "odd",
-                    "micro-batch",
-                    f"Micro-batches are too small: {stage} runs {count:.0f} times a "
-                    f"step for {duration(each)} each, and the devices of "
-                    f"{role_name(role)} are idle {percent(idle)} of the time between.",
-                    idle,
-                )
+    """Many short launches, and devices that are idle while the host makes them."""
+    idle = report.account.share(HOST) + report.account.share(UNACCOUNTED)
+    if idle < _IDLE_BETWEEN:
+        return
+    begin, end = report.steps[0].step.begin_ns, report.steps[-1].step.end_ns
+    lengths: dict[str, list[int]] = {}
+    for devices in report.schedule.roles.values():
+        for record in report.schedule.devices[devices[0]].between(begin, end):
+            lengths.setdefault(str(record[0]), []).append(record[2] - record[1])
+    short = [
+        (len(some) / len(report.steps), stage, statistics.median(some))
+        for stage, some in lengths.items()
+        if len(some) >= _MANY_SPANS * len(report.steps)
+    ]
+    short = [each for each in short if each[2] < _SHORT_NS]
+    if short:
+        count, stage, each_ns = max(short)
+        yield Finding(
+            "odd",
+            "micro-batch",
+            f"Micro-batches are too small: {stage} runs {count:.0f} times a step for "
+            f"{duration(each_ns)} each, and devices are idle {percent(idle)} of the "
+            "time while the host launches the next.",
+            idle,
+        )
 
 
 def _unusual(report: Report) -> Iterator[Finding]:

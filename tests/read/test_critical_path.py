@@ -14,7 +14,13 @@ from perf._model.spans import RawRecord, TimelineInfo
 from perf._read.critical_path import critical_path, walk_back
 from perf._read.graph import Graph, Node, build
 from perf._read.schedule import Schedule
-from perf._read.what_if import Change, WhatIfError, retime, what_if
+from perf._read.what_if import (
+    Change,
+    WhatIfError,
+    is_asynchronous,
+    retime,
+    what_if,
+)
 from tests.read.simulator import Simulation
 from tests.read.test_accounting import (
     LAST,
@@ -242,6 +248,14 @@ def test_asynchronous_runs_need_steps_and_limits():
         what_if(schedule, windows, half)
     answer = what_if(schedule, windows, half, queue_capacity=8, staleness_limit=99)
     assert pytest.approx(0.5) == answer.saving
+
+
+def test_rollouts_of_threads_alone_count():
+    """An engine without devices of its own is asynchronous all the same."""
+    timelines, windows = async_run(30)
+    hosts = [t for t in timelines if t[0].id.startswith("host-")]
+    assert is_asynchronous(Schedule(hosts, 999 * MS), windows)
+    assert not is_asynchronous(Schedule(ASYNC_STEP, 99 * MS), [(0, 14 * MS)] * 3)
 
 
 def test_a_full_queue_holds_the_rollouts_up():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -60,7 +61,9 @@ def outline(page: str) -> _Outline:
 def page() -> str:
     """Of a run with a hostile name among its stages."""
     run = TrainingRun(9, rename={"reward": HOSTILE})
-    return as_page([analyse(run.recording())])
+    report = analyse(run.recording())
+    steps = [dataclasses.replace(report.steps[0], deviation=9.0), *report.steps[1:]]
+    return as_page([dataclasses.replace(report, steps=steps)])
 
 
 def test_nothing_runs_and_nothing_is_loaded(page):
@@ -101,6 +104,18 @@ def test_every_chart_is_drawn(browser):
     assert 0 == empty
     bars = "document.querySelectorAll('.chart rect').length"
     assert 9 <= browser.evaluate(bars)
+
+
+@needs_browser
+def test_rows_have_the_cells_of_their_heads(browser):
+    """Every cell of a table stands below the head of its column."""
+    shifted = browser.evaluate(
+        "[...document.querySelectorAll('table')].filter(t => t.tHead).flatMap(t =>"
+        " [...t.tBodies[0].rows].flatMap(row => [...row.cells].filter((cell, n) =>"
+        " Math.abs(cell.getBoundingClientRect().left -"
+        " t.tHead.rows[0].cells[n].getBoundingClientRect().left) > 1))).length"
+    )
+    assert 0 == shifted
 
 
 @needs_browser

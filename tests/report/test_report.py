@@ -126,6 +126,15 @@ def test_text_and_values_say_the_same(report):
     )
 
 
+def test_names_cannot_steer_a_terminal():
+    """Escapes and lone surrogates are shown, not obeyed."""
+    hostile = "\x1b[2Jrm\ud800\u202e"
+    run = TrainingRun(6, rename={"rollout": hostile, "peft_train": hostile})
+    text = as_text(analyse(run.recording()))
+    assert not {"\x1b", "\ud800", "\u202e"} & set(text)
+    assert r"\x1b[2Jrm\ud800\u202e" in text
+
+
 def run_cli(*arguments: object) -> int:
     """The exit code of the command line."""
     return main([str(argument) for argument in arguments])

@@ -152,3 +152,10 @@ def test_one_slow_span_is_told_with_its_tags():
     recording = made([(MAIN, main)], list(itertools.pairwise(cut)))
     said = about(recording, "rollout")
     assert any("One slow rollout" in text and "group_id g17" in text for text in said)
+
+
+def test_notes_come_last():
+    """What a reader has to know of the file does not hide what bounds the run."""
+    noted = dataclasses.replace(TrainingRun(6).recording(), notes=("the file is cut",))
+    said = found_in(noted)
+    assert "Note: the file is cut." == said[-1].text
