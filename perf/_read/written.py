@@ -57,6 +57,8 @@ def _is_written(message: Any) -> bool:
     names = _WRITTEN.get(message.DESCRIPTOR.name)
     if names is None:
         return False
+    if message.DESCRIPTOR.name == "TrackDescriptor" and not _is_whole_track(message):
+        return False
     for field, value in message.ListFields():
         if field.name not in names:
             return False
@@ -75,3 +77,11 @@ def _is_written(message: Any) -> bool:
         ):
             return False
     return True
+
+
+def _is_whole_track(track: Any) -> bool:
+    """Whether a track has what every one has: one of a name merges with no other."""
+    named = not (track.HasField("process") or track.HasField("thread"))
+    merges = track.sibling_merge_behavior != track.SIBLING_MERGE_BEHAVIOR_NONE
+    needed = "uuid", "child_ordering", "sibling_order_rank"
+    return all(map(track.HasField, needed)) and not (named and merges)

@@ -389,6 +389,7 @@ def test_other_versions_cannot_be_checked(version: object, tmp_path: Path) -> No
 @settings(max_examples=150)
 @given(st.integers(0, 10**6), st.integers(0, 7))
 @example(511, 4)  # A key in a tag's value.
+@example(364, 1)  # The length of a track's name.
 def test_what_perfetto_complains_of_is_unsound(
     tmp_path_factory: pytest.TempPathFactory, at: int, bit: int
 ) -> None:
