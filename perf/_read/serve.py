@@ -20,7 +20,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
@@ -47,7 +47,8 @@ _LANDING: Final = """\
 <title>{title}</title>
 <script>
 const trace = new URL({trace}, location.href);
-location.replace("ui/#!/?url=" + encodeURIComponent(trace.href));
+const where = location.search.replace("?", "&");
+location.replace({ui} + "#!/?url=" + encodeURIComponent(trace.href) + where);
 </script>
 """
 
@@ -73,6 +74,8 @@ class TraceServer:
             trace.
         host: a name or address of this machine.
         port: 0: any that is free. Without `ui` it has to be `PUBLIC_UI_PORT`.
+        pages: HTML by file name, served beside. A link in one to
+            `./?visStart=NS&visEnd=NS` leads to that part of the trace.
 
     Raises:
         TraceFormatError: the trace is a folder or no file.
@@ -87,6 +90,7 @@ class TraceServer:
         *,
         host: str = LOOPBACK,
         port: int = 0,
+        pages: Mapping[str, bytes] = {},
     ) -> None:
         self.trace = check_file(trace)
         if ui is None:
@@ -113,25 +117,30 @@ class TraceServer:
         self.port: int = self._server.server_address[1]
         self._server.hosts = _hosts(host)
         base = f"/{token}/"
+        self._server.files[f"{base}trace/{name}"] = self.trace
+        self._server.pages[base] = _LANDING.format(
+            title=html.escape(self.trace.name),
+            trace=json.dumps(f"trace/{name}"),
+            ui=json.dumps(f"{PUBLIC_UI}/" if ui is None else "ui/"),
+        ).encode()
+        for page, content in pages.items():
+            self._server.pages[base + page] = content
         if ui is None:
-            self._server.files[f"{base}{name}"] = self.trace
             self._server.origin = PUBLIC_UI
-            url = f"http://{LOOPBACK}:{self.port}{base}{name}"
-            self.url = f"{PUBLIC_UI}/#!/?url={url}"
         else:
-            self._server.files[f"{base}trace/{name}"] = self.trace
             # Only what is on this list is ever opened.
             for file in ui.rglob("*"):
                 if file.is_file():
                     path = file.relative_to(ui).as_posix()
                     self._server.files[f"{base}ui/{path}"] = file
             self._server.files[f"{base}ui/"] = ui / "index.html"
-            self._server.pages[base] = _LANDING.format(
-                title=html.escape(self.trace.name), trace=json.dumps(f"trace/{name}")
-            ).encode()
-            shown = socket.gethostname() if host in _ANY_ADDRESS else host
-            self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
-            self.url += base
+        shown = socket.gethostname() if host in _ANY_ADDRESS else host
+        shown = f"[{shown}]" if ":" in shown else shown
+        self.base_url = f"http://{shown}:{self.port}{base}"
+        """Of the pages; by itself it leads to the user interface, as `url` does."""
+        self.url = self.base_url
+        if ui is None:
+            self.url = f"{PUBLIC_UI}/#!/?url={self.base_url}trace/{name}"
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             args=(_POLL_S,),

@@ -7,9 +7,13 @@ import os
 import socket
 import sys
 import webbrowser
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from perf._read.serve import LOOPBACK, PUBLIC_UI, TraceServer, ui_folder
+from perf.cli import report
+
+_REPORT: Final = "report.html"
 
 
 def add_to(commands: Any) -> None:
@@ -42,6 +46,13 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--no-browser", action="store_true", help="only print the address"
     )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="show the page of `rlperf report`, with links from its steps into the "
+        "trace",
+    )
+    report.add_limits(parser)
     parser.set_defaults(run=run)
 
 
@@ -49,12 +60,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Serves until it is interrupted or idle; returns the exit code."""
     ui = ui_folder()
     try:
+        pages = {_REPORT: _report(arguments)} if arguments.report else {}
         with TraceServer(
-            arguments.trace, ui, host=arguments.host, port=arguments.port
+            arguments.trace,
+            ui,
+            host=arguments.host,
+            port=arguments.port,
+            pages=pages,
         ) as server:
-            _tell(server, has_ui=ui is not None, host=arguments.host)
+            url = server.base_url + _REPORT if pages else server.url
+            _tell(server, url, has_ui=ui is not None, host=arguments.host)
             if not arguments.no_browser and _has_display():
-                webbrowser.open(server.url)
+                webbrowser.open(url)
             server.wait(arguments.idle_s)
             print(f"Nothing was asked for {arguments.idle_s:g} s.")
     except KeyboardInterrupt:
@@ -62,8 +79,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(server: TraceServer, *, has_ui: bool, host: str) -> None:
-    lines = [f"Open {server.url}", "Ctrl-C ends."]
+def _report(arguments: argparse.Namespace) -> bytes:
+    from perf.report.page import as_page
+
+    reports = report.reports_of([Path(arguments.trace)], arguments)
+    return as_page(reports, linked=True).encode()
+
+
+def _tell(server: TraceServer, url: str, *, has_ui: bool, host: str) -> None:
+    lines = [f"Open {url}", "Ctrl-C ends."]
     if host == LOOPBACK:
         forward = f"{server.port}:{LOOPBACK}:{server.port}"
         lines.insert(1, f"On another machine: ssh -L {forward} {socket.gethostname()}")

@@ -30,14 +30,15 @@ _BARS: Final = 240
 _ROWS: Final = 14
 _CURVE_POINTS: Final = 400
 _GANTT_SPANS: Final = 1_500
-_UI: Final = "https://ui.perfetto.dev/#!/?url=http://127.0.0.1:9001/trace.pb"
 
 
-def as_page(reports: Sequence[Report]) -> str:
+def as_page(reports: Sequence[Report], *, linked: bool = False) -> str:
     """The page as HTML.
 
     Args:
         reports: one or more; each gets its part.
+        linked: whether a server shows the trace in Perfetto beside the page, as
+            `./?visStart=NS&visEnd=NS`.
     """
     titles = ", ".join(_name_of(report) for report in reports)
     parts = [
@@ -50,7 +51,7 @@ def as_page(reports: Sequence[Report]) -> str:
         f"<title>rlperf report: {_e(titles)}</title><style>{STYLE}</style></head>",
         f"<body>{_PATTERNS}",
     ]
-    parts += [_Page(report).html() for report in reports]
+    parts += [_Page(report, linked).html() for report in reports]
     parts.append(
         "<footer>Written by rlperf. Times are of the tracer's clock; occupied time is "
         "from launch to ready, an upper bound of busy.</footer></body></html>"
@@ -69,8 +70,9 @@ _PATTERNS: Final = (
 class _Page:
     """The part of one recording."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, linked: bool) -> None:
         self._report = report
+        self._linked = linked
         stages = [s for s, _ in report.path.most_common() if s != UNACCOUNTED]
         held = Account()
         held.add(report.account)
@@ -258,7 +260,7 @@ class _Page:
             f"<div class='ends inset'><span>0</span><span>"
             f"{duration(typical.step.length_ns)}</span></div>"
             "<p class='note'>Underlined: the critical path, what the end of the step "
-            f"waited for. {_link(typical, 'Show it in Perfetto')}.</p>",
+            f"waited for. {self._link(typical, 'Show it in Perfetto.')}</p>",
         )
 
     # -- roles and accounts ------------------------------------------------------------
@@ -422,20 +424,31 @@ class _Page:
             f"<td class='n'>{duration(s.step.length_ns)}</td>"
             f"<td class='n'>{s.deviation:+.1f}</td><td>{_e(s.reason)}</td>"
             f"<td class='n'>{'+' * (s.reason_ns > 0)}{duration(s.reason_ns)}</td>"
-            f"<td>{_link(s, 'Perfetto')}</td></tr>"
+            f"{look and f'<td>{look}</td>'}</tr>"
             for s in ranked
+            for look in [self._link(s, "Perfetto")]
         )
-        file = _e(report.recording.paths[0])
+        note = "Deviation from the median in robust standard deviations (1.48 × MAD)."
+        if not self._linked:
+            file = _e(report.recording.paths[0])
+            note += (
+                f" <code>rlperf view --report {file}</code> shows this page with links "
+                "from the steps into Perfetto."
+            )
         return _section(
             "Slowest and most unusual steps",
             "<div class='scroll'><table><thead><tr><th>step</th><th class='n'>time</th>"
             "<th class='n'>deviation</th><th>stage that differs</th>"
-            "<th class='n'>by</th><th>look</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table></div><p class='note'>Deviation from the "
-            "median in robust standard deviations (1.48 × MAD). The links show the "
-            f"step in Perfetto while <code>rlperf view --port 9001 {file}</code> runs "
-            "on your machine; the trace stays there.</p>",
+            f"<th class='n'>by</th>{'<th>look</th>' * self._linked}</tr></thead>"
+            f"<tbody>{rows}</tbody></table></div><p class='note'>{note}</p>",
         )
+
+    def _link(self, step: StepReport, text: str) -> str:
+        """To a step in Perfetto, where a server has both."""
+        if not self._linked:
+            return ""
+        begin, end = step.step.begin_ns, step.step.end_ns
+        return f"<a href='./?visStart={begin}&amp;visEnd={end}'>{text}</a>"
 
     def _stragglers(self) -> str:
         report = self._report
@@ -565,12 +578,6 @@ def _evidence(account: Account, bucket: str) -> str:
 
 def _section(title: str, content: str) -> str:
     return f"<section><h2>{_e(title)}</h2>{content}</section>"
-
-
-def _link(step: StepReport, text: str) -> str:
-    begin, end = step.step.begin_ns, step.step.end_ns
-    href = f"{_UI}&visStart={begin}&visEnd={end}"
-    return f"<a href='{_e(href)}' target='_blank' rel='noreferrer'>{_e(text)}</a>"
 
 
 def _share(ns: int, total: int) -> str:

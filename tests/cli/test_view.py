@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import signal
@@ -34,10 +35,10 @@ def trace(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def viewed(trace: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def viewed(trace: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command in a process of its own, and the address that it prints."""
     with subprocess.Popen(
-        [sys.executable, "-m", "perf", "view", str(trace), "--no-browser"],
+        [sys.executable, "-m", "perf", "view", str(trace), "--no-browser", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -46,7 +47,7 @@ def viewed(trace: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
             assert process.stdout is not None
             said = "".join([process.stdout.readline() for _ in range(3)])
             found = re.fullmatch(
-                r"Open (http://127\.0\.0\.1:(\d+)/\S+/)\n"
+                r"Open (http://127\.0\.0\.1:(\d+)/\S+/\S*)\n"
                 r"On another machine: ssh -L (\d+):127\.0\.0\.1:(\d+) \S+\n"
                 r"Ctrl-C ends\.\n",
                 said,
@@ -68,10 +69,13 @@ def test_ctrl_c_ends_it(trace: Path) -> None:
     assert (0, "") == (process.returncode, errors)
 
 
-@pytest.mark.skipif(
+needs_browser = pytest.mark.skipif(
     chromium.find() is None and "RLPERF_REQUIRE_BROWSER" not in os.environ,
     reason=f"needs a browser on the PATH, one of {', '.join(chromium.NAMES)}",
 )
+
+
+@needs_browser
 def test_a_browser_shows_the_tracks(trace: Path) -> None:
     """The real UI, from the address that is printed, without anything from outside."""
     with viewed(trace) as (_, url):
@@ -84,6 +88,21 @@ def test_a_browser_shows_the_tracks(trace: Path) -> None:
         (*run, "Counters", "loss"),
         (*run, "Run"),
     } <= set(shown.tracks)
+    assert (0, ()) == (shown.import_errors, shown.dialogs)
+
+
+@needs_browser
+def test_a_step_of_the_report_is_shown_in_the_trace(trace: Path) -> None:
+    """The link of a step opens the UI on the same trace, from the same address."""
+    with viewed(trace, "--report") as (_, url):
+        assert url.endswith("/report.html")
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            page = answer.read().decode()
+        found = re.search(r"<a href='\./(\?visStart=\d+&amp;visEnd=\d+)'>", page)
+        assert found
+        link = url.removesuffix("report.html") + html.unescape(found[1])
+        shown = ui.view_at(link, width=1000, height=700)
+    assert ("train.py 42", "Post-Training Run", "Main") in shown.tracks
     assert (0, ()) == (shown.import_errors, shown.dialogs)
 
 
@@ -138,7 +157,9 @@ def test_without_the_extra_the_public_ui_is_named(
 
     monkeypatch.setattr(view, "TraceServer", Server)
     assert 1 == main(["view", str(trace), "--no-browser"])
-    assert [((str(trace), None), {"host": "127.0.0.1", "port": 0})] == asked
+    assert [
+        ((str(trace), None), {"host": "127.0.0.1", "port": 0, "pages": {}})
+    ] == asked
     assert "rlperf: 127.0.0.1:9001 cannot be served" in capsys.readouterr().err
     assert 9001 == serve.PUBLIC_UI_PORT
 

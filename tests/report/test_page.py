@@ -67,12 +67,20 @@ def page() -> str:
 
 
 def test_nothing_runs_and_nothing_is_loaded(page):
-    """No script, image or style from elsewhere; links lead to Perfetto only."""
+    """No script, image or style from elsewhere, and no link."""
     found = outline(page)
     assert not {"script", "img", "link", "iframe"} & set(found.tags)
-    assert found.links
-    assert all(link.startswith("https://ui.perfetto.dev/#!/") for link in found.links)
+    assert not found.links
     page.encode()
+
+
+def test_links_lead_to_the_steps_beside_the_page():
+    """Where a server shows the trace: each to the time of its step."""
+    report = analyse(TrainingRun(9).recording())
+    found = outline(as_page([report], linked=True))
+    step = report.steps[0].step
+    assert f"./?visStart={step.begin_ns}&visEnd={step.end_ns}" in found.links
+    assert all(link.startswith("./?visStart=") for link in found.links)
 
 
 @pytest.fixture
