@@ -71,6 +71,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # Options
 
 
+@pytest.mark.row("L2")
 def test_defaults_are_the_documented_ones() -> None:
     """Project, run name, flush frequency."""
     made = MetricsLoggerOptions("logs")
@@ -83,6 +84,7 @@ def test_defaults_are_the_documented_ones() -> None:
     )
 
 
+@pytest.mark.row("B6", "L11")
 def test_options_can_be_pickled_and_copied() -> None:
     """With a class they survive pickling, with a lambda a deep copy."""
     plain = MetricsLoggerOptions("logs", backend_factories=[Printing])
@@ -112,6 +114,7 @@ def test_the_text_of_options_shows_no_secrets() -> None:
 
 
 @pytest.mark.parametrize("how", ["backend_factories", "custom_backend"])
+@pytest.mark.row("B9")
 def test_factories_replace_the_defaults(how: str, tmp_path: Path) -> None:
     """Both spellings; nothing is written to the log folder."""
     kept = Kept()
@@ -174,6 +177,7 @@ def test_more_backends_are_made_because_they_are_named(tmp_path: Path) -> None:
     assert line.endswith("step=1 actor/train/loss=0.50\n")
 
 
+@pytest.mark.row("L5")
 def test_without_wandb_one_line_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -207,6 +211,7 @@ other.close()
 """
 
 
+@pytest.mark.row("L3")
 def test_by_default_an_event_file_and_an_offline_run_appear(tmp_path: Path) -> None:
     """With no configuration and no key; two loggers of a training share both."""
     for library in ("tensorboardX", "tensorboard", "wandb"):
@@ -237,6 +242,7 @@ def test_by_default_an_event_file_and_an_offline_run_appear(tmp_path: Path) -> N
     assert {1, 0.5, 0.25} == {row["train/loss"] for row in rows if "train/loss" in row}
 
 
+@pytest.mark.row("B5")
 def test_only_the_main_process_makes_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere the logger remembers values and writes none."""
     monkeypatch.setattr(jax, "process_index", lambda: 1)
@@ -271,6 +277,7 @@ def test_only_the_main_process_makes_backends(monkeypatch: pytest.MonkeyPatch) -
         ((), {"metric_name": "loss", "scalar_value": 0.5}, "train/loss"),
     ],
 )
+@pytest.mark.row("B9")
 def test_both_call_forms_name_the_event(
     args: Any, kwargs: dict[str, Any], event: str
 ) -> None:
@@ -298,6 +305,7 @@ def test_a_call_of_the_wrong_shape_is_a_type_error(args: Any, kwargs: Any) -> No
         MetricsLogger().log(*args, **kwargs)
 
 
+@pytest.mark.row("B2")
 def test_a_value_arrives_as_it_was_given() -> None:
     """An array stays one, a number of JAX too."""
     kept = Kept()
@@ -309,6 +317,7 @@ def test_a_value_arrives_as_it_was_given() -> None:
     assert list(map(type, values)) == list(map(type, found))
 
 
+@pytest.mark.row("B7", "L10")
 def test_a_backend_of_ones_own_is_there_when_log_returns(
     capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +330,7 @@ def test_a_backend_of_ones_own_is_there_when_log_returns(
     assert "Closing backend.\n" == capsys.readouterr().out
 
 
+@pytest.mark.row("B8", "L10")
 def test_the_documents_file_backend_works(tmp_path: Path) -> None:
     """Through a lambda; the lines are there after `close`."""
     path = tmp_path / "metrics.csv"
@@ -343,6 +353,7 @@ def test_a_backend_that_hangs_or_raises_does_not_reach_the_training() -> None:
     assert 5 == len(kept.scalars)
 
 
+@pytest.mark.row("M18")
 def test_texts_go_to_text_backends_only(tmp_path: Path) -> None:
     """By step, readable; no scalar backend sees one, and they have no history."""
     kept = Kept()
@@ -501,6 +512,7 @@ def test_live_backends_may_be_handed_to_another_logger() -> None:
 # The tracer
 
 
+@pytest.mark.row("P28")
 def test_what_a_tracer_exports_is_logged_at_each_step() -> None:
     """One line of set-up; names stay, aggregations are applied, steps are counted."""
     rich = Rich()
@@ -527,6 +539,7 @@ def test_what_a_tracer_exports_is_logged_at_each_step() -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.row("P16")
 def test_the_built_in_exports_are_logged_and_write_their_trace(
     version: int, tmp_path: Path
 ) -> None:
@@ -591,6 +604,7 @@ def test_opentelemetry_is_an_option() -> None:
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.row("L9")
 def test_metrax_backends_plug_in_and_ours_into_metrax(tmp_path: Path) -> None:
     """Unchanged: its classes are factories here, ours are backends there."""
     metrax = pytest.importorskip("metrax.logging", reason="metrax is not installed")

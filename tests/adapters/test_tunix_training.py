@@ -178,6 +178,7 @@ def expected_metrics(plan: Plan) -> set[str]:
     return names
 
 
+@pytest.mark.row("L8", "P16", "P19")
 def test_the_metrics_reach_tunix_s_own_log(training: Training) -> None:
     """Each of them, for each step; the first of tunix's steps is number 1."""
     found = training.metrics()
@@ -230,6 +231,7 @@ def test_the_traces_load_again(training: Training, version: int) -> None:
     assert loaded + moments <= found
 
 
+@pytest.mark.row("P4")
 def test_every_span_is_in_the_trace_of_v1(training: Training) -> None:
     """As often as there were micro-batches, on its role's track and devices."""
     plan = training.plan

@@ -31,6 +31,7 @@ def keys(steps: list[StepMetrics]) -> list[tuple[int, str]]:
     return [(each.step, each.mode) for each in steps]
 
 
+@pytest.mark.row("M22")
 def test_micro_batches_make_one_point_of_a_step() -> None:
     """Each metric by its own function, when the next step begins (M22)."""
     buffer, steps = buffered()
@@ -54,6 +55,7 @@ class Mode(enum.Enum):
         return self.value
 
 
+@pytest.mark.row("M22")
 def test_an_evaluation_before_any_training_is_a_step_of_its_own() -> None:
     """It is logged under "eval" when training goes on (M22)."""
     buffer, steps = buffered()

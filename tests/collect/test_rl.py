@@ -39,6 +39,7 @@ def batches() -> st.SearchStrategy[tuple[np.ndarray, np.ndarray]]:
     )
 
 
+@pytest.mark.row("M7", "M8")
 def test_rewards_by_hand() -> None:
     """[[1, 2], [3, 4]] has the sums 3 and 7, the means 1.5 and 3.5 (M7, M8, M11)."""
     expected = {
@@ -52,6 +53,7 @@ def test_rewards_by_hand() -> None:
     assert expected == found(rl.rewards([[1, 2], [3, 4]], ["exact", "short"]))
 
 
+@pytest.mark.row("M8")
 def test_each_reward_has_its_aggregation() -> None:
     """Of two micro-batches the mean of means, the max of max, the min of min (M8)."""
     aggregations = {
@@ -65,6 +67,7 @@ def test_each_reward_has_its_aggregation() -> None:
     assert aggregations == {name: how for name, (_, how) in metrics.items()}
 
 
+@pytest.mark.row("M11")
 def test_reward_functions_are_named_as_they_are() -> None:
     """A function by `__name__`, a callable object by its class (M11)."""
 
@@ -110,18 +113,21 @@ def test_a_trajectory_without_any_reward_has_no_mean() -> None:
     assert math.isnan(metrics["rewards/mean"])
 
 
+@pytest.mark.row("M9")
 def test_scores_by_hand() -> None:
     """Mean, max and min over trajectories (M9)."""
     expected = {"score/mean": 2.0, "score/max": 4.0, "score/min": -1.0}
     assert expected == found(rl.scores([3, 4, -1]))
 
 
+@pytest.mark.row("M9")
 def test_the_penalty_is_what_parts_rewards_from_scores() -> None:
     """Of 3 nats in the first completion and 6 in the second a tenth is taken (M9)."""
     penalised = rl.penalised_rewards([1.0, 2.0], PADDED, MASK, 0.1)
     assert [0.7, 1.4] == pytest.approx(penalised.tolist())
 
 
+@pytest.mark.row("M10")
 def test_kl_penalty_by_hand() -> None:
     """Means of 1.5 and 6 per completion; none at a coefficient of 0 (M10)."""
     assert {"reward_kl_penalty": 3.75} == found(rl.kl_penalty(PADDED, MASK, 0.1))
@@ -141,6 +147,7 @@ def test_kl_is_the_mean_over_tokens() -> None:
 
 
 @pytest.mark.parametrize("name", ["advantages", "returns", "values"])
+@pytest.mark.row("M12", "M13", "M14")
 def test_statistics_of_tokens_by_hand(name: str) -> None:
     """1, 2 and 6; the padding does not count (M12, M13, M14)."""
     expected = {f"{name}/mean": 3.0, f"{name}/max": 6.0, f"{name}/min": 1.0}
@@ -159,6 +166,7 @@ def test_an_advantage_per_sequence_counts_for_each_of_its_tokens() -> None:
     assert expected == found(rl.advantages([3.0, -3.0], MASK))
 
 
+@pytest.mark.row("M15")
 def test_pg_clipfrac_by_hand() -> None:
     """A ratio of 2 on half of the tokens, beyond 1 + 0.2, pays no more (M15)."""
     logps = [[math.log(2), 0.0, 9.0], [math.log(2), 0.0, 9.0]]
@@ -196,6 +204,7 @@ def test_pg_clipping_may_differ_up_and_down() -> None:
         assert {"pg_clipfrac": expected} == found(metrics)
 
 
+@pytest.mark.row("M16")
 def test_vf_clipfrac_by_hand() -> None:
     """Of estimates only those that moved towards their return too far are cut.
 
@@ -230,6 +239,7 @@ def test_a_ratio_may_overflow() -> None:
 
 
 @pytest.mark.parametrize("xp", [np, jnp])
+@pytest.mark.row("M17")
 def test_entropy_of_uniform_logits_is_log_of_their_number(xp: Any) -> None:
     """The log of 7, for seven equal logits; without regularization no metric (M17)."""
     entropies = rl.token_entropies(xp.full((2, 3, 7), 5.0))
@@ -255,12 +265,14 @@ def test_entropies_are_made_where_the_logits_are() -> None:
     assert np.allclose(eager, rl.token_entropies(np.asarray(logits)))
 
 
+@pytest.mark.row("M18")
 def test_texts_are_handed_on() -> None:
     """As lists, without an aggregation (M18)."""
     expected = {"prompts": (["2+2", "3+3"], None), "completions": (["4", "7"], None)}
     assert expected == rl.texts(("2+2", "3+3"), ["4", "7"])
 
 
+@pytest.mark.row("M19")
 def test_lengths_by_hand() -> None:
     """Completions of 2 and 6 tokens (M19)."""
     mask = np.arange(8) < np.array([[2], [6]])
@@ -272,6 +284,7 @@ def test_lengths_by_hand() -> None:
     assert expected == found(rl.completion_lengths(mask))
 
 
+@pytest.mark.row("M20")
 def test_trajectory_ids_by_hand() -> None:
     """The second batch of 2 × 2 completions; the third of 3 prompts with one (M20)."""
     assert {"trajectory_ids": (["2_0", "2_1", "3_0", "3_1"], None)} == (
@@ -280,6 +293,7 @@ def test_trajectory_ids_by_hand() -> None:
     assert {"trajectory_ids": (["6", "7", "8"], None)} == rl.trajectory_ids(2, 3)
 
 
+@pytest.mark.row("M21")
 def test_waiting_for_the_rollout_is_timed() -> None:
     """Batches that come after 50 ms and after 0 (M21)."""
     now_s = [10.0]

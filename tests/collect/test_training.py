@@ -31,17 +31,20 @@ def aggregated(additions: list[MetricsT]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("kind", [float, np.float32, jnp.float32, jnp.bfloat16])
+@pytest.mark.row("M1")
 def test_loss_is_the_mean_over_micro_batches(kind: Any) -> None:
     """Losses 1 and 3 log 2, and the perplexity is exp(2) (M1)."""
     found = aggregated([collect.loss(kind(1)), collect.loss(kind(3))])
     assert {"loss": 2.0, "perplexity": pytest.approx(math.exp(2))} == found
 
 
+@pytest.mark.row("M2")
 def test_perplexity_is_exp_of_the_loss() -> None:
     """A loss of ln 10 has a perplexity of 10 (M2)."""
     assert 10.0 == pytest.approx(aggregated([collect.loss(math.log(10))])["perplexity"])
 
 
+@pytest.mark.row("M2")
 def test_perplexities_are_averaged_geometrically() -> None:
     """10 and 100 average √1000 (M2)."""
     assert 31.62 == pytest.approx(collect.geometric_mean([10.0, 100.0]), abs=0.01)
@@ -101,6 +104,7 @@ PARAMETERS = {"w": jnp.ones(3), "layers": [jnp.ones(2), jnp.ones(2)]}
         ),
     ],
 )
+@pytest.mark.row("M3")
 def test_the_learning_rate_is_the_schedules(optimizer: Any) -> None:
     """Each update's own, out of whatever wraps it (M3)."""
     assert [1.0, 0.75, 0.5, 0.5] == learning_rates(optimizer)
@@ -132,6 +136,7 @@ def learning_rates(optimizer: Any) -> list[float]:
     "state",
     [optax.sgd(0.1).init(PARAMETERS), optax.adam(0.1).init(PARAMETERS), None, (), "x"],
 )
+@pytest.mark.row("M3")
 def test_without_a_known_learning_rate_there_is_none(state: Any) -> None:
     """Plain optimizers do not keep it (M3)."""
     assert {} == collect.learning_rate(state)
@@ -162,6 +167,7 @@ def test_a_variable_that_changes_later_is_read_now() -> None:
     assert {"learning_rate": 0.5} == aggregated([metrics])
 
 
+@pytest.mark.row("M4", "M5")
 def test_a_steps_time_is_from_end_to_end() -> None:
     """A step of 50 ms, one of 150 ms with a pause left out (M4, M5)."""
     now_s = [3.0]
@@ -187,6 +193,7 @@ def test_a_step_of_no_time_has_a_rate() -> None:
     )
 
 
+@pytest.mark.row("M6")
 def test_tflops_of_a_matrix_product() -> None:
     """2 N³ floating-point operations, of static arguments and shapes too (M6)."""
     n = 64
@@ -242,6 +249,7 @@ class Analysed:
         pytest.param(Analysed(NotImplementedError("not here")), id="error"),
     ],
 )
+@pytest.mark.row("M6")
 def test_without_a_count_there_is_none(
     function: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

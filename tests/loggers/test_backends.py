@@ -45,6 +45,7 @@ def tensorboard() -> None:
 
 
 @pytest.mark.usefixtures("tensorboard")
+@pytest.mark.row("L6")
 def test_tensorboard_shows_all_kinds(tmp_path: Path) -> None:
     """Scalars, texts, images, histograms and hyperparameters in one file."""
     with Pipeline() as pipeline:
@@ -141,6 +142,7 @@ def test_tensorboard_backends_of_one_folder_share_a_file(tmp_path: Path) -> None
         (range(10), 100, 1),
     ],
 )
+@pytest.mark.row("L6")
 def test_tensorboard_is_flushed_every_n_steps(
     steps: Any, every: int, flushes: int, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -250,6 +252,7 @@ class TestWandb:
         ]
         assert ("model", "model") == (artifacts[-1].name, artifacts[-1].type)
 
+    @pytest.mark.row("L4")
     def test_runs_of_one_name_have_two_ids(self, tmp_path: Path) -> None:
         """A name is for people."""
         for _ in range(2):
@@ -258,6 +261,7 @@ class TestWandb:
         assert ("same", "same") == (first.display_name, second.display_name)
         assert first.run_id != second.run_id
 
+    @pytest.mark.row("L4")
     def test_a_nameless_run_is_named_by_its_time(self, tmp_path: Path) -> None:
         """As `2025-01-14_08-40-01`."""
         import re
@@ -410,6 +414,7 @@ def test_opentelemetry_sets_gauges() -> None:
 # CLU
 
 
+@pytest.mark.row("B4")
 def test_clu_writes_scalars(monkeypatch: pytest.MonkeyPatch) -> None:
     """(step, {name: value}), step 0 where there is none, closed at the end."""
     written: list[Any] = []
@@ -616,6 +621,7 @@ def test_a_webhook_needs_an_http_address(name: str) -> None:
 
 
 @pytest.mark.usefixtures("process_1")
+@pytest.mark.row("B5")
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
     """No file, no run, no server, no request: not even a library is loaded."""
     backends = [

@@ -144,6 +144,7 @@ class OddText(Good):
         """Takes no name."""
 
 
+@pytest.mark.row("B1")
 def test_the_least_backend_passes() -> None:
     """Two methods are enough."""
     check_backend(Good)

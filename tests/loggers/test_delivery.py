@@ -42,6 +42,7 @@ def test_flush_waits_for_what_was_logged_before() -> None:
     to.close()
 
 
+@pytest.mark.row("B3")
 def test_close_delivers_and_closes_once() -> None:
     """`close` loses nothing, closes the backend once, and nothing comes after it."""
     kept = Kept()

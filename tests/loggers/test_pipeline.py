@@ -23,6 +23,7 @@ from perf.loggers import handler as handlers
 from tests.loggers.sinks import Kept, Raising, Rich, Waiting
 
 
+@pytest.mark.row("L1")
 def test_one_call_reaches_all_backends() -> None:
     """Each gets every value under its name, at its step."""
     one, other = Kept(), Kept()
@@ -460,6 +461,7 @@ def test_a_missing_library_is_an_error_that_names_the_extra(
         create_pipeline({"backends": ["mlflow"]})
 
 
+@pytest.mark.row("B1")
 def test_what_has_not_both_methods_is_no_backend() -> None:
     """The error says what is expected."""
     with pytest.raises(TypeError, match="log_scalar"):
