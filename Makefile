@@ -37,7 +37,7 @@ test-all-pythons: ## run the tests on every supported Python at hand
 
 test-tunix: ## train with google-tunix on this package; installs a hundred packages
 	$(MAKE) .venv-tunix/.test .venv-tunix/.tunix VENV=.venv-tunix
-	.venv-tunix/bin/python -m pytest tests/adapters -m tunix $(ARGS)
+	.venv-tunix/bin/python -m pytest tests/adapters tests/test_metrics_logger.py -m tunix $(ARGS)
 
 test-wheel: $(VENV)/.test ## build the wheel and run the demo from it, away from the sources
 	rm -rf dist && $(WHEEL)

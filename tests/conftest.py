@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import hypothesis
 
@@ -12,6 +13,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 # It would attach a writer to every tracer that a test makes.
 os.environ.pop("RLPERF_DIR", None)
+
+# A shell has what it starts in the background ignore Ctrl-C, and programs that tests start
+# and interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: how long an example takes says something about the machine only. The
 # same examples in every automatic run, so that a red one can be looked at.

@@ -604,6 +604,7 @@ def test_opentelemetry_is_an_option() -> None:
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.tunix
 @pytest.mark.row("L9")
 def test_metrax_backends_plug_in_and_ours_into_metrax(tmp_path: Path) -> None:
     """Unchanged: its classes are factories here, ours are backends there."""
