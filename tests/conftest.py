@@ -14,8 +14,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 # It would attach a writer to every tracer that a test makes.
 os.environ.pop("RLPERF_DIR", None)
 
-# A shell has what it starts in the background ignore Ctrl-C, and programs that tests start
-# and interrupt would inherit that.
+# A shell has what it starts in the background ignore Ctrl-C, and programs that tests
+# start and interrupt would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
