@@ -37,7 +37,7 @@ def loss_of(model: Model, tokens: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
 
-class Meter(hooks.TrainingHooks):
+class Meter(hooks.TrainingHooks):  # type: ignore[misc]  # tunix has no types
     """Logs what the trainer itself does not: time, rate and work of a step."""
 
     def __init__(self, tokens: np.ndarray) -> None:
