@@ -50,7 +50,7 @@ LAYERS = {
     ),
     "collect": Layer(perf=frozenset({"_model"}), outside=NUMPY),
     "loggers": Layer(
-        perf=frozenset({"_model"}), outside=NUMPY, lazily=frozenset({"yaml"})
+        perf=frozenset({"_model"}), outside=NUMPY, lazily=frozenset({"tqdm", "yaml"})
     ),
     "loggers.backends": Layer(
         perf=frozenset({"_model"}), outside=NUMPY, lazily=ANYTHING

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from perf._model.log import OnceLog
+from perf.loggers.fanout import FanOut
 from perf.loggers.filters import own_record
 from perf.loggers.handler import BackendHandler, HandlerStats
 
@@ -39,14 +40,13 @@ class AsyncHandler(logging.Handler):
         patience_s: how long a caller waits until its record is delivered, so that what
             a backend prints comes in order. A backend that once took longer is never
             waited for again.
-        stall_timeout_s: `close` gives up on a target that delivers nothing for so long.
-            The backend's `close_timeout_s`, if it has that, is how long closing may
-            take.
+        stall_timeout_s: `close` gives up on a target that delivers nothing for so long,
+            or for the `stall_timeout_s` of its backend, if that has one and it is more.
     """
 
     def __init__(
         self,
-        target: BackendHandler,
+        target: BackendHandler | FanOut,
         *,
         capacity: int = 100_000,
         drop: Drop = "oldest",
@@ -65,10 +65,9 @@ class AsyncHandler(logging.Handler):
         self._drop = drop
         self._flush_interval_s = flush_interval_s
         self._patience_s = patience_s
-        self._stall_timeout_s = stall_timeout_s
-        self._close_timeout_s = max(
-            stall_timeout_s, getattr(target.backend, "close_timeout_s", 0.0)
-        )
+        backend = getattr(target, "backend", None)
+        own_timeout_s = getattr(backend, "stall_timeout_s", 0.0)
+        self._stall_timeout_s = max(stall_timeout_s, own_timeout_s)
         self._log = OnceLog()
         self._pid = os.getpid()
         # Held only for moments, and never while calling out. A signal handler may log
@@ -213,9 +212,7 @@ class AsyncHandler(logging.Handler):
     def _moves_until(self, is_done: Callable[[], bool]) -> bool:
         """Waits as long as records are delivered; whether it is done. Held: _state."""
         while not is_done():
-            seen = self._done
-            busy = self._settled < self._submitted
-            timeout_s = self._stall_timeout_s if busy else self._close_timeout_s
+            seen, timeout_s = self._done, self._stall_timeout_s
             if not self._progress.wait_for(is_done, timeout_s) and self._done == seen:
                 return False
         return True

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 
 from perf.loggers.filters import process_rank
 
-__all__ = ["substitute_placeholders", "timestamp_name"]
+__all__ = ["file_name", "substitute_placeholders", "timestamp_name"]
 
 
 def timestamp_name() -> str:
@@ -30,3 +31,8 @@ def substitute_placeholders(name: str) -> str:
     ):
         name = name.replace(placeholder, value)
     return name
+
+
+def file_name(name: str) -> str:
+    """A name as one part of a path: what is no letter, digit or sign of few is "_"."""
+    return re.sub(r"[^\w.+=-]", "_", name) if name.strip(".") else "_"

@@ -227,7 +227,8 @@ class Pipeline:
         if self._closed:
             return
         try:
-            if self.logger.isEnabledFor(record.levelno):
+            # Not `isEnabledFor`: `logging.disable` is about what programs say.
+            if record.levelno >= self.logger.getEffectiveLevel():
                 self.logger.handle(record)
         except Exception as error:  # of a filter; handlers keep theirs
             self._failed(error)

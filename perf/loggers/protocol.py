@@ -14,8 +14,9 @@ __all__ = ["LoggingBackend"]
 class LoggingBackend(Protocol):
     """Where metrics go. No inheritance: a class with these two methods is one.
 
-    It may have more: see `OPTIONAL_METHODS`. In a pipeline one thread at a time calls
-    it, and what it raises never reaches the training.
+    It may have more: see `OPTIONAL_METHODS` and `OPTIONAL_ATTRIBUTES`. In a
+    pipeline one thread at a time calls it, and what it raises never reaches the
+    training.
     """
 
     def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
@@ -44,5 +45,11 @@ OPTIONAL_METHODS: Final = {
     "flush": "(): what is pending is written",
 }
 """Methods that a backend may have, with their arguments. `kwargs` hold `step`, if there
-is one, what the caller added, and `wall_time`, seconds since 1970, if the backend has a
-true attribute `takes_wall_time`. What a backend has no method for, it does not get."""
+is one, and what the caller added. What a backend has no method for, it does not get."""
+
+OPTIONAL_ATTRIBUTES: Final = {
+    "takes_wall_time": "true: `kwargs` hold `wall_time`, seconds since 1970",
+    "stall_timeout_s": "the longest that one of its calls may take, if over 5 seconds",
+    "secrets": "texts that must not appear in a log line",
+}
+"""Attributes that a backend may have."""

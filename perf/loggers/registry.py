@@ -16,6 +16,7 @@ from perf.loggers.protocol import LoggingBackend
 __all__ = [
     "auto_configure_integrations",
     "available",
+    "backend_factory",
     "create_backend",
     "known_backends",
     "register",
@@ -106,6 +107,17 @@ def create_backend(
         ConfigError: there is no such backend, or an argument is wrong.
         MissingExtraError: its library is not installed.
     """
+    make = backend_factory(name)
+    return make(**checked(name, options or {}, make))
+
+
+def backend_factory(name: str) -> BackendFactory:
+    """What makes a backend: a class or a function.
+
+    Raises:
+        ConfigError: there is no such backend.
+        MissingExtraError: its library is not installed.
+    """
     entry = _entry(name)
     if not available(name):
         raise MissingExtraError(name, entry.package or entry.library)
@@ -114,7 +126,7 @@ def create_backend(
         module, _, attribute = make.partition(":")
         make = getattr(importlib.import_module(module), attribute)
     assert callable(make)
-    return make(**checked(name, options or {}, make))
+    return make
 
 
 def skipped(name: str) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "format_metrics",
     "kept",
     "resolved",
+    "snapshot",
 ]
 
 
@@ -63,6 +64,12 @@ def flatten_metrics(metrics: Mapping[str, Any], separator: str = "/") -> dict[st
         else:
             flat[str(name)] = value
     return flat
+
+
+def snapshot(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics as they are now: flat, aggregated, and not to be changed by others."""
+    flat = resolved(flatten_metrics(metrics))
+    return {name: kept(value) for name, value in flat.items()}
 
 
 def add_prefix(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:

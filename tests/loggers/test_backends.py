@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from perf.loggers import ConfigError, Pipeline, create_backend
-from perf.loggers.backends.files import parse_size
+from perf.loggers.rotation import parse_size
 from tests.loggers import wandb_file
 from tests.loggers.backends import read_tensorboard, scrape, tensorboard_events
 from tests.loggers.test_conformance import fake_clu
@@ -531,6 +531,7 @@ def server() -> Iterator[Any]:
     """A server on the loopback interface."""
     made: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     made.daemon_threads = True
+    made.handle_error = lambda *args: None  # Who hung up need not be said.
     made.bodies, made.headers, made.how = [], [], 200
     made.go_on = threading.Event()
     made.url = f"http://127.0.0.1:{made.server_port}/services/T0000/B0000/s3cr3tp4th"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import io
 import sys
 import types
@@ -55,7 +56,7 @@ def fake_clu(written: list[tuple[str, int, dict[str, Any]]]) -> types.ModuleType
     metric_writers.create_default_writer = lambda logdir: Writer()  # type: ignore[attr-defined]
     clu = types.ModuleType("clu")
     clu.metric_writers = metric_writers  # type: ignore[attr-defined]
-    clu.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+    clu.__spec__ = importlib.machinery.ModuleSpec("clu", None, origin="a fake")
     return clu
 
 

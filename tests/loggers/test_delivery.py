@@ -98,6 +98,19 @@ def test_a_hanging_backend_does_not_hold_up_close(
     waiting.go_on.set()
 
 
+def test_a_backend_may_ask_for_more_time() -> None:
+    """One that uploads when it is closed is not given up on after five seconds."""
+
+    class Uploading(Kept):
+        stall_timeout_s = 60.0
+
+    to = handler(Uploading(), stall_timeout_s=0.0)
+    assert 60 == to._stall_timeout_s
+    log(to, 1)
+    to.close()
+    assert 1 == to.stats.delivered
+
+
 def test_flush_gives_up_on_a_hanging_backend() -> None:
     """`flush` says that it is not done."""
     waiting = Waiting()

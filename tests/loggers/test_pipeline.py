@@ -266,6 +266,18 @@ def test_records_of_the_standard_library_are_understood() -> None:
     assert [] == logger.handlers
 
 
+def test_switching_off_log_lines_leaves_metrics_alone() -> None:
+    """`logging.disable` is about what programs say."""
+    kept = Kept()
+    logging.disable(logging.CRITICAL)
+    try:
+        with Pipeline([kept]) as pipeline:
+            pipeline.log_scalar("loss", 1.0, step=1)
+    finally:
+        logging.disable(logging.NOTSET)
+    assert [("loss", 1.0, 1)] == kept.scalars
+
+
 def test_a_logger_of_others_is_left_as_it_was() -> None:
     """Handlers and middleware go with the pipeline."""
     logger = logging.getLogger("tests.loggers.left")

@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import os
-import re
-from pathlib import Path
-from typing import Final
 
-from perf.loggers.config import ConfigError
 from perf.loggers.filters import is_main_process
 from perf.loggers.lines import LineBackend
-from perf.loggers.naming import substitute_placeholders
 from perf.loggers.records import make_message
+from perf.loggers.rotation import RotatingFile
 
-__all__ = ["FilesBackend", "parse_size"]
-
-_SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", re.IGNORECASE)
-_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
-
-def parse_size(size: int | str, key: str = "max_file_size") -> int:
-    """Bytes of a size: "100MB" and "100 MiB" are both 100 × 1024² bytes.
-
-    Raises:
-        ConfigError: it is no size.
-    """
-    match = _SIZE.fullmatch(str(size))
-    found = 0 if match is None else float(match[1]) * 1024 ** _POWERS[match[2].lower()]
-    if found < 1:
-        raise ConfigError(key, 'a size such as "100MB"', repr(size))
-    return int(found)
+__all__ = ["FilesBackend"]
 
 
 class FilesBackend(LineBackend):
@@ -52,44 +31,20 @@ class FilesBackend(LineBackend):
         max_files: int = 10,
         precision: int = 4,
     ) -> None:
-        if max_files < 1:
-            raise ConfigError("max_files", "1 or more", str(max_files))
-        size = parse_size(max_file_size)
         super().__init__(precision)
-        self._handler: logging.handlers.RotatingFileHandler | None = None
+        self._file: RotatingFile | None = None
         if is_main_process():
-            self.path = Path(substitute_placeholders(os.fspath(path)))
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # With no file to rotate to, Python's handler would never cut this one.
-            handler = logging.handlers.RotatingFileHandler(
-                self.path, maxBytes=size, backupCount=max_files - 1, encoding="utf-8"
-            )
-            if max_files == 1:
-                handler.rotator = _emptied
-                handler.backupCount = 1
-            handler.setFormatter(
-                logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-            )
-            self._handler = handler
+            formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+            self._file = RotatingFile(path, max_file_size, max_files, formatter)
+            self.path = self._file.path
 
     def notify(self, message: str, level: int) -> None:
         """Writes a line with its level."""
-        handler = self._handler
-        if handler is not None:
-            record = make_message(message, level)
-            # `handle` would print what goes wrong instead of raising it.
-            if handler.shouldRollover(record):
-                handler.doRollover()
-            stream = handler.stream or handler._open()
-            stream.write(handler.format(record) + "\n")
-            stream.flush()
+        if self._file is not None:
+            self._file.handle(make_message(message, level))
 
     def close(self) -> None:
-        """Closes the file."""
-        if self._handler is not None:
-            self._handler.close()
-            self._handler = None
-
-
-def _emptied(source: str, target: str) -> None:
-    os.remove(source)
+        """The last to close closes the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -97,14 +97,17 @@ class JsonlBackend:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """A value, nested or not, as JSON has it."""
     if value is None or isinstance(value, bool | int | str):
         return value
+    if isinstance(value, Mapping):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(each) for each in value]
     number = as_float(value)
     if number is None:
-        if isinstance(value, np.ndarray | list | tuple) or hasattr(value, "__array__"):
-            return [plain(each) for each in np.asarray(value).tolist()]
-        return str(value)
+        has_values = hasattr(value, "__array__")
+        return plain(np.asarray(value).tolist()) if has_values else str(value)
     if math.isnan(number):
         return "NaN"
     if math.isinf(number):

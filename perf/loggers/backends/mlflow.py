@@ -30,7 +30,7 @@ class MLflowBackend:
         run_name: by default the time of its start.
     """
 
-    close_timeout_s = 60.0
+    stall_timeout_s = 30.0
     takes_wall_time = True
 
     def __init__(

@@ -42,6 +42,7 @@ class SlackBackend:
         self._errors = error_notifications
         self._results = completion_notifications
         self.secrets = (webhook_url, urlparse(webhook_url).path)
+        self.stall_timeout_s = 2 * timeout_s + 1.0
         self._client: Any = None
         if is_main_process():
             from slack_sdk.http_retry.builtin_handlers import (

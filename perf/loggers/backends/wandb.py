@@ -63,7 +63,7 @@ class WandbBackend:
         **kwargs: for `wandb.init`: `entity`, `tags`, `notes`, `mode`, `dir`, `id` …
     """
 
-    close_timeout_s = 120.0
+    stall_timeout_s = 120.0
     """Closing uploads what is left."""
 
     def __init__(self, project: str, name: str | None = None, **kwargs: Any) -> None:

@@ -48,6 +48,7 @@ class WebhookBackend:
         self._level = min_level
         self._results = results
         self._timeout_s = timeout_s
+        self.stall_timeout_s = timeout_s + 1
         self._active = is_main_process()
         self.secrets = (url, urlparse(url).path, *(headers or {}).values())
 

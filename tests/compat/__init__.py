@@ -1,0 +1,1 @@
+"""Other documents' names work as those documents say."""
