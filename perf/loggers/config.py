@@ -21,11 +21,15 @@ class ConfigError(PerfError, ValueError):
 
     Attributes:
         key: which entry, from the top: "tensorboard.log_dir".
+        expected: what it has to be.
+        found: what it is, in words.
     """
 
     def __init__(self, key: str, expected: str, found: str) -> None:
         super().__init__(f"{key}: expected {expected}, found {found}")
         self.key = key
+        self.expected = expected
+        self.found = found
 
 
 class MissingExtraError(PerfError, ImportError):

@@ -1,0 +1,60 @@
+"""`instructlab.training.main_ds`: a training with its metrics logged.
+
+python -m perf.compat.instructlab.training.main_ds --script train.py \
+    --run_name "my_run" --logger_type "async,tensorboard,wandb" --output_dir "out/"
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import runpy
+import sys
+from collections.abc import Sequence
+
+from perf.compat.instructlab.training.logger import (
+    setup_metric_logger,
+    setup_root_logger,
+)
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Sets up logging, then runs a script with the arguments that are left.
+
+    Without a script, the slope of a line is learned: enough to look at.
+    """
+    parser = argparse.ArgumentParser(prog="main_ds", description=main.__doc__)
+    parser.add_argument("--script", help="the training")
+    parser.add_argument("--run_name", help="names files and runs")
+    parser.add_argument(
+        "--logger_type", default="async", help="of async, tensorboard, wandb, mlflow"
+    )
+    parser.add_argument("--output_dir", default="logs", help="the folder")
+    args, others = parser.parse_known_args(argv)
+    setup_root_logger()
+    setup_metric_logger(args.logger_type, args.run_name, args.output_dir)
+    metrics = logging.getLogger("instructlab.training.metrics")
+    try:
+        if args.script:
+            sys.argv = [args.script, *others]
+            runpy.run_path(args.script, run_name="__main__")
+        else:
+            _fit_a_line(metrics)
+    finally:
+        for handler in metrics.handlers:
+            handler.close()
+
+
+def _fit_a_line(metrics: logging.Logger) -> None:
+    lr, slope = 0.1, 0.0
+    metrics.info({"lr": lr, "epochs": 20}, extra={"hparams": True})
+    for step in range(20):
+        loss = (slope - 2.0) ** 2
+        slope -= lr * 2 * (slope - 2.0)
+        metrics.info({"loss": loss, "lr": lr}, extra={"step": step})
+
+
+if __name__ == "__main__":
+    main()

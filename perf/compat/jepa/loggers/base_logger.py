@@ -1,0 +1,255 @@
+"""`jepa.loggers.base_logger`: what all loggers have in common, and loggers by name."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from perf.loggers import Middleware, Pipeline, flatten_metrics
+from perf.loggers.config import ConfigError, checked
+from perf.loggers.guard import never_raises
+from perf.loggers.records import kind_of, make_record, step_of
+
+__all__ = ["BaseLogger", "LoggerRegistry"]
+
+
+class BaseLogger(Pipeline):
+    """A logger; one of your own has to write `log_metrics` and nothing else.
+
+    It is a pipeline and a backend of `perf.loggers`. No method of the loggers here
+    raises because of what it was given or what becomes of it.
+
+    Args:
+        config: the options. All loggers here have `level`, `log_frequency`,
+            `save_frequency`, `log_model` and `log_gradients`.
+
+    Attributes:
+        config: likewise.
+        logger: of `logging`, for lines of text.
+        loggers: those that it hands on to.
+    """
+
+    _backend: ClassVar[str] = ""
+    _defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = dict(config or {})
+        self.logger = logging.getLogger(f"jepa.loggers.{type(self).__name__}")
+        self.loggers: list[Any] = []
+        self._changes = logging.Filterer()
+        self._switches: list[_Switches] = []
+        self._watched: Any = None
+        self._folder = Path(tempfile.gettempdir(), f"jepa-{os.getpid()}-{id(self)}")
+        if self._backend:
+            self._log_to(self._backend, {**self._defaults, **self.config})
+
+    def log_metrics(
+        self, metrics: Mapping[str, Any], step: int | None = None, **options: Any
+    ) -> None:
+        """Logs metrics of one moment; nested mappings are named "outer/inner"."""
+        super().log_metrics(metrics, step, **options)
+        self._log_gradients(step)
+
+    def log_hyperparameters(self, hparams: Mapping[str, Any]) -> None:
+        """Logs what the run was started with."""
+        self.log_hparams(hparams)
+
+    @never_raises
+    def log_model(self, model: Any, name: str, step: int | None = None) -> None:
+        """Keeps a model as an artifact of type "model", where a service does (W&B).
+
+        Args:
+            model: a file or folder; anything else is pickled, of what has a
+                `state_dict()` that.
+            name: of the artifact, which has a version for each call.
+            step: with `save_frequency` only models of its steps are kept.
+        """
+        for each in self.loggers:
+            each.log_model(model, name, step)
+        if any(each.keeps_model(step) for each in self._switches):
+            if not isinstance(model, str | os.PathLike):
+                state = model.state_dict() if hasattr(model, "state_dict") else model
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                model = self._folder / f"{Path(name).name}.pickle"
+                # Replaced as a whole: the one before may be on its way out.
+                partial = model.with_suffix(".new")
+                partial.write_bytes(pickle.dumps(state))
+                partial.replace(model)
+            self.log_artifact(name, model, type="model")
+
+    def watch_model(self, model: Any) -> None:
+        """Has gradients logged with the metrics, where `log_gradients` is on.
+
+        Args:
+            model: one of PyTorch, a mapping of names to gradients, or a function that
+                returns such a mapping.
+        """
+        self._watched = model
+        for each in self.loggers:
+            each.watch_model(model)
+
+    def add_middleware(self, transform: Any) -> None:
+        """Changes metrics on their way, in the order of adding.
+
+        Args:
+            transform: with `process_metrics(metrics, step)`, or such a function.
+        """
+        if not self._changes.filters:
+            log = self.log_metrics
+
+            def through(
+                metrics: Mapping[str, Any], step: int | None = None, **options: Any
+            ) -> None:
+                record = make_record(dict(metrics), step=step)
+                if self._changes.filter(record):
+                    log(record.msg, step_of(record), **options)  # type: ignore[arg-type]
+
+            # On the object, so that it holds for whatever a class of one's own does.
+            self.log_metrics = through  # type: ignore[method-assign]
+        self._changes.addFilter(Middleware(transform))
+
+    def finish(self) -> None:
+        """Writes what is pending and closes. Harmless when repeated."""
+        super().close()
+        self._forget_models()
+
+    def close(self) -> None:
+        """`finish`, as a pipeline calls it."""
+        self.finish()
+
+    def _log_to(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        make: Callable[[Any], BaseLogger] | None = None,
+    ) -> None:
+        """Adds a backend, or a logger of somebody's own, as a section says."""
+        own = {key: each for key, each in options.items() if key in _Switches.KEYS}
+        given = {key: each for key, each in options.items() if key not in own}
+        switches = _Switches(**checked(name, own, _Switches))
+        given["every_n_steps"] = switches.log_frequency
+        # The hook before those of backends: they run in reverse, and read the files.
+        atexit.register(self._forget_models)
+
+        def made(config: dict[str, Any]) -> BaseLogger:
+            assert make is not None
+            self.loggers.append(logger := make({**own, **config}))
+            return logger
+
+        try:
+            self.add_by_name(name, given, make=make and made, filters=[switches])
+        except ConfigError as error:
+            key = error.key.replace("every_n_steps", "log_frequency")
+            raise ConfigError(key, error.expected, error.found) from None
+        if make is None:
+            self._switches.append(switches)
+
+    def _hand_on_to(
+        self,
+        logger: Any,
+        options: Mapping[str, Any],
+        filters: Sequence[logging.Filter] = (),
+    ) -> None:
+        """Adds a logger, which is made if it is given by name."""
+        if isinstance(logger, str):
+            logger = LoggerRegistry.create(logger, options)
+        if not isinstance(logger, BaseLogger):
+            raise ConfigError("logger", "one, or its name", type(logger).__name__)
+        # One that has no queue of its own gets one: what it does may take long.
+        delivery = "sync" if logger.stats() else "async"
+        self.add(logger, delivery=delivery, filters=filters)
+        self.loggers.append(logger)
+
+    @never_raises
+    def _log_gradients(self, step: int | None) -> None:
+        found: Any = self._watched
+        wanted = any(each.wants_gradients(step) for each in self._switches)
+        if found is None or not wanted:
+            return
+        if hasattr(found, "named_parameters"):
+            found = {name: each.grad for name, each in found.named_parameters()}
+        elif callable(found):
+            found = found()
+        for name, gradient in flatten_metrics(found).items():
+            if gradient is not None:
+                self.log_histogram(f"gradients/{name}", gradient, step)
+
+    def _forget_models(self) -> None:
+        atexit.unregister(self._forget_models)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class _Switches(logging.Filter):
+    """What a section says of models and gradients."""
+
+    KEYS = ("log_frequency", "log_gradients", "log_model", "save_frequency")
+
+    def __init__(
+        self,
+        log_frequency: int = 1,
+        log_gradients: bool = False,
+        log_model: bool = True,
+        save_frequency: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.log_frequency = log_frequency
+        self._log_gradients = log_gradients
+        self._log_model = log_model
+        self._every = save_frequency or 1
+
+    def keeps_model(self, step: int | None) -> bool:
+        return self._log_model and (step is None or step % self._every == 0)
+
+    def wants_gradients(self, step: int | None) -> bool:
+        is_due = step is None or step % self.log_frequency == 0
+        return self._log_gradients and is_due
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if kind_of(record) == "histogram" and not self._log_gradients:
+            return not any(name.startswith("gradients/") for name in record.msg)
+        return True
+
+
+class LoggerRegistry:
+    """Loggers by name: console, tensorboard, wandb, and your own."""
+
+    _makers: ClassVar[dict[str, Callable[[Any], BaseLogger]]] = {}
+
+    @classmethod
+    def register(cls, name: str, logger: Callable[[Any], BaseLogger]) -> None:
+        """Makes a class, or a function of its configuration, known by name."""
+        if not callable(logger):
+            found = type(logger).__name__
+            raise TypeError(f"logger {name!r}: expected a class, found {found}")
+        cls._makers[name] = logger
+
+    @classmethod
+    def maker(cls, name: str) -> Callable[[Any], BaseLogger]:
+        """The class of this name; ConfigError if there is none."""
+        if name not in cls._makers:
+            known = ", ".join(cls.list_available())
+            raise ConfigError(str(name), f"one of {known}", "no such logger")
+        return cls._makers[name]
+
+    @classmethod
+    def create(cls, name: str, config: Mapping[str, Any] | None = None) -> BaseLogger:
+        """Makes a logger.
+
+        Raises:
+            ConfigError: there is none of that name, or an option cannot be.
+            MissingExtraError: a library is not installed.
+        """
+        return cls.maker(name)(dict(config or {}))
+
+    @classmethod
+    def list_available(cls) -> list[str]:
+        """The names."""
+        return sorted(cls._makers)
