@@ -1,16 +1,11 @@
-"""`instructlab.training.logger`: metrics through loggers of `logging`.
-
-setup_metric_logger("async,tensorboard", run_name="my_run", output_dir="out")
-logging.getLogger("instructlab.training.metrics").info({"loss": 0.5}, extra={"step": 1})
-"""
+"""`instructlab.training.logger`: metrics through loggers of `logging`."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from perf.loggers import (
     AsyncHandler,
@@ -23,7 +18,6 @@ from perf.loggers import (
     flatten_metrics,
 )
 from perf.loggers.config import checked
-from perf.loggers.levels import level_number
 from perf.loggers.naming import substitute_placeholders
 from perf.loggers.registry import backend_factory
 from perf.loggers.services import deferred_backend
@@ -47,12 +41,7 @@ _METRICS: Final = logging.getLogger("instructlab.training.metrics")
 
 
 class IsRank0Filter(filters.IsRank0Filter):
-    """Lets only records of the main process pass.
-
-    Args:
-        rank_val: see `perf.loggers.IsRank0Filter`.
-        local_rank: likewise.
-    """
+    """Lets only records of the main process pass; see `perf.loggers.IsRank0Filter`."""
 
     def __init__(
         self,
@@ -63,13 +52,10 @@ class IsRank0Filter(filters.IsRank0Filter):
 
 
 class FormatDictFilter(logging.Filter):
-    """Makes mappings readable, "loss=0.500, lr=1.00e-04", and lets all pass.
-
-    What a record holds is a mapping after it too: other handlers get the values.
-    """
+    """Makes mappings readable, "loss=0.500, lr=1.00e-04", and lets all pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Has the text of a mapping be that for people."""
+        """Has a mapping read so. It stays one: other handlers get the values."""
         if isinstance(record.msg, Mapping):
             record.msg = _Readable(record.msg)
         return True
@@ -85,10 +71,8 @@ def _text(value: Any) -> str:
     number = None if isinstance(value, int | str) else as_float(value)
     if number is None:
         return str(value)
-    is_plain = (
-        number == 0 or 1e-3 <= abs(number) < 1e6 or not abs(number) < float("inf")
-    )
-    return f"{number:.3f}" if is_plain else f"{number:.2e}"
+    is_extreme = 0 < abs(number) < 1e-3 or 1e6 <= abs(number) < float("inf")
+    return f"{number:.2e}" if is_extreme else f"{number:.3f}"
 
 
 class _MetricHandler(AsyncHandler):
@@ -102,6 +86,7 @@ class _MetricHandler(AsyncHandler):
     """
 
     _backend = ""
+    _options: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,
@@ -111,7 +96,9 @@ class _MetricHandler(AsyncHandler):
         **options: Any,
     ) -> None:
         name = substitute_placeholders(run_name or "{time}_rank{rank}")
-        given = {**self._options(name, Path(log_dir)), **options}
+        places = {"dir": os.fspath(log_dir), "name": name}
+        own = {key: text.format(**places) for key, text in self._options.items()}
+        given = {**own, **options}
         # What is wrong with them is said now, not when the first record comes.
         checked(self._backend, given, backend_factory(self._backend))
         backend = deferred_backend(self._backend, given)
@@ -119,44 +106,33 @@ class _MetricHandler(AsyncHandler):
         self.setLevel(level)
         backend.close_at_exit(self.close)
 
-    def _options(self, run_name: str, folder: Path) -> dict[str, Any]:
-        raise NotImplementedError
-
 
 class AsyncStructuredHandler(_MetricHandler):
     """Appends a line of JSON for each mapping to `<log_dir>/<run_name>.jsonl`."""
 
     _backend = "jsonl"
-
-    def _options(self, run_name: str, folder: Path) -> dict[str, Any]:
-        return {"path": folder / f"{run_name}.jsonl"}
+    _options = {"path": "{dir}/{name}.jsonl"}  # noqa: RUF012
 
 
 class TensorBoardHandler(_MetricHandler):
     """Writes event files into `<log_dir>/<run_name>`."""
 
     _backend = "tensorboard"
-
-    def _options(self, run_name: str, folder: Path) -> dict[str, Any]:
-        return {"log_dir": folder / run_name}
+    _options = {"log_dir": "{dir}/{name}"}  # noqa: RUF012
 
 
 class WandbHandler(_MetricHandler):
     """Logs into a run of W&B, with its files in `log_dir`; offline without a key."""
 
     _backend = "wandb"
-
-    def _options(self, run_name: str, folder: Path) -> dict[str, Any]:
-        return {"project": "instructlab", "name": run_name, "dir": str(folder)}
+    _options = {"project": "instructlab", "name": "{name}", "dir": "{dir}"}  # noqa: RUF012
 
 
 class MLflowHandler(_MetricHandler):
     """Logs into a run of MLflow, whose server or store `tracking_uri` names."""
 
     _backend = "mlflow"
-
-    def _options(self, run_name: str, folder: Path) -> dict[str, Any]:
-        return {"experiment_name": "instructlab", "run_name": run_name}
+    _options = {"experiment_name": "instructlab", "run_name": "{name}"}  # noqa: RUF012
 
 
 _HANDLERS: Final[dict[str, type[_MetricHandler]]] = {
@@ -173,20 +149,13 @@ def propagate_package_logs(should_propagate: bool = True) -> None:
 
 
 def setup_root_logger(level: int | str = logging.INFO) -> None:
-    """Has the program's console show all that is logged, dicts made readable.
-
-    That of the package too. Called again, it replaces what it set up.
-
-    Args:
-        level: the lowest that is shown.
-    """
+    """Has the console show all from a level on, the package too, and dicts readable."""
     handler: logging.Handler = logging.StreamHandler()
     if available("console"):
         from rich.console import Console
         from rich.logging import RichHandler
 
         handler = RichHandler(console=Console(stderr=True, soft_wrap=True))
-        handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(IsRank0Filter())
     handler.addFilter(FormatDictFilter())
     _replace(logging.getLogger(), [handler], level)
@@ -201,9 +170,7 @@ def setup_metric_logger(
     logger_type: str | Iterable[str] | None = None,
     **options: Any,
 ) -> None:
-    """Has the metrics logger log mappings of the main process.
-
-    Called again, it replaces what it set up.
+    """Has the metrics logger log mappings, instead of where it did before.
 
     Args:
         loggers: some of async, mlflow, tensorboard, wandb: a list, or a text with
@@ -228,12 +195,10 @@ def setup_metric_logger(
     if names is None:
         names = {"async": {}, **given, **auto_configure_integrations()}
     elif isinstance(names, str):
-        names = [name.strip() for name in names.split(",") if name.strip()]
+        names = names.replace(" ", "").strip(",").split(",")
+    if unknown := {*names, *given} - _HANDLERS.keys():
+        raise ConfigError("loggers", f"some of {', '.join(_HANDLERS)}", min(unknown))
     handlers: list[logging.Handler] = []
-    for name in (*names, *given):
-        if name not in _HANDLERS:
-            known = f"some of {', '.join(_HANDLERS)}"
-            raise ConfigError("logger_type", known, repr(name))
     for name in names:
         common = {"run_name": run_name, "log_dir": output_dir}
         handler = _HANDLERS[name](**{**common, **given.get(name, {})})
@@ -255,7 +220,7 @@ def _replace(
         handler.close()
     for handler in handlers:
         logger.addHandler(handler)
-    logger.setLevel(level_number(level))
+    logger.setLevel(level)
     _ours[logger.name] = handlers
 
 

@@ -28,32 +28,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="main_ds", description=main.__doc__)
     parser.add_argument("--script", help="the training")
     parser.add_argument("--run_name", help="names files and runs")
-    parser.add_argument(
-        "--logger_type", default="async", help="of async, tensorboard, wandb, mlflow"
-    )
+    parser.add_argument("--logger_type", help="a list with commas")
     parser.add_argument("--output_dir", default="logs", help="the folder")
     args, others = parser.parse_known_args(argv)
     setup_root_logger()
     setup_metric_logger(args.logger_type, args.run_name, args.output_dir)
-    metrics = logging.getLogger("instructlab.training.metrics")
-    try:
-        if args.script:
-            sys.argv = [args.script, *others]
-            runpy.run_path(args.script, run_name="__main__")
-        else:
-            _fit_a_line(metrics)
-    finally:
-        for handler in metrics.handlers:
-            handler.close()
+    if args.script:
+        sys.argv = [args.script, *others]
+        runpy.run_path(args.script, run_name="__main__")
+    else:
+        _fit_a_line(logging.getLogger("instructlab.training.metrics"))
 
 
-def _fit_a_line(metrics: logging.Logger) -> None:
-    lr, slope = 0.1, 0.0
-    metrics.info({"lr": lr, "epochs": 20}, extra={"hparams": True})
+def _fit_a_line(metrics: logging.Logger, lr: float = 0.1) -> None:
+    slope = 0.0
+    metrics.info({"lr": lr}, extra={"hparams": True})
     for step in range(20):
-        loss = (slope - 2.0) ** 2
+        metrics.info({"loss": (slope - 2.0) ** 2}, extra={"step": step})
         slope -= lr * 2 * (slope - 2.0)
-        metrics.info({"loss": loss, "lr": lr}, extra={"step": step})
 
 
 if __name__ == "__main__":

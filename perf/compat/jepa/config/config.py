@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from perf.loggers.config import ConfigError, checked, read_config, section
+from perf.loggers.config import checked, read_config, section
 
 __all__ = ["LoggingConfig"]
 
@@ -20,8 +19,7 @@ class LoggingConfig:
         backends: the names of loggers.
         log_frequency: likewise: metrics of steps that are divisible by it are logged,
         save_frequency: and models of such steps are kept.
-        **sections: by the name of a logger, what it is to be made with. Those of
-            loggers that are not among the `backends` are not looked into.
+        **sections: by the name of a logger, its options.
 
     Raises:
         ConfigError: an entry that cannot be; the message names it.
@@ -40,11 +38,6 @@ class LoggingConfig:
         self.log_frequency = log_frequency
         self.save_frequency = save_frequency
         checked("logging", vars(self), LoggingConfig)
-        if isinstance(level, str) and level not in logging.getLevelNamesMapping():
-            raise ConfigError("logging.level", "a level of logging", "another name")
-        for key in ("log_frequency", "save_frequency"):
-            if (vars(self)[key] or 1) < 1:
-                raise ConfigError(f"logging.{key}", "1 or more", str(vars(self)[key]))
         self.sections = {
             name: section(f"logging.{name}", content)
             for name, content in sections.items()
@@ -59,6 +52,9 @@ class LoggingConfig:
 
     def of(self, name: str) -> dict[str, Any]:
         """What a logger is to be made with: its section, and what holds for all."""
-        keys = ("level", "log_frequency", "save_frequency")
-        common = {key: vars(self)[key] for key in keys}
+        common = {
+            "level": self.level,
+            "log_frequency": self.log_frequency,
+            "save_frequency": self.save_frequency,
+        }
         return common | self.sections.get(name, {})

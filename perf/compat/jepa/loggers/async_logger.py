@@ -15,10 +15,9 @@ class AsyncLogger(BaseLogger):
     """Logs through a thread of its own; so do all loggers here, with other numbers.
 
     Args:
-        config: `backend`, the name of a logger, and under that name what it is to be
-            made with; `buffer_size`: a hundred times so many calls may wait for it,
-            beyond that the oldest give way; `flush_interval`: at most so many seconds
-            it keeps what it was given. A logger that is made already has its own.
+        config: `backend`, the name of a logger, and under that name its options;
+            `buffer_size`: a hundred times so many calls may wait, beyond that the
+            oldest give way; `flush_interval`, in seconds.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:

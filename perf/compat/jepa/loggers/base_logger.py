@@ -8,7 +8,7 @@ import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,17 +26,14 @@ class BaseLogger(Pipeline):
     It is a pipeline and a backend of `perf.loggers`. No method of the loggers here
     raises because of what it was given or what becomes of it.
 
-    Args:
+    Attributes:
         config: the options. All loggers here have `level`, `log_frequency`,
             `save_frequency`, `log_model` and `log_gradients`.
-
-    Attributes:
-        config: likewise.
         logger: of `logging`, for lines of text.
         loggers: those that it hands on to.
     """
 
-    _backend: ClassVar[str] = ""
+    _backend = ""
     _defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
@@ -46,8 +43,9 @@ class BaseLogger(Pipeline):
         self.loggers: list[Any] = []
         self._changes = logging.Filterer()
         self._switches: list[_Switches] = []
+        self._savers: list[_Switches] = []
         self._watched: Any = None
-        self._folder = Path(tempfile.gettempdir(), f"jepa-{os.getpid()}-{id(self)}")
+        self._folder: str | None = None
         if self._backend:
             self._log_to(self._backend, {**self._defaults, **self.config})
 
@@ -58,50 +56,46 @@ class BaseLogger(Pipeline):
         super().log_metrics(metrics, step, **options)
         self._log_gradients(step)
 
-    def log_hyperparameters(self, hparams: Mapping[str, Any]) -> None:
-        """Logs what the run was started with."""
-        self.log_hparams(hparams)
+    log_hyperparameters = Pipeline.log_hparams
 
     @never_raises
     def log_model(self, model: Any, name: str, step: int | None = None) -> None:
         """Keeps a model as an artifact of type "model", where a service does (W&B).
 
-        Args:
-            model: a file or folder; anything else is pickled, of what has a
-                `state_dict()` that.
-            name: of the artifact, which has a version for each call.
-            step: with `save_frequency` only models of its steps are kept.
+        A model that is no file or folder is pickled, or what its `state_dict()` gives.
+        With `save_frequency` only models of its steps are kept, and those without.
         """
         for each in self.loggers:
             each.log_model(model, name, step)
-        if any(each.keeps_model(step) for each in self._switches):
+        if any(each.keeps_model(step) for each in self._savers):
             if not isinstance(model, str | os.PathLike):
                 state = model.state_dict() if hasattr(model, "state_dict") else model
-                self._folder.mkdir(mode=0o700, exist_ok=True)
-                model = self._folder / f"{Path(name).name}.pickle"
+                self._folder = self._folder or tempfile.mkdtemp(prefix="jepa-")
+                model = Path(self._folder, f"{Path(name).name}.pickle")
                 # Replaced as a whole: the one before may be on its way out.
                 partial = model.with_suffix(".new")
                 partial.write_bytes(pickle.dumps(state))
                 partial.replace(model)
             self.log_artifact(name, model, type="model")
 
+    @property
+    def saves_models(self) -> bool:
+        """Whether models are to be kept without being asked for one by one."""
+        asked = any(each.save_frequency for each in self._savers)
+        return asked or any(each.saves_models for each in self.loggers)
+
     def watch_model(self, model: Any) -> None:
         """Has gradients logged with the metrics, where `log_gradients` is on.
 
-        Args:
-            model: one of PyTorch, a mapping of names to gradients, or a function that
-                returns such a mapping.
+        The model is one of PyTorch, a mapping of names to gradients, or a function that
+        returns such a mapping.
         """
         self._watched = model
         for each in self.loggers:
             each.watch_model(model)
 
     def add_middleware(self, transform: Any) -> None:
-        """Changes metrics on their way, in the order of adding.
-
-        Args:
-            transform: with `process_metrics(metrics, step)`, or such a function.
-        """
+        """Changes metrics on their way; see `perf.loggers.Middleware`."""
         if not self._changes.filters:
             log = self.log_metrics
 
@@ -149,20 +143,18 @@ class BaseLogger(Pipeline):
         except ConfigError as error:
             key = error.key.replace("every_n_steps", "log_frequency")
             raise ConfigError(key, error.expected, error.found) from None
-        if make is None:
-            self._switches.append(switches)
+        self._switches.append(switches)
+        self._savers += [switches] * (name == "wandb")
 
     def _hand_on_to(
         self,
         logger: Any,
         options: Mapping[str, Any],
-        filters: Sequence[logging.Filter] = (),
+        *filters: logging.Filter,
     ) -> None:
         """Adds a logger, which is made if it is given by name."""
-        if isinstance(logger, str):
-            logger = LoggerRegistry.create(logger, options)
         if not isinstance(logger, BaseLogger):
-            raise ConfigError("logger", "one, or its name", type(logger).__name__)
+            logger = LoggerRegistry.create(logger, options)
         # One that has no queue of its own gets one: what it does may take long.
         delivery = "sync" if logger.stats() else "async"
         self.add(logger, delivery=delivery, filters=filters)
@@ -184,7 +176,8 @@ class BaseLogger(Pipeline):
 
     def _forget_models(self) -> None:
         atexit.unregister(self._forget_models)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._folder or "", ignore_errors=True)
+        self._folder = None
 
 
 class _Switches(logging.Filter):
@@ -201,21 +194,23 @@ class _Switches(logging.Filter):
     ) -> None:
         super().__init__()
         self.log_frequency = log_frequency
-        self._log_gradients = log_gradients
+        self.log_gradients = log_gradients
+        self.save_frequency = save_frequency if log_model else None
         self._log_model = log_model
-        self._every = save_frequency or 1
+        if save_frequency is not None and save_frequency < 1:
+            raise ConfigError("save_frequency", "1 or more", str(save_frequency))
 
     def keeps_model(self, step: int | None) -> bool:
-        return self._log_model and (step is None or step % self._every == 0)
+        return self._log_model and (step or 0) % (self.save_frequency or 1) == 0
 
     def wants_gradients(self, step: int | None) -> bool:
-        is_due = step is None or step % self.log_frequency == 0
-        return self._log_gradients and is_due
+        return self.log_gradients and (step or 0) % self.log_frequency == 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if kind_of(record) == "histogram" and not self._log_gradients:
-            return not any(name.startswith("gradients/") for name in record.msg)
-        return True
+        is_gradient = kind_of(record) == "histogram" and "gradients/" in str(
+            [*record.msg]
+        )
+        return self.log_gradients or not is_gradient
 
 
 class LoggerRegistry:
@@ -227,13 +222,12 @@ class LoggerRegistry:
     def register(cls, name: str, logger: Callable[[Any], BaseLogger]) -> None:
         """Makes a class, or a function of its configuration, known by name."""
         if not callable(logger):
-            found = type(logger).__name__
-            raise TypeError(f"logger {name!r}: expected a class, found {found}")
+            raise TypeError(f"logger {name!r}: expected a class, found {logger!r}")
         cls._makers[name] = logger
 
     @classmethod
     def maker(cls, name: str) -> Callable[[Any], BaseLogger]:
-        """The class of this name; ConfigError if there is none."""
+        """What has been registered; ConfigError if nothing has."""
         if name not in cls._makers:
             known = ", ".join(cls.list_available())
             raise ConfigError(str(name), f"one of {known}", "no such logger")
@@ -241,12 +235,7 @@ class LoggerRegistry:
 
     @classmethod
     def create(cls, name: str, config: Mapping[str, Any] | None = None) -> BaseLogger:
-        """Makes a logger.
-
-        Raises:
-            ConfigError: there is none of that name, or an option cannot be.
-            MissingExtraError: a library is not installed.
-        """
+        """Makes a logger; ConfigError for a name or an option that cannot be."""
         return cls.maker(name)(dict(config or {}))
 
     @classmethod

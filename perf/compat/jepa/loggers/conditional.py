@@ -29,7 +29,7 @@ class ConditionalLogger(BaseLogger):
     def _make(self, base_logger: Any, conditions: Mapping[str, Any]) -> None:
         given = section("conditions", conditions)
         gate = _gate(**checked("conditions", given, _gate))
-        self._hand_on_to(base_logger, {}, [gate])
+        self._hand_on_to(base_logger, {}, gate)
 
 
 def _gate(

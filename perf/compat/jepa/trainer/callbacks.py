@@ -8,7 +8,6 @@ from typing import Any
 from perf.compat.jepa.loggers.base_logger import BaseLogger
 from perf.loggers import add_prefix
 from perf.loggers.guard import never_raises
-from perf.loggers.values import as_float
 
 __all__ = ["LoggingCallback"]
 
@@ -17,11 +16,8 @@ class LoggingCallback:
     """Logs what a loop tells it: any loop that calls these methods.
 
     The loop's `trainer` may have `global_step`, the step of what is logged, and
-    `optimizer.param_groups`, whose first learning rate is logged.
-
-    Args:
-        logger: where to.
-        log_frequency: batches whose index is divisible by it are logged.
+    `optimizer.param_groups`, whose first learning rate is logged. Batches whose index
+    is divisible by `log_frequency` are.
     """
 
     def __init__(self, logger: BaseLogger, log_frequency: int = 10) -> None:
@@ -38,20 +34,14 @@ class LoggingCallback:
     def on_batch_end(
         self, trainer: Any, model: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Logs the numbers among the outputs, or the loss that they are.
-
-        With `save_frequency` in the logger's configuration, models are kept at its
-        steps.
-        """
+        """Logs the numbers among the outputs; keeps models, with a `save_frequency`."""
         step = getattr(trainer, "global_step", None)
         if batch_idx % self.log_frequency == 0:
             given = outputs if isinstance(outputs, Mapping) else {"loss": outputs}
-            numbers = {name: as_float(value) for name, value in given.items()}
             groups = getattr(getattr(trainer, "optimizer", None), "param_groups", None)
-            numbers["lr"] = groups[0]["lr"] if groups else None
-            found = {name: each for name, each in numbers.items() if each is not None}
+            found = {**given, **({"lr": groups[0]["lr"]} if groups else {})}
             self.logger.log_metrics(add_prefix(found, "train"), step=step)
-        if step is not None and _saves(self.logger):
+        if step is not None and self.logger.saves_models:
             self.logger.log_model(model, "model", step)
 
     @never_raises
@@ -64,9 +54,3 @@ class LoggingCallback:
     def on_train_end(self, trainer: Any, model: Any) -> None:
         """Waits until all is written."""
         self.logger.flush()
-
-
-def _saves(logger: Any) -> bool:
-    """Whether models are to be kept without being asked for one by one."""
-    inner = getattr(logger, "loggers", ())
-    return bool(logger.config.get("save_frequency")) or any(map(_saves, inner))
