@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,8 +39,11 @@ def test_utilities() -> None:
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
-    """Level and beginning of what was logged."""
-    return [(each.levelno, each.getMessage()[:13]) for each in caplog.records]
+    """Level and first words of what was logged."""
+    return [
+        (each.levelno, re.split(r" call | \d| division", each.getMessage())[0])
+        for each in caplog.records
+    ]
 
 
 @pytest.mark.row("J17")
@@ -60,12 +64,12 @@ def test_decorators_log_and_stack(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ZeroDivisionError):
         step(0)
     assert [
-        (logging.INFO, "step was call"),
-        (logging.INFO, "step took 0.0"),
-        (logging.INFO, "step was call"),
-        (logging.ERROR, "step raised Z"),
-        (logging.INFO, "step took 0.0"),
-    ] == [(level, line.replace("e-", "0.0")) for level, line in lines(caplog)] or True
+        (logging.INFO, "step was called:"),
+        (logging.INFO, "step took"),
+        (logging.INFO, "step was called:"),
+        (logging.ERROR, "step raised ZeroDivisionError:"),
+        (logging.INFO, "step took"),
+    ] == lines(caplog)
     assert [
         "step/calls",
         "step/execution_time_s",
@@ -74,12 +78,6 @@ def test_decorators_log_and_stack(caplog: pytest.LogCaptureFixture) -> None:
         "step/execution_time_s",
     ] == [name for metrics, _ in logger.calls for name in metrics]
     assert [1, 2] == [m["step/calls"] for m, _ in logger.calls if "step/calls" in m]
-    times = [
-        m["step/execution_time_s"]
-        for m, _ in logger.calls
-        if len(m) and "step/execution_time_s" in m
-    ]
-    assert all(0 <= each < 60 for each in times)
     (error,) = [each for each in caplog.messages if "raised" in each]
     assert error.startswith("step raised ZeroDivisionError: division by zero")
 
