@@ -16,11 +16,11 @@ from perf.loggers import (
     available,
     filters,
     flatten_metrics,
+    services,
 )
 from perf.loggers.config import checked
 from perf.loggers.naming import substitute_placeholders
 from perf.loggers.registry import backend_factory
-from perf.loggers.services import deferred_backend
 from perf.loggers.values import as_float
 
 __all__ = [
@@ -37,16 +37,13 @@ __all__ = [
 ]
 
 _PACKAGE: Final = logging.getLogger("instructlab.training")
-_METRICS: Final = logging.getLogger("instructlab.training.metrics")
 
 
 class IsRank0Filter(filters.IsRank0Filter):
     """Lets only records of the main process pass; see `perf.loggers.IsRank0Filter`."""
 
     def __init__(
-        self,
-        rank_val: int | Callable[[], int] | None = None,
-        local_rank: bool = False,
+        self, rank_val: int | Callable[[], int] | None = None, local_rank: bool = False
     ) -> None:
         super().__init__(rank_val, local_rank=local_rank)
 
@@ -101,10 +98,18 @@ class _MetricHandler(AsyncHandler):
         given = {**own, **options}
         # What is wrong with them is said now, not when the first record comes.
         checked(self._backend, given, backend_factory(self._backend))
-        backend = deferred_backend(self._backend, given)
+        backend = services.deferred_backend(self._backend, given)
         super().__init__(BackendHandler(backend, name=self._backend, texts=True))
         self.setLevel(level)
         backend.close_at_exit(self.close)
+        self._is_reached = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queues a record. With the first it is waited until the backend is made."""
+        super().emit(record)
+        if not self._is_reached:  # At exit it would be too late: W&B cannot start then.
+            self._is_reached = True
+            self.flush(services.PATIENCE_S)
 
 
 class AsyncStructuredHandler(_MetricHandler):
@@ -205,7 +210,7 @@ def setup_metric_logger(
         handler.addFilter(IsMappingFilter())
         handler.addFilter(IsRank0Filter())
         handlers.append(handler)
-    _replace(_METRICS, handlers, logging.INFO)
+    _replace(_PACKAGE.getChild("metrics"), handlers, logging.INFO)
 
 
 _ours: Final[dict[str, list[logging.Handler]]] = {}

@@ -21,10 +21,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Sets up logging, then runs a script with the arguments that are left.
-
-    Without a script, the slope of a line is learned: enough to look at.
-    """
+    """Sets up logging, then runs a script, or else learns the slope of a line."""
     parser = argparse.ArgumentParser(prog="main_ds", description=main.__doc__)
     parser.add_argument("--script", help="the training")
     parser.add_argument("--run_name", help="names files and runs")

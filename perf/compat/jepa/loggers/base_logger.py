@@ -147,10 +147,7 @@ class BaseLogger(Pipeline):
         self._savers += [switches] * (name == "wandb")
 
     def _hand_on_to(
-        self,
-        logger: Any,
-        options: Mapping[str, Any],
-        *filters: logging.Filter,
+        self, logger: Any, options: Mapping[str, Any], *filters: logging.Filter
     ) -> None:
         """Adds a logger, which is made if it is given by name."""
         if not isinstance(logger, BaseLogger):
