@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from perf._model.log import OnceLog
 from perf.loggers.config import ConfigError, checked, read_config, section
@@ -240,7 +240,7 @@ class Pipeline:
         for middleware in self._middleware:
             self._front.removeFilter(middleware)
 
-    def __enter__(self) -> Pipeline:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
