@@ -127,7 +127,9 @@ def test_a_formatter_of_an_async_handler_is_used() -> None:
     rich = Rich()
     handler = AsyncHandler(BackendHandler(rich))
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    handler.handle(logging.makeLogRecord({"msg": "a text", "levelname": "INFO", "levelno": 20}))
+    handler.handle(
+        logging.makeLogRecord({"msg": "a text", "levelname": "INFO", "levelno": 20})
+    )
     handler.close()
     assert ("notify", "INFO: a text", 20, {}) in rich.calls
 

@@ -458,7 +458,7 @@ def test_a_section_holds_for_its_logger_alone(registry: type[LoggerRegistry]) ->
             logger.log_metrics({"loss": 0.5}, step=step)
     (kept,) = logger.loggers
     assert [0, 2] == [step for _, step in kept.calls]
-    assert "x" == kept.config["url"]
+    assert ("x", 2) == (kept.config["url"], kept.config["log_frequency"])
 
 
 @pytest.mark.row("J26")

@@ -107,7 +107,8 @@ class _MetricHandler(AsyncHandler):
     def emit(self, record: logging.LogRecord) -> None:
         """Queues a record. With the first it is waited until the backend is made."""
         super().emit(record)
-        if not self._is_reached:  # At exit it would be too late: W&B cannot start then.
+        if not self._is_reached and isinstance(record.msg, Mapping):
+            # At exit it would be too late: W&B cannot start then.
             self._is_reached = True
             self.flush(services.PATIENCE_S)
 

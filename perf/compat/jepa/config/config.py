@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perf.loggers.config import checked, read_config, section
@@ -28,7 +28,7 @@ class LoggingConfig:
     def __init__(
         self,
         level: int | str = "INFO",
-        backends: list[str] | None = None,
+        backends: Sequence[str] | None = None,
         log_frequency: int = 1,
         save_frequency: int | None = None,
         **sections: Mapping[str, Any] | None,
@@ -52,9 +52,9 @@ class LoggingConfig:
 
     def of(self, name: str) -> dict[str, Any]:
         """What a logger is to be made with: its section, and what holds for all."""
-        common = {
+        return {
             "level": self.level,
             "log_frequency": self.log_frequency,
             "save_frequency": self.save_frequency,
+            **self.sections.get(name, {}),
         }
-        return common | self.sections.get(name, {})

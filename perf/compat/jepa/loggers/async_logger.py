@@ -33,5 +33,5 @@ class AsyncLogger(BaseLogger):
     ) -> None:
         options = sections.pop(backend, {}) if isinstance(backend, str) else {}
         checked("async", sections, lambda: None)
-        delivery = {"capacity": 100 * buffer_size, "flush_interval_s": flush_interval}
-        self._hand_on_to(backend, {**delivery, **options})
+        queue = {"capacity": 100 * buffer_size, "flush_interval_s": flush_interval}
+        self._hand_on_to(backend, options, delivery="async", patience_s=0.0, **queue)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from perf.loggers import Middleware, Pipeline, flatten_metrics
 from perf.loggers.config import ConfigError, checked
 from perf.loggers.guard import never_raises
-from perf.loggers.records import kind_of, make_record, step_of
+from perf.loggers.records import NO_OPTIONS, kind_of, make_record, step_of
 
 __all__ = ["BaseLogger", "LoggerRegistry"]
 
@@ -119,10 +119,35 @@ class BaseLogger(Pipeline):
         """`finish`, as a pipeline calls it."""
         self.finish()
 
+    def _hand_on_to(
+        self,
+        logger: Any,
+        options: Mapping[str, Any] = NO_OPTIONS,
+        *filters: logging.Filter,
+        **delivery: Any,
+    ) -> None:
+        """Adds a logger, or what one of this name logs to; see `Pipeline.add`."""
+        if isinstance(logger, BaseLogger):
+            self.add(logger, filters=filters, **{"delivery": "sync", **delivery})
+            self.loggers.append(logger)
+        elif "_backend" in vars(make := LoggerRegistry.maker(logger)):
+            given = {**make._defaults, **delivery, **options}  # type: ignore[attr-defined]
+            self._log_to(logger, given, *filters)
+        else:
+
+            def made(_: object) -> BaseLogger:
+                self.loggers.append(make(dict(options)))
+                return self.loggers[-1]  # type: ignore[no-any-return]
+
+            # What it does is done when the call returns, unless it takes long.
+            given = {"patience_s": 0.25, **delivery, **options}
+            self._log_to(logger, given, *filters, make=made)
+
     def _log_to(
         self,
         name: str,
         options: Mapping[str, Any],
+        *filters: logging.Filter,
         make: Callable[[Any], BaseLogger] | None = None,
     ) -> None:
         """Adds a backend, or a logger of somebody's own, as a section says."""
@@ -132,30 +157,13 @@ class BaseLogger(Pipeline):
         given["every_n_steps"] = switches.log_frequency
         # The hook before those of backends: they run in reverse, and read the files.
         atexit.register(self._forget_models)
-
-        def made(config: dict[str, Any]) -> BaseLogger:
-            assert make is not None
-            self.loggers.append(logger := make({**own, **config}))
-            return logger
-
         try:
-            self.add_by_name(name, given, make=make and made, filters=[switches])
+            self.add_by_name(name, given, make=make, filters=[switches, *filters])
         except ConfigError as error:
             key = error.key.replace("every_n_steps", "log_frequency")
             raise ConfigError(key, error.expected, error.found) from None
         self._switches.append(switches)
         self._savers += [switches] * (name == "wandb")
-
-    def _hand_on_to(
-        self, logger: Any, options: Mapping[str, Any], *filters: logging.Filter
-    ) -> None:
-        """Adds a logger, which is made if it is given by name."""
-        if not isinstance(logger, BaseLogger):
-            logger = LoggerRegistry.create(logger, options)
-        # One that has no queue of its own gets one: what it does may take long.
-        delivery = "sync" if logger.stats() else "async"
-        self.add(logger, delivery=delivery, filters=filters)
-        self.loggers.append(logger)
 
     @never_raises
     def _log_gradients(self, step: int | None) -> None:

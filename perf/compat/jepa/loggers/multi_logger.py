@@ -42,13 +42,7 @@ class MultiLogger(BaseLogger):
         super().__init__({"backends": [name for name, _ in pairs], **dict(pairs)})
         try:
             for name, options in pairs:
-                make: Any = LoggerRegistry.maker(name)
-                if "_backend" in vars(
-                    make
-                ):  # one of ours: as is, without another front
-                    self._log_to(name, {**make._defaults, **options})
-                else:
-                    self._log_to(name, options, make)
+                self._hand_on_to(name, options)
         except BaseException:
             self.finish()
             raise
