@@ -1,7 +1,4 @@
-"""`jepa.loggers.decorators`: functions that log when they are called.
-
-They can be put one on the other, on functions, coroutines and generators.
-"""
+"""`jepa.loggers.decorators`: functions, coroutines and generators that log calls."""
 
 from __future__ import annotations
 
