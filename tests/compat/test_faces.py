@@ -1,4 +1,4 @@
-"""`perf/compat` can be deleted, and stays within what a face may be."""
+"""Nothing else imports the faces, and they are what a face may be: thin."""
 
 from __future__ import annotations
 
