@@ -250,6 +250,11 @@ def test_rank_1_writes_nothing(tmp_path: Path) -> None:
             {"big": 2.5e7, "zero": 0.0, "odd": float("nan")},
             "big=2.50e+07, zero=0.000, odd=nan",
         ),
+        (
+            {"a": 1e-3, "b": 9e-4, "c": 1e6, "d": 9e5},
+            "a=0.001, b=9.00e-04, c=1.00e+06, d=900000.000",
+        ),
+        ({"a": float("inf"), "b": -1e-4}, "a=inf, b=-1.00e-04"),
         ({}, ""),
         ("text", "text"),
     ],

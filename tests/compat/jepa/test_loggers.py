@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import re
 import textwrap
 from pathlib import Path
@@ -316,6 +317,30 @@ def test_log_model_can_be_switched_off(tmp_path: Path) -> None:
         assert found == wandb_artifacts(folder)
         run = wandb_file.run(wandb_run(folder))
         assert ("run", "first") == (run.display_name, run.notes)
+
+
+@pytest.mark.row("J6")
+def test_a_model_is_its_state() -> None:
+    """What has no state is kept as it is; the files are gone when it is finished."""
+    found: list[Any] = []
+
+    class Reading(WandbLogger):
+        """Reads what it is handed."""
+
+        def log_artifact(self, name: str, path: Any, **options: Any) -> None:
+            found.append((name, pickle.loads(path.read_bytes()), options))
+            folders.add(path.parent)
+
+    folders: set[Path] = set()
+    with Reading({"mode": "disabled", "save_frequency": 2}) as logger:
+        for step in range(1, 5):
+            logger.log_model(Model(), "a", step)
+        logger.log_model({"w": [1.0]}, "b")
+    assert ["a", "a", "b"] == [name for name, _, _ in found]
+    assert np.arange(6.0).tolist() == found[1][1]["encoder.weight"].tolist()
+    assert ({"w": [1.0]}, {"type": "model"}) == found[2][1:]
+    (folder,) = folders
+    assert not folder.exists()
 
 
 @pytest.mark.row("J24")
