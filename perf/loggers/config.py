@@ -11,7 +11,14 @@ from typing import Any, Final
 
 from perf._model.errors import PerfError
 
-__all__ = ["ConfigError", "MissingExtraError", "checked", "read_config", "section"]
+__all__ = [
+    "ConfigError",
+    "MissingExtraError",
+    "checked",
+    "fits",
+    "read_config",
+    "section",
+]
 
 
 class ConfigError(PerfError, ValueError):
@@ -21,11 +28,15 @@ class ConfigError(PerfError, ValueError):
 
     Attributes:
         key: which entry, from the top: "tensorboard.log_dir".
+        expected: what it has to be.
+        found: what it is, in words.
     """
 
     def __init__(self, key: str, expected: str, found: str) -> None:
         super().__init__(f"{key}: expected {expected}, found {found}")
         self.key = key
+        self.expected = expected
+        self.found = found
 
 
 class MissingExtraError(PerfError, ImportError):
@@ -119,7 +130,7 @@ def checked(
                 continue
             known = ", ".join(sorted(named)) or "nothing"
             raise ConfigError(f"{where}.{key}", f"one of {known}", "an unknown key")
-        if key in hints and not _fits(value, hints[key]):
+        if key in hints and not fits(value, hints[key]):
             raise ConfigError(f"{where}.{key}", _spelled(hints[key]), _kind(value))
     for name, parameter in named.items():
         if complete and parameter.default is parameter.empty and name not in content:
@@ -130,7 +141,7 @@ def checked(
 _ALSO: Final[dict[Any, tuple[type, ...]]] = {float: (float, int), int: (int,)}
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Whether a value is of the type of an annotation, as far as that is plain."""
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
@@ -139,7 +150,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is None or hint is type(None):
         return value is None
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, each) for each in arguments)
+        return any(fits(value, each) for each in arguments)
     if origin is typing.Literal:
         return value in arguments
     if isinstance(origin, type) and origin.__module__ != "typing":  # as IO[str] is
@@ -149,7 +160,7 @@ def _fits(value: Any, hint: Any) -> bool:
             value = tuple(value)
         if isinstance(value, Sequence) and arguments:
             return isinstance(value, origin) and all(
-                _fits(each, arguments[0]) for each in value
+                fits(each, arguments[0]) for each in value
             )
         return isinstance(value, origin)
     if isinstance(hint, type):

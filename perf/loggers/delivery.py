@@ -107,6 +107,11 @@ class AsyncHandler(logging.Handler):
             self.emit(record)
         return bool(passed)
 
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802
+        """Sets how lines of text are formatted; the target does that."""
+        super().setFormatter(fmt)
+        self.target.setFormatter(fmt)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Queues a record. Never raises, never waits for the target's work."""
         # A forked child has neither the thread nor a connection of its own.

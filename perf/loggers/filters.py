@@ -14,6 +14,7 @@ from perf._model.log import OnceLog
 from perf.loggers.config import ConfigError
 from perf.loggers.records import kind_of, step_of
 from perf.loggers.redaction import error_line
+from perf.loggers.values import snapshot
 
 __all__ = [
     "Gate",
@@ -165,9 +166,23 @@ class Gate(logging.Filter):
 def own_record(
     record: logging.LogRecord, filters: Sequence[object]
 ) -> logging.LogRecord:
-    """The record, or a copy if one of a handler's filters is going to change it."""
+    """The record; a copy if it is not a pipeline's, or one of the filters changes it.
+
+    A mapping that a program logs itself, it may also change or use again: what is
+    copied is flat, and as it is now.
+    """
     changes = any(isinstance(each, Middleware) for each in filters)
-    return copy.copy(record) if changes else record
+    is_foreign = isinstance(record.msg, Mapping) and not hasattr(record, "kind")
+    if not (changes or is_foreign):
+        return record
+    record = copy.copy(record)
+    if is_foreign:
+        record.kind = kind_of(record)
+        try:
+            record.msg = snapshot(record.msg)  # type: ignore[arg-type]
+        except Exception:  # What is wrong with it is said when it is delivered.
+            pass
+    return record
 
 
 class Middleware(logging.Filter):

@@ -70,6 +70,7 @@ class BackendHandler(logging.Handler):
         self.stats = HandlerStats()
         self._secrets = (*secrets, *getattr(backend, "secrets", ()))
         self._with_wall_time = getattr(backend, "takes_wall_time", False)
+        self._texts_together = texts and getattr(backend, "texts_with_metrics", False)
         self._clock = _clock
         self._log = OnceLog()
         self._failures = 0
@@ -159,7 +160,7 @@ class BackendHandler(logging.Handler):
         backend = self.backend
         numbers = {}
         for name, value in values.items():
-            if not isinstance(value, str):
+            if self._texts_together or not isinstance(value, str):
                 numbers[name] = value
             elif self.texts and (method := getattr(backend, "log_text", None)):
                 method(name, value, **kwargs)

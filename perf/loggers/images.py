@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from perf.loggers.values import as_array
+
 __all__ = ["as_batches"]
 
 
@@ -20,7 +22,7 @@ def as_batches(image: Any) -> list[np.ndarray]:
     Raises:
         ValueError: an array that is none of these.
     """
-    array = np.asarray(image)
+    array = as_array(image)
     if array.ndim == 2:
         array = array[None, :, :, None]
     elif array.ndim == 3:

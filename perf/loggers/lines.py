@@ -20,6 +20,8 @@ class LineBackend:
         precision: digits after the point.
     """
 
+    texts_with_metrics = True
+
     def __init__(self, precision: int) -> None:
         self._precision = precision
 

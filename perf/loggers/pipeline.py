@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from perf._model.log import OnceLog
 from perf.loggers.config import ConfigError, checked, read_config, section
 from perf.loggers.delivery import AsyncHandler, Drop
 from perf.loggers.filters import Gate, Middleware, is_main_process
 from perf.loggers.handler import BackendHandler, HandlerStats
+from perf.loggers.levels import level_number
 from perf.loggers.protocol import LoggingBackend
 from perf.loggers.records import NO_OPTIONS, make_message, make_record
 from perf.loggers.redaction import error_line
@@ -39,7 +40,7 @@ class Pipeline:
         *,
         logger: logging.Logger | None = None,
     ) -> None:
-        self.logger = logger or logging.Logger("perf.loggers")
+        self.logger = self._front = logger or logging.Logger("perf.loggers")
         self._handlers: tuple[BackendHandler | AsyncHandler, ...] = ()
         """Replaced, never changed."""
         self._middleware: list[Middleware] = []
@@ -94,12 +95,45 @@ class Pipeline:
         for each in filters:
             handler.addFilter(each)
         self._handlers += (handler,)
-        self.logger.addHandler(handler)
+        self._front.addHandler(handler)
         return handler
+
+    def add_by_name(
+        self,
+        name: str,
+        options: Mapping[str, Any] = NO_OPTIONS,
+        *,
+        make: Callable[[dict[str, Any]], LoggingBackend] | None = None,
+        filters: Sequence[logging.Filter] = (),
+    ) -> None:
+        """Adds a backend as the section of a configuration says.
+
+        Args:
+            name: of a backend, or of whatever `make` makes.
+            options: see `create_pipeline`.
+            make: makes the backend of the options that are its own.
+            filters: for it alone.
+
+        Raises:
+            ConfigError: an entry that cannot be; the message names it, never its value.
+            MissingExtraError: the library of the backend is not installed.
+        """
+        options = dict(options)
+        enabled = options.pop("enabled", True)
+        if not isinstance(enabled, bool):
+            raise ConfigError(f"{name}.enabled", "bool", type(enabled).__name__)
+        if not enabled:
+            return
+        own = {key: options.pop(key) for key in list(options) if key in _COMMON_KEYS}
+        settings = _checked_common(name, own)
+        gate = {key: settings.pop(key) for key in _GATE_KEYS if key in settings}
+        filters = [Gate(**gate), *filters] if gate else filters
+        backend = create_backend(name, options) if make is None else make(options)
+        self.add(backend, name=name, filters=filters, **settings)
 
     def remove(self, handler: BackendHandler | AsyncHandler) -> None:
         """Takes a backend away and closes it."""
-        self.logger.removeHandler(handler)
+        self._front.removeHandler(handler)
         self._handlers = tuple(each for each in self._handlers if each is not handler)
         handler.close()
 
@@ -115,7 +149,7 @@ class Pipeline:
         """
         middleware = Middleware(transform)
         self._middleware.append(middleware)
-        self.logger.addFilter(middleware)
+        self._front.addFilter(middleware)
 
     def log_scalar(self, event: str, value: Any, **kwargs: Any) -> None:
         """Logs one value; `step` is its step, other arguments go to the backends."""
@@ -123,7 +157,12 @@ class Pipeline:
         self._emit(make_record({event: kept(value)}, step=step, options=kwargs))
 
     def log_metrics(
-        self, metrics: Mapping[str, Any], step: int | None = None, **options: Any
+        self,
+        metrics: Mapping[str, Any],
+        step: int | None = None,
+        *,
+        level: int | str = logging.INFO,
+        **options: Any,
     ) -> None:
         """Logs metrics of one moment.
 
@@ -132,9 +171,10 @@ class Pipeline:
                 "outer/inner", and `(value, aggregation)` pairs, as in a `MetricsT`,
                 are aggregated.
             step: when.
+            level: of `logging`; backends and gates may ask for a higher one.
             **options: for backends that know them.
         """
-        self._send("metrics", metrics, step, options)
+        self._send("metrics", metrics, step, options, level)
 
     def log_text(
         self, name: str, text: str, step: int | None = None, **options: Any
@@ -196,11 +236,11 @@ class Pipeline:
                 handler.begin_close()
         for handler in self._handlers:
             handler.close()
-            self.logger.removeHandler(handler)
+            self._front.removeHandler(handler)
         for middleware in self._middleware:
-            self.logger.removeFilter(middleware)
+            self._front.removeFilter(middleware)
 
-    def __enter__(self) -> Pipeline:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -212,8 +252,10 @@ class Pipeline:
         values: Mapping[str, Any],
         step: int | None = None,
         options: Mapping[str, Any] = NO_OPTIONS,
+        level: int | str = logging.INFO,
     ) -> None:
         try:
+            number = level_number(level)
             flat = flatten_metrics(values)
             if kind == "metrics":
                 flat = resolved(flat)
@@ -221,15 +263,15 @@ class Pipeline:
         except Exception as error:  # of an aggregation, or what was given is no mapping
             self._failed(error)
         else:
-            self._emit(make_record(flat, kind, step, options=options))
+            self._emit(make_record(flat, kind, step, number, options))
 
     def _emit(self, record: logging.LogRecord) -> None:
         if self._closed:
             return
         try:
             # Not `isEnabledFor`: `logging.disable` is about what programs say.
-            if record.levelno >= self.logger.getEffectiveLevel():
-                self.logger.handle(record)
+            if record.levelno >= self._front.getEffectiveLevel():
+                self._front.handle(record)
         except Exception as error:  # of a filter; handlers keep theirs
             self._failed(error)
 
@@ -290,20 +332,7 @@ def create_pipeline(
         for name in names:
             if not isinstance(name, str):
                 raise ConfigError("backends", "a list of names", type(name).__name__)
-            options = sections.get(name, {})
-            enabled = options.pop("enabled", True)
-            if not isinstance(enabled, bool):
-                raise ConfigError(f"{name}.enabled", "bool", type(enabled).__name__)
-            if not enabled:
-                continue
-            own = {
-                key: options.pop(key) for key in list(options) if key in _COMMON_KEYS
-            }
-            settings = {**common, **_checked_common(name, own)}
-            gate = {key: settings.pop(key) for key in _GATE_KEYS if key in settings}
-            filters = [Gate(**gate)] if gate else []
-            backend = create_backend(name, options)
-            pipeline.add(backend, name=name, filters=filters, **settings)
+            pipeline.add_by_name(name, {**common, **sections.get(name, {})})
     except BaseException:
         pipeline.close()
         raise

@@ -48,6 +48,7 @@ OPTIONAL_METHODS: Final = {
 is one, and what the caller added. What a backend has no method for, it does not get."""
 
 OPTIONAL_ATTRIBUTES: Final = {
+    "texts_with_metrics": "true: texts among metrics, if switched on, stay there",
     "takes_wall_time": "true: `kwargs` hold `wall_time`, seconds since 1970",
     "stall_timeout_s": "the longest that one of its calls may take, if over 5 seconds",
     "secrets": "texts that must not appear in a log line",

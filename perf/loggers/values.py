@@ -10,6 +10,7 @@ import numpy as np
 
 __all__ = [
     "add_prefix",
+    "as_array",
     "as_float",
     "flatten_metrics",
     "format_metrics",
@@ -17,6 +18,20 @@ __all__ = [
     "resolved",
     "snapshot",
 ]
+
+
+def as_array(value: Any) -> np.ndarray:
+    """An array of NumPy, JAX or PyTorch as one of NumPy.
+
+    An array that a device still works on is waited for.
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()  # PyTorch converts no others
+        try:
+            return np.asarray(value)
+        except TypeError:  # NumPy has no bfloat16
+            return np.asarray(value.float())
+    return np.asarray(value)
 
 
 def as_float(value: Any) -> float | None:
@@ -29,7 +44,7 @@ def as_float(value: Any) -> float | None:
     if isinstance(value, str | bytes):
         return None
     try:
-        array = np.asarray(value)
+        array = as_array(value)
         return float(array.reshape(())) if array.size == 1 else None
     except (TypeError, ValueError):
         return None
@@ -37,6 +52,9 @@ def as_float(value: Any) -> float | None:
 
 def kept(value: Any) -> Any:
     """A value that stays what it is now: an array may be reused by its owner."""
+    if hasattr(value, "detach"):
+        # Its gradients would be kept alive as long as it waits.
+        return value.detach().clone()
     return value.copy() if isinstance(value, np.ndarray) else value
 
 

@@ -32,6 +32,7 @@ class JsonlBackend:
     """
 
     takes_wall_time = True
+    texts_with_metrics = True
 
     def __init__(self, path: str | os.PathLike[str] = "metrics.jsonl") -> None:
         self._file = None

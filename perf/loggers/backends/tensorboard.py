@@ -13,7 +13,7 @@ import numpy as np
 from perf.loggers.filters import is_main_process
 from perf.loggers.images import as_batches
 from perf.loggers.sharing import Shared
-from perf.loggers.values import as_float
+from perf.loggers.values import as_array, as_float
 
 __all__ = ["PERF_LAYOUT", "TensorboardBackend"]
 
@@ -112,7 +112,10 @@ class TensorboardBackend:
             self._file = _files.take(self._key, lambda: _File(self._key))
 
     def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
-        """Writes a scalar; what is no single number is left out."""
+        """Writes a scalar; what is no single number is left out.
+
+        A value without a step is of the latest that there was: at 0 it would go back.
+        """
         number = as_float(value)
         if self._file is None or number is None:
             return
@@ -122,7 +125,7 @@ class TensorboardBackend:
             self._file.add(self._make.custom_scalars(PERF_LAYOUT))
         # Its `summary.scalar` warns of each NaN.
         scalar = self._summary.Value(tag=name, simple_value=number)
-        step, wall_time = _when(kwargs)
+        step, wall_time = _when({"step": self._last_step, **kwargs})
         self._file.add(self._summary(value=[scalar]), step, wall_time)
         self._flush_at(step)
 
@@ -143,7 +146,7 @@ class TensorboardBackend:
     def log_histogram(self, name: str, values: Any, **kwargs: Any) -> None:
         """Writes a histogram of the finite values."""
         if self._file is not None and self._with_histograms:
-            array = np.asarray(values, dtype=np.float64).ravel()
+            array = as_array(values).astype(np.float64).ravel()
             finite = array[np.isfinite(array)]
             if finite.size:
                 summary = self._make.histogram(name, finite, bins="auto")

@@ -15,7 +15,7 @@ from perf.loggers.filters import is_main_process
 from perf.loggers.images import as_batches
 from perf.loggers.naming import timestamp_name
 from perf.loggers.sharing import Shared
-from perf.loggers.values import as_float
+from perf.loggers.values import as_array, as_float
 
 __all__ = ["STEP_COLUMN", "WandbBackend"]
 
@@ -76,6 +76,9 @@ class WandbBackend:
         self._key = repr((project, name, sorted(kwargs.items())))
         if "mode" not in kwargs and not os.environ.get("WANDB_MODE") and not _has_key():
             kwargs["mode"] = "offline"
+        if "dir" in kwargs:
+            # A folder that is not there would make W&B write to a temporary one.
+            os.makedirs(kwargs["dir"], exist_ok=True)
         # Not the program's own run, if it has one: that is not ours to finish.
         kwargs.setdefault("reinit", "create_new")
         self._shared = _runs.take(
@@ -111,7 +114,7 @@ class WandbBackend:
     def log_histogram(self, name: str, values: Any, **kwargs: Any) -> None:
         """Logs a histogram of the finite values."""
         if self._run is not None:
-            array = np.asarray(values, dtype=np.float64).ravel()
+            array = as_array(values).astype(np.float64).ravel()
             finite = array[np.isfinite(array)]
             if finite.size:
                 self._log({name: self._wandb.Histogram(finite)}, kwargs)

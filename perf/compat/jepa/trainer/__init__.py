@@ -1,0 +1,3 @@
+"""`jepa.trainer`: what of it logs is in `callbacks`."""
+
+__all__: list[str] = []
