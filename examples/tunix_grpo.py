@@ -10,6 +10,7 @@ The same script without `-m perf.adapters.tunix` records with tunix's own tracer
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -23,7 +24,7 @@ from tunix.perf.metrics import PerfMetricsConfig, PerfMetricsOptions
 from tunix.rl.grpo.grpo_learner import GRPOConfig, GRPOLearner
 from tunix.rl.rl_cluster import ClusterConfig, RLCluster, RLTrainingConfig, Role
 from tunix.rl.rollout.base_rollout import RolloutConfig
-from tunix.sft.metrics_logger import MetricsLoggerOptions
+from tunix.sft.metrics_logger import MetricsLoggerOptions, TensorboardBackend
 
 MESHES = {
     "colocated": {Role.ROLLOUT: 0, Role.ACTOR: 0, Role.REFERENCE: 0},
@@ -101,6 +102,7 @@ def make_cluster_config(
     meshes: dict[Role, jax.sharding.Mesh], folder: Path, steps: int, micro_batches: int
 ) -> ClusterConfig:
     """What runs where, is logged and recorded."""
+    log_dir = str(folder / "tensorboard")
     training_config = RLTrainingConfig(
         actor_optimizer=optax.adam(1e-2),
         critic_optimizer=optax.adam(1e-2),
@@ -108,7 +110,11 @@ def make_cluster_config(
         eval_every_n_steps=steps + 1,
         mini_batch_size=len(PROMPTS),
         train_micro_batch_size=len(PROMPTS) // micro_batches,
-        metrics_logging_options=MetricsLoggerOptions(str(folder / "tensorboard")),
+        # TensorBoard alone: W&B, where it is installed, would want a key.
+        metrics_logging_options=MetricsLoggerOptions(
+            log_dir,
+            backend_kwargs={"custom_backend": [partial(TensorboardBackend, log_dir)]},
+        ),
         perf_metrics_options=PerfMetricsOptions(
             enable_perf_v1=True, enable_perf_v2=True, trace_dir=str(folder)
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import logging
 import os
@@ -189,10 +190,23 @@ def _loaded(
     files = None
     if _FILES in content:
         files = TraceFiles.from_mapping(_mapping(_FILES, content[_FILES]))
+    if _OPTIONS not in content and not _is_bare(content):
+        _refuse_misspelt(content)
     found = content.get(_OPTIONS, content if _is_bare(content) else {})
     if not isinstance(found, PerfMetricsOptions):
         found = PerfMetricsOptions.from_mapping(_mapping(_OPTIONS, found))
     return found, files
+
+
+def _refuse_misspelt(content: Mapping[str, Any]) -> None:
+    """A configuration may have no options, but not almost."""
+    for key, value in content.items():
+        if isinstance(value, Mapping) and _OPTIONS in value:
+            raise ValueError(
+                f"{_OPTIONS} under {key!r}: expected it under {_SECTIONS[0]!r}"
+            )
+        if difflib.get_close_matches(str(key), [_OPTIONS], 1, 0.85):
+            raise ValueError(f"unknown key {key!r}: did you mean {_OPTIONS!r}?")
 
 
 def _is_bare(content: Mapping[str, Any]) -> bool:

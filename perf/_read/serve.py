@@ -110,9 +110,12 @@ class TraceServer:
         try:
             self._server = _Server(host, port, self._during_request)
         except OSError as error:
+            other = "name another"
+            if ui is None:
+                other = "pip install 'rlperf[view]', which is served at any port"
             raise OSError(
                 f"{host}:{port} cannot be served ({error.strerror or error}): end what "
-                "uses it, or name another"
+                f"uses it, or {other}"
             ) from error
         self.port: int = self._server.server_address[1]
         self._server.hosts = _hosts(host)

@@ -161,7 +161,8 @@ class Devices:
         for line, placed in zip(
             work.lines, work.placed or (), strict=True
         ):  # mutate: ok alike
-            if placed is not before:
+            # Arrows tell the first device's record from the others, by identity.
+            if placed is not before or work.span.after:
                 before = placed
                 record = (
                     name, placed.begin, placed.end, work.id, parent_id,

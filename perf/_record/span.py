@@ -114,7 +114,15 @@ class Span(HotSpan):
     add_tag = tag
 
     def device_end(self, waitlist: Any) -> None:
-        """Nothing: this span was given no devices. See `DeviceSpan.device_end`."""
+        """Waits for nothing: this span was given no devices.
+
+        See `DeviceSpan.device_end`.
+        """
+        self._tracer._log.say(
+            "no-devices",
+            f"span {self.name!r} was given no devices: what it launched is not waited "
+            "for, and it ends with its block. Pass its devices when it is opened.",
+        )
 
     async_end = device_end
 

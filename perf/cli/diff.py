@@ -59,6 +59,6 @@ def _share(text: str) -> float:
         number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text}: expected 5% or 0.05") from error
-    if not number >= 0:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
+    if not number >= 0 or (number >= 1 and not text.endswith("%")):
+        raise argparse.ArgumentTypeError(f"{text}: expected 5% or 0.05")
     return number

@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     from perf.report.tables import COLUMNS
 
     folder: Path = arguments.parquet
-    folder.mkdir(parents=True, exist_ok=True)
     with database(arguments.traces) as engine:
+        folder.mkdir(parents=True, exist_ok=True)
         for name in COLUMNS:
             path = folder / f"{name}.parquet"
             quoted = str(path).replace("'", "''")

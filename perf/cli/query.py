@@ -42,13 +42,15 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Answers; returns the exit code."""
-    import duckdb
-
     with database(arguments.traces) as engine:
+        import duckdb
+
         try:
             answer = engine.execute(arguments.sql)
         except duckdb.Error as error:
             raise ValueError(f"SQL: {error}") from error
+        if answer is None:
+            raise ValueError("SQL: expected a question, found nothing")
         names = [column[0] for column in answer.description or ()]
         rows = answer.fetchall()
     if arguments.json:

@@ -42,8 +42,9 @@ def add_to(commands: Any) -> None:
         metavar="FILE",
         help=f"the page to write (default: {_DEFAULT}; with --text or --json none)",
     )
-    parser.add_argument("--text", action="store_true", help="print a page of text")
-    parser.add_argument("--json", action="store_true", help="print values as JSON")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--text", action="store_true", help="print a page of text")
+    form.add_argument("--json", action="store_true", help="print values as JSON")
     add_limits(parser)
     parser.set_defaults(run=run)
 

@@ -132,7 +132,7 @@ def backend_factory(name: str) -> BackendFactory:
 def skipped(name: str) -> None:
     """Says that a backend which nobody asked for by name is left out."""
     entry = _entry(name)
-    logger.info(
+    logger.warning(
         "%s metrics are skipped: %s is not installed (pip install 'rlperf[%s]')",
         name,
         entry.package or entry.library,

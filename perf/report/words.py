@@ -204,8 +204,10 @@ def _oddities(report: Report, *, has_outer_cause: bool) -> Iterator[Finding]:
 
 
 def _compiles(report: Report) -> Iterator[Finding]:
-    steps = [s for s in report.steps if s.by_stage.get(COMPILE, 0) > 0]
-    ns = report.path[COMPILE]
+    # Not the first step of the run, where everything is compiled.
+    later = report.steps if report.warm_up else report.steps[1:]
+    steps = [s for s in later if s.by_stage.get(COMPILE, 0) > 0]
+    ns = sum(s.by_stage[COMPILE] for s in steps)
     if steps and ns > 0.005 * report.total_ns:
         share = ns / report.total_ns
         stages = Counter(
@@ -216,7 +218,7 @@ def _compiles(report: Report) -> Iterator[Finding]:
             "odd",
             COMPILE,
             f"Recompilation{of} takes {percent(share)} of the time, in {len(steps)} of "
-            f"{len(report.steps)} steps after the first: shapes or arguments change.",
+            f"{len(later)} steps after the first: shapes or arguments change.",
             share,
         )
 
@@ -400,11 +402,11 @@ def duration(ns: float) -> str:
     """A length of time for people: `1.25 s`."""
     value = float(ns)
     for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if abs(value) >= size:
+        if abs(value) >= 0.9995 * size:  # or it would be shown as 1e+03 of the next
             shown = value / size
             if unit == "s" and shown >= 600:
                 return f"{shown / 60:.0f} min"
-            return f"{shown:.3g} {unit}" if shown < 1000 else f"{shown:.0f} {unit}"
+            return f"{shown:.3g} {unit}"
     return f"{value:.0f} ns"
 
 

@@ -269,6 +269,24 @@ def test_predecessors_are_arrows(
     assert {("rollout-0", "train"), ("rollout-1", "train")} <= set(flows)
 
 
+def test_predecessors_on_several_devices_are_arrows(
+    run: Run, written: Callable[[], TraceFile]
+) -> None:
+    """One from the first device to the first device, however many work alike."""
+    devices = ["a0", "b0"]
+    rollout = run.wait.arrays("rollout")
+    with run.tracer.span("rollout", devices=devices) as earlier:
+        run.hand_over(earlier, [rollout])
+    run.at(1.0)
+    run.finish(rollout)
+    train = run.wait.arrays("train")
+    with run.tracer.span("train", devices=devices, after=[earlier]) as span:
+        run.hand_over(span, [train])
+    run.at(2.0)
+    run.finish(train)
+    assert [("rollout", "train")] == list(written().flows)
+
+
 # Moments, counters, spans that others timed
 
 

@@ -290,3 +290,19 @@ def test_wrong_trace_files_are_refused(files: Any, said: str) -> None:
     """Like any other option."""
     with pytest.raises(ValueError, match=said):
         load_config({"perf_metrics_options": {}, "trace_files": files}, cluster())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"perf_metric_options": {}}, "did you mean 'perf_metrics_options'"),
+        (
+            {"rl_trainingconfig": {"perf_metrics_options": {}}},
+            "under 'rl_trainingconfig': expected it under 'rl_training_config'",
+        ),
+    ],
+)
+def test_a_misspelt_section_is_refused(content: Any, said: str) -> None:
+    """It would be left out without a word."""
+    with pytest.raises(ValueError, match=said):
+        load_config(content, cluster())
