@@ -19,7 +19,7 @@ _VOCABULARY = 16
 _STEPS = 4
 
 
-class Model(nnx.Module):
+class Model(nnx.Module):  # type: ignore[misc]  # not typed
     """Tells the next token from the last one alone."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ def loss_of(model: Model, tokens: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
 
-class Meter(hooks.TrainingHooks):  # type: ignore[misc]  # tunix has no types
+class Meter(hooks.TrainingHooks):  # type: ignore[misc]  # not typed
     """Logs what the trainer itself does not: time, rate and work of a step."""
 
     def __init__(self, tokens: np.ndarray) -> None:
