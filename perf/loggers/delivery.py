@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -281,7 +282,9 @@ class AsyncHandler(logging.Handler):
         try:
             call(*arguments)
         except BaseException as error:
-            self.target.failed(what, error)
+            # Nor does a handler of the program's log: there is nothing to say it with.
+            with contextlib.suppress(BaseException):
+                self.target.failed(what, error)
 
 
 class BufferedHandler(logging.handlers.MemoryHandler):

@@ -68,7 +68,8 @@ class BackendHandler(logging.Handler):
         self.texts = texts
         self.name = name or type(backend).__name__
         self.stats = HandlerStats()
-        self._secrets = (*secrets, *getattr(backend, "secrets", ()))
+        # A configuration may give them as numbers.
+        self._secrets = tuple(map(str, (*secrets, *getattr(backend, "secrets", ()))))
         self._with_wall_time = getattr(backend, "takes_wall_time", False)
         self._texts_together = texts and getattr(backend, "texts_with_metrics", False)
         self._clock = _clock
