@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import itertools
 import os
 import random
 import re
@@ -97,8 +96,6 @@ class Spool:
     that ends.
     """
 
-    _numbers = itertools.count(1)  # mutate: ok any number
-
     def __init__(self, url: str) -> None:
         default = Path(tempfile.gettempdir(), f"rlperf-spool-{os.getuid()}")
         readable = re.sub(r"[^\w.-]+", "-", url)[:80]
@@ -106,7 +103,9 @@ class Spool:
         root = Path(os.environ.get(SPOOL_VARIABLE) or default)
         self._shared = root / f"{readable}-{unique}"
         """Of all processes of this machine that write to the same remote folder."""
-        name = f"{socket.gethostname()}_{os.getpid()}_{next(self._numbers)}"
+        # Host and number say whose it is; only chance makes it no other's: a container
+        # that starts again has the same of both, and finds its volume as it left it.
+        name = f"{socket.gethostname()}_{os.getpid()}_{os.urandom(4).hex()}"
         self.folder = self._shared / name
         self._lock: int | None = None
 
@@ -124,14 +123,16 @@ class Spool:
             # Somebody looks just now whether its owner lives.
             time.sleep(0.001)  # mutate: ok any time of this size
 
-    def left_behind(self) -> list[Path]:
-        """Takes over the parts of processes that live no more; oldest first.
+    def left_behind(self) -> tuple[list[Path], OSError | None]:
+        """Takes over the parts of processes that live no more.
 
-        Raises:
-            OSError: a folder cannot be read or written.
+        Returns:
+            (parts, error): those that are here now, oldest first, and why there may be
+            more: a folder cannot be read or written.
         """
         found: list[Path] = []
-        for folder in self._shared.iterdir():
+        failed: OSError | None = None
+        for folder in self._shared.glob("*"):
             lock = _locked(folder)
             if lock is not None:
                 try:
@@ -140,9 +141,11 @@ class Spool:
                         for part in folder.iterdir()
                     )
                     folder.rmdir()
+                except OSError as error:
+                    failed = error
                 finally:
                     os.close(lock)
-        return sorted(found)
+        return sorted(found), failed
 
     def release(self) -> None:
         """Lets go of the folder, and removes it if it is empty."""
@@ -314,14 +317,13 @@ class Uploads:
             self._thread = None
 
     def _take_over(self) -> None:
-        try:
-            parts = self._spool.left_behind()
-            for part in parts:
+        parts, error = self._spool.left_behind()
+        if error is not None:
+            self._log.say("left-behind", f"what others left in the spool: {error}")
+        for part in parts:
+            with contextlib.suppress(OSError):  # if it is gone, its upload will tell
                 self._disk.grow(part, part.stat().st_size)
                 self._disk.close(part)
-        except OSError as error:
-            self._log.say("left-behind", f"what others left in the spool: {error}")
-            return
         with self._state:
             self._waiting.extendleft(reversed(parts))
 
