@@ -107,16 +107,21 @@ class Spool:
         # that starts again has the same of both, and finds its volume as it left it.
         name = f"{socket.gethostname()}_{os.getpid()}_{os.urandom(4).hex()}"
         self.folder = self._shared / name
+        self._is_owned = False
         self._lock: int | None = None
+        """None while it is owned: a file system without locks."""
 
     def own(self) -> None:
-        """Makes the folder; from now on nobody takes it over.
+        """Makes the folder; until `release` nobody takes it over.
 
         Raises:
             OSError: it cannot be made.
         """
+        if self._is_owned:
+            return
         for _ in range(_MAX_TRIES):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._is_owned = True
             self._lock = _locked(self.folder)
             if self._lock is not None:
                 return
@@ -155,6 +160,7 @@ class Spool:
 
     def forget(self) -> None:
         """After a fork: the lock is the parent's, which still holds it."""
+        self._is_owned = False
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
@@ -223,20 +229,22 @@ class Uploads:
 
     def start(self) -> None:
         """Takes the local folder, and looks after what waits there. Never raises."""
-        if self._thread is not None:
-            return
-        with contextlib.suppress(OSError):  # as writing to it will tell
-            self._spool.own()
-        self._ends = False
-        # A daemon: an upload may hang, and the interpreter would wait for it at exit.
-        # Begun early: at the interpreter's exit no thread can be started any more.
-        self._thread = threading.Thread(
-            target=self._run, name="perf-upload", daemon=True
-        )
-        try:
-            self._thread.start()
-        except RuntimeError:  # too many; the parts stay where they are
-            self._thread = None
+        with self._state:
+            # After `finish` the folder may be gone, and the thread there all the same.
+            self._ends = False
+            with contextlib.suppress(OSError):  # as writing to it will tell
+                self._spool.own()
+            if self._thread is not None:
+                return
+            # A daemon: an upload may hang, and the interpreter would wait for it at
+            # exit. Begun early: at the interpreter's exit none can be started any more.
+            self._thread = threading.Thread(
+                target=self._run, name="perf-upload", daemon=True
+            )
+            try:
+                self._thread.start()
+            except RuntimeError:  # too many; the parts stay where they are
+                self._thread = None
 
     def put(self, part: Path) -> None:
         """Uploads a part when those before it are uploaded. Returns at once."""
@@ -312,9 +320,6 @@ class Uploads:
                 hurries = self._state.wait_for(lambda: self._in_a_hurry, some_s)
                 self._in_a_hurry = False
             pause_s = _FIRST_PAUSE_S if hurries else min(2 * pause_s, _MAX_PAUSE_S)
-        with self._state:
-            self._spool.release()
-            self._thread = None
 
     def _take_over(self) -> None:
         parts, error = self._spool.left_behind()
@@ -328,10 +333,15 @@ class Uploads:
             self._waiting.extendleft(reversed(parts))
 
     def _next(self) -> Path | None:
-        """The part to be uploaded; None if no more come."""
+        """The part to be uploaded; None if no more come, and the thread is to end."""
         with self._state:
             self._state.wait_for(lambda: self._waiting or self._ends)
-            return self._waiting[0] if self._waiting else None
+            if self._waiting:
+                return self._waiting[0]
+            # Not a moment later: `start` may come in between, and rely on it.
+            self._spool.release()
+            self._thread = None
+            return None
 
     def _uploaded(self, part: Path) -> bool:
         begin_ns = time.thread_time_ns()
