@@ -242,6 +242,7 @@ class MetricsLogger:
         otel_meter_provider: for OpenTelemetry, instead of the program's global one.
 
     Raises:
+        TypeError: what was given are no options.
         ConfigError: options that cannot be.
         MissingExtraError: a backend was named, and its library is not installed.
     """
@@ -252,6 +253,12 @@ class MetricsLogger:
         *,
         otel_meter_provider: Any = None,
     ) -> None:
+        if not isinstance(metrics_logger_options, MetricsLoggerOptions | None):
+            raise TypeError(
+                "metrics_logger_options: expected MetricsLoggerOptions or None, found "
+                f"{type(metrics_logger_options).__name__}; options are made by "
+                "MetricsLoggerOptions(log_dir=…)"
+            )
         self._histories: dict[tuple[str, str, str], _History] = {}
         self._log = OnceLog()
         self._pipeline = Pipeline()
@@ -309,10 +316,20 @@ class MetricsLogger:
             *args: metrics_prefix, metric_name, scalar_value, mode, step; or
                 metric_name, scalar_value, mode ("train"), step.
             **kwargs: the same by name.
+
+        Raises:
+            TypeError: arguments that are none of these; a mode that is no text, as it
+                is where the step stands in its place.
         """
         call = _bound(args, kwargs)
         prefix, name = str(call.get("metrics_prefix", "")), str(call["metric_name"])
-        mode = str(call.get("mode", Mode.TRAIN))
+        mode = call.get("mode", Mode.TRAIN)
+        if not isinstance(mode, str):
+            raise TypeError(
+                f"log() got mode={mode!r}: expected a text such as 'train' or 'eval'; "
+                f"a step is passed as step={mode!r}"
+            )
+        mode = str(mode)
         name = name.removeprefix(f"{mode}/") if not prefix else name
         value, step = call["scalar_value"], call.get("step")
         if not isinstance(value, str):

@@ -166,6 +166,14 @@ def test_wrong_options_are_errors_that_name_the_key(
     assert key == caught.value.key
 
 
+@pytest.mark.parametrize("wrong", ["logs", "", {"log_dir": "logs"}])
+def test_what_are_no_options_is_a_type_error(wrong: Any) -> None:
+    """It says what was found and how options are made."""
+    found = rf"found {type(wrong).__name__}; .*MetricsLoggerOptions\(log_dir="
+    with pytest.raises(TypeError, match=found):
+        MetricsLogger(wrong)
+
+
 def test_more_backends_are_made_because_they_are_named(tmp_path: Path) -> None:
     """Those that are no default; their files are in the log folder."""
     made = options(Kept(), backend_kwargs={"jsonl": {}, "files": {"precision": 2}})
@@ -303,6 +311,17 @@ def test_a_call_of_the_wrong_shape_is_a_type_error(args: Any, kwargs: Any) -> No
     """As of any function."""
     with pytest.raises(TypeError, match=r"log\(\)"):
         MetricsLogger().log(*args, **kwargs)
+
+
+@pytest.mark.parametrize("args", [("loss", 0.5, 1), ("a", "loss", 0.5, 1)])
+def test_a_step_in_the_place_of_the_mode_is_a_type_error(args: Any) -> None:
+    """The error says how the step is passed; nothing is logged as `1/loss`."""
+    kept = Kept()
+    with MetricsLogger(options(kept)) as logger:
+        with pytest.raises(TypeError, match=r"log\(\) got mode=1: .*step=1"):
+            logger.log(*args)
+        assert not logger.metric_exists("loss", "1")
+    assert [] == kept.scalars
 
 
 @pytest.mark.row("B2")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import itertools
 import os
 import random
 import re
@@ -97,8 +96,6 @@ class Spool:
     that ends.
     """
 
-    _numbers = itertools.count(1)  # mutate: ok any number
-
     def __init__(self, url: str) -> None:
         default = Path(tempfile.gettempdir(), f"rlperf-spool-{os.getuid()}")
         readable = re.sub(r"[^\w.-]+", "-", url)[:80]
@@ -106,32 +103,41 @@ class Spool:
         root = Path(os.environ.get(SPOOL_VARIABLE) or default)
         self._shared = root / f"{readable}-{unique}"
         """Of all processes of this machine that write to the same remote folder."""
-        name = f"{socket.gethostname()}_{os.getpid()}_{next(self._numbers)}"
+        # Host and number say whose it is; only chance makes it no other's: a container
+        # that starts again has the same of both, and finds its volume as it left it.
+        name = f"{socket.gethostname()}_{os.getpid()}_{os.urandom(4).hex()}"
         self.folder = self._shared / name
+        self._is_owned = False
         self._lock: int | None = None
+        """None while it is owned: a file system without locks."""
 
     def own(self) -> None:
-        """Makes the folder; from now on nobody takes it over.
+        """Makes the folder; until `release` nobody takes it over.
 
         Raises:
             OSError: it cannot be made.
         """
+        if self._is_owned:
+            return
         for _ in range(_MAX_TRIES):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._is_owned = True
             self._lock = _locked(self.folder)
             if self._lock is not None:
                 return
             # Somebody looks just now whether its owner lives.
             time.sleep(0.001)  # mutate: ok any time of this size
 
-    def left_behind(self) -> list[Path]:
-        """Takes over the parts of processes that live no more; oldest first.
+    def left_behind(self) -> tuple[list[Path], OSError | None]:
+        """Takes over the parts of processes that live no more.
 
-        Raises:
-            OSError: a folder cannot be read or written.
+        Returns:
+            (parts, error): those that are here now, oldest first, and why there may be
+            more: a folder cannot be read or written.
         """
         found: list[Path] = []
-        for folder in self._shared.iterdir():
+        failed: OSError | None = None
+        for folder in self._shared.glob("*"):
             lock = _locked(folder)
             if lock is not None:
                 try:
@@ -140,9 +146,11 @@ class Spool:
                         for part in folder.iterdir()
                     )
                     folder.rmdir()
+                except OSError as error:
+                    failed = error
                 finally:
                     os.close(lock)
-        return sorted(found)
+        return sorted(found), failed
 
     def release(self) -> None:
         """Lets go of the folder, and removes it if it is empty."""
@@ -152,6 +160,7 @@ class Spool:
 
     def forget(self) -> None:
         """After a fork: the lock is the parent's, which still holds it."""
+        self._is_owned = False
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
@@ -220,20 +229,22 @@ class Uploads:
 
     def start(self) -> None:
         """Takes the local folder, and looks after what waits there. Never raises."""
-        if self._thread is not None:
-            return
-        with contextlib.suppress(OSError):  # as writing to it will tell
-            self._spool.own()
-        self._ends = False
-        # A daemon: an upload may hang, and the interpreter would wait for it at exit.
-        # Begun early: at the interpreter's exit no thread can be started any more.
-        self._thread = threading.Thread(
-            target=self._run, name="perf-upload", daemon=True
-        )
-        try:
-            self._thread.start()
-        except RuntimeError:  # too many; the parts stay where they are
-            self._thread = None
+        with self._state:
+            # After `finish` the folder may be gone, and the thread there all the same.
+            self._ends = False
+            with contextlib.suppress(OSError):  # as writing to it will tell
+                self._spool.own()
+            if self._thread is not None:
+                return
+            # A daemon: an upload may hang, and the interpreter would wait for it at
+            # exit. Begun early: at the interpreter's exit none can be started any more.
+            self._thread = threading.Thread(
+                target=self._run, name="perf-upload", daemon=True
+            )
+            try:
+                self._thread.start()
+            except RuntimeError:  # too many; the parts stay where they are
+                self._thread = None
 
     def put(self, part: Path) -> None:
         """Uploads a part when those before it are uploaded. Returns at once."""
@@ -309,27 +320,28 @@ class Uploads:
                 hurries = self._state.wait_for(lambda: self._in_a_hurry, some_s)
                 self._in_a_hurry = False
             pause_s = _FIRST_PAUSE_S if hurries else min(2 * pause_s, _MAX_PAUSE_S)
-        with self._state:
-            self._spool.release()
-            self._thread = None
 
     def _take_over(self) -> None:
-        try:
-            parts = self._spool.left_behind()
-            for part in parts:
+        parts, error = self._spool.left_behind()
+        if error is not None:
+            self._log.say("left-behind", f"what others left in the spool: {error}")
+        for part in parts:
+            with contextlib.suppress(OSError):  # if it is gone, its upload will tell
                 self._disk.grow(part, part.stat().st_size)
                 self._disk.close(part)
-        except OSError as error:
-            self._log.say("left-behind", f"what others left in the spool: {error}")
-            return
         with self._state:
             self._waiting.extendleft(reversed(parts))
 
     def _next(self) -> Path | None:
-        """The part to be uploaded; None if no more come."""
+        """The part to be uploaded; None if no more come, and the thread is to end."""
         with self._state:
             self._state.wait_for(lambda: self._waiting or self._ends)
-            return self._waiting[0] if self._waiting else None
+            if self._waiting:
+                return self._waiting[0]
+            # Not a moment later: `start` may come in between, and rely on it.
+            self._spool.release()
+            self._thread = None
+            return None
 
     def _uploaded(self, part: Path) -> bool:
         begin_ns = time.thread_time_ns()

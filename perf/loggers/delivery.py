@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -15,7 +16,7 @@ from typing import Final, Literal
 from perf._model.log import OnceLog
 from perf.loggers.fanout import FanOut
 from perf.loggers.filters import own_record
-from perf.loggers.handler import BackendHandler, HandlerStats
+from perf.loggers.handler import BackendHandler, HandlerStats, filter_failure
 
 __all__ = ["AsyncHandler", "BufferedHandler", "Drop"]
 
@@ -83,6 +84,8 @@ class AsyncHandler(logging.Handler):
         self._done = 0
         """Records that the target has had. Changed by the thread alone."""
         self._dropped = 0
+        self._unfiltered = 0
+        """Records on which a filter failed."""
         self._flush_asked = 0
         self._flushed = 0
         """Up to which record, by number, the target was flushed."""
@@ -95,14 +98,22 @@ class AsyncHandler(logging.Handler):
         """What became of the records so far."""
         stats = self.target.stats
         return HandlerStats(
-            stats.delivered, stats.failed, stats.dropped + self._dropped
+            stats.delivered,
+            stats.failed + self._unfiltered,
+            stats.dropped + self._dropped,
         )
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Queues a record that passes the filters."""
         # The lock of `logging` is not taken: ours is held for less.
-        record = own_record(record, self.filters)
-        passed = self.filter(record)
+        try:
+            record = own_record(record, self.filters)
+            passed = self.filter(record)
+        except Exception as error:
+            with self._state:
+                self._unfiltered += 1
+            self._log.say("filter", filter_failure(self.name, error))
+            return False
         if passed:
             self.emit(record)
         return bool(passed)
@@ -281,7 +292,9 @@ class AsyncHandler(logging.Handler):
         try:
             call(*arguments)
         except BaseException as error:
-            self.target.failed(what, error)
+            # Nor does a handler of the program's log: there is nothing to say it with.
+            with contextlib.suppress(BaseException):
+                self.target.failed(what, error)
 
 
 class BufferedHandler(logging.handlers.MemoryHandler):

@@ -30,9 +30,17 @@ class HandlerStats:
 
     delivered: int = 0
     failed: int = 0
-    """The backend raised."""
+    """The backend raised, or one of its filters."""
     dropped: int = 0
     """It never saw them: it was left out, or its queue was full."""
+
+
+def filter_failure(name: str | None, error: Exception) -> str:
+    """The log line on a filter of one backend that raised."""
+    return (
+        f"a filter of metrics backend {name} failed: {error_line(error)}; the backend "
+        "does not get the record, the others do"
+    )
 
 
 class BackendHandler(logging.Handler):
@@ -68,7 +76,8 @@ class BackendHandler(logging.Handler):
         self.texts = texts
         self.name = name or type(backend).__name__
         self.stats = HandlerStats()
-        self._secrets = (*secrets, *getattr(backend, "secrets", ()))
+        # A configuration may give them as numbers.
+        self._secrets = tuple(map(str, (*secrets, *getattr(backend, "secrets", ()))))
         self._with_wall_time = getattr(backend, "takes_wall_time", False)
         self._texts_together = texts and getattr(backend, "texts_with_metrics", False)
         self._clock = _clock
@@ -79,7 +88,12 @@ class BackendHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Emits a record that passes the filters; middleware gets one of its own."""
-        return bool(super().handle(own_record(record, self.filters)))
+        try:
+            return bool(super().handle(own_record(record, self.filters)))
+        except Exception as error:  # of a filter: `emit` raises none
+            self.stats.failed += 1
+            self._log.say("filter", filter_failure(self.name, error))
+            return False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hands a record over. Never raises."""

@@ -62,5 +62,9 @@ def error_line(error: BaseException, secrets: Iterable[str] = ()) -> str:
     """
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    text = " ".join(str(error).split()) or "no message"
+    try:
+        text = str(error)
+    except Exception:  # whatever made it left it half made
+        text = ""
+    text = " ".join(text.split()) or "no message"
     return f"{type(error).__name__}: {redact(text, secrets)[:500]}{place}"

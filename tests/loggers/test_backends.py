@@ -581,6 +581,17 @@ def test_webhooks_send_headers_and_values(server: Any) -> None:
     assert "Bearer t0ps3cr3t" == server.headers[0]["Authorization"]
 
 
+@pytest.mark.parametrize("version", [2, 1.5])
+def test_a_header_may_be_a_number(version: float, server: Any) -> None:
+    """As YAML reads `X-Api-Version: 2`."""
+    headers = {"X-Api-Version": version}
+    with Pipeline([hook("webhook", server.url, headers=headers)]) as pipeline:
+        pipeline.notify("out of memory")
+        pipeline.flush()
+        assert 0 == pipeline.stats()["WebhookBackend"].failed
+    assert str(version) == server.headers[0]["X-Api-Version"]
+
+
 def test_slack_notifications_have_a_switch_each(server: Any) -> None:
     """Errors off, results off: nothing is sent."""
     backend = hook(

@@ -157,6 +157,67 @@ def test_what_a_backend_raises_does_not_end_the_thread(error: BaseException) -> 
     assert (1, 1) == (to.stats.delivered, to.stats.failed)
 
 
+class UnspeakableError(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Speechless(logging.Handler):
+    """A handler of the program's log lines that fails."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raises."""
+        raise OSError("no space left for log lines")
+
+
+def test_a_failure_that_cannot_be_told_is_told_as_far_as_can_be(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The kind of error has a name; the thread goes on."""
+    raising = Raising(UnspeakableError())
+    to = handler(raising)
+    log(to, 1)
+    assert to.flush()
+    raising.error = None
+    log(to, 2)
+    to.close()
+    assert (1, 1) == (to.stats.delivered, to.stats.failed)
+    assert "Raising failed to log: UnspeakableError: no message" in caplog.text
+
+
+def test_a_secret_may_be_any_value(caplog: pytest.LogCaptureFixture) -> None:
+    """What a configuration gives as a number is hidden as its text."""
+
+    class Numbered(Raising):
+        secrets = (12345678, None)
+
+    to = handler(Numbered(OSError("refused: 12345678")))
+    log(to, 1)
+    assert to.flush()
+    to.close()
+    assert "OSError: refused: [hidden]" in caplog.text
+
+
+def test_a_log_that_fails_does_not_end_the_thread() -> None:
+    """There is nothing to say it with; the records after it are delivered."""
+    raising = Raising()
+    to = handler(raising)
+    lines, broken = logging.getLogger("perf"), Speechless()
+    lines.addHandler(broken)
+    try:
+        log(to, 1)
+        assert to.flush()
+    finally:
+        lines.removeHandler(broken)
+    raising.error = None
+    log(to, 2)
+    to.close()
+    assert [("loss", 2, 2)] == raising.scalars
+    assert 1 == to.stats.delivered
+
+
 def run(code: str) -> None:
     """Runs a program that ends without closing anything."""
     done = subprocess.run(

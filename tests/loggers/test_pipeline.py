@@ -241,6 +241,32 @@ def test_a_filter_that_fails_does_not_reach_the_caller(
     assert "metrics are not logged: ZeroDivisionError" in caplog.text
 
 
+@pytest.mark.parametrize("delivery", ["async", "sync"])
+def test_a_filter_of_one_backend_that_fails_is_its_own(
+    delivery: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others get the record, and it all that the filter does not fail on."""
+
+    def fails_on_some(record: logging.LogRecord) -> bool:
+        values: Any = record.msg
+        return bool(1 / values["loss"])
+
+    one, other = Kept(), Kept()
+    with Pipeline() as pipeline:
+        picky = pipeline.add(one, name="picky", delivery=delivery)
+        picky.addFilter(fails_on_some)
+        pipeline.add(other, delivery=delivery)
+        for value in (0.0, 0.0, 0.0, 0.0, 0.5):
+            pipeline.log_scalar("loss", value)
+        pipeline.flush()
+        stats = pipeline.stats()["picky"]
+    assert [0.5] == [value for _, value, _ in one.scalars]
+    assert [0.0, 0.0, 0.0, 0.0, 0.5] == [value for _, value, _ in other.scalars]
+    assert (1, 4, 0) == (stats.delivered, stats.failed, stats.dropped)
+    (line,) = caplog.messages
+    assert "a filter of metrics backend picky failed: ZeroDivisionError" in line
+
+
 def test_a_pipeline_is_a_backend() -> None:
     """It can stand in another one."""
     kept = Kept()

@@ -266,6 +266,56 @@ def test_a_thread_that_cannot_be_started(
     uploads.start()
 
 
+def test_what_begins_again_while_its_folder_is_asked_for(
+    folder: Folder, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed and attached again, it has its thread, its local folder and its lock."""
+    monkeypatch.setattr(folder, "reach", folder.open.wait)
+    folder.open.clear()
+    uploads = make()
+    uploads.finish(for_ever=True)
+    assert uploads.settle()
+    uploads.start()
+    assert uploads.folder.exists()
+    other = Spool(URL)
+    other.own()
+    other.left_behind()
+    other.release()
+    assert uploads.folder.exists()
+    folder.open.set()
+    put(uploads, "a")
+    assert settled(uploads)
+    put(uploads, "b")
+    assert settled(uploads)
+    assert ["a", "b"] == folder.order
+
+
+def test_what_begins_again_while_its_thread_ends(
+    folder: Folder, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that has decided to end is not relied on any more."""
+    uploads = make()
+    has_begun = threading.Event()
+    find_next = uploads._next
+
+    def begin_before_the_end() -> Path | None:
+        found = find_next()
+        if found is None and not has_begun.is_set():
+            uploads.start()
+            has_begun.set()
+        return found
+
+    monkeypatch.setattr(uploads, "_next", begin_before_the_end)
+    put(uploads, "a")
+    uploads.finish(for_ever=True)
+    assert uploads.settle()
+    assert has_begun.wait(60)
+    put(uploads, "b")
+    uploads._patience_s = 5
+    assert settled(uploads)
+    assert ["a", "b"] == folder.order
+
+
 # The spool
 
 
@@ -300,6 +350,35 @@ def test_what_a_dead_process_left_is_uploaded_first(
     assert ["left_1", "left_2"] == sorted(path.name for path in other.folder.iterdir())
 
 
+def test_a_folder_that_cannot_be_read_does_not_hide_the_others(
+    folder: Folder,
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whichever comes first; the log says what is wrong with it."""
+    dead = [Spool(URL), Spool(URL), Spool(URL)]
+    for number, each in enumerate(dead):
+        each.own()
+        (each.folder / f"left_{number}").write_text("1")
+        each.forget()
+    rename = Path.rename
+
+    def rename_some(path: Path, target: Path) -> Path:
+        if path.name == "left_1":
+            raise PermissionError("not yours")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_some)
+    with caplog.at_level(logging.WARNING, logger="perf"):
+        uploads = make()
+        put(uploads, "own")
+        assert settled(uploads)
+    assert ["left_0", "left_2", "own"] == folder.order
+    assert "what others left in the spool: not yours" in caplog.text
+    assert (dead[1].folder / "left_1").exists()
+
+
 def test_what_a_living_process_has_is_its_own(make: Make) -> None:
     """Its folder is locked, in this process too."""
     living = Spool(URL)
@@ -322,14 +401,14 @@ def test_a_folder_that_was_taken_for_a_dead_ones_is_made_again(
     def locked_late(folder: Path) -> int | None:
         if folder == spool.folder and not tries:
             tries.append(folder)
-            assert [] == looking.left_behind()
+            assert ([], None) == looking.left_behind()
             assert not folder.exists()
         return locked(folder)
 
     monkeypatch.setattr(upload, "_locked", locked_late)
     spool.own()
     assert spool.folder.exists()
-    assert [] == looking.left_behind()
+    assert ([], None) == looking.left_behind()
     assert spool.folder.exists()
     spool.release()
     looking.release()
@@ -628,6 +707,36 @@ def test_what_a_killed_process_left_is_uploaded_by_the_next(
     (tmp_path / "there").rmdir()
     program = "writer = start()\nsource.records = [span(3, 0, 1)]\nwriter.close()\n"
     assert [{"span 1"}, {"span 2"}, {"span 3"}] == run(there, program)
+    assert [] == left(spool)
+
+
+def test_a_container_that_starts_again_uploads_what_was_left(
+    tmp_path: Path, spool: Path
+) -> None:
+    """On a volume that stays; its first process is number 1 each time."""
+    there = tmp_path / "there"
+    found = run(
+        there,
+        """
+        os.getpid = lambda: 1
+        Folder.put = lambda self, part: threading.Event().wait()
+        writer = start()
+        source.records = [span(1, 0, 1)]
+        assert writer.flush()
+        os._exit(9)
+        """,
+        code=9,
+    )
+    assert [] == found
+    assert 1 == len(left(spool))
+    there.rmdir()
+    program = """
+        os.getpid = lambda: 1
+        writer = start()
+        source.records = [span(2, 0, 1)]
+        writer.close()
+        """
+    assert [{"span 1"}, {"span 2"}] == run(there, program)
     assert [] == left(spool)
 
 

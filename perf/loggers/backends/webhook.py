@@ -44,13 +44,15 @@ class WebhookBackend:
         if urlparse(url).scheme not in ("http", "https"):
             raise ConfigError("webhook.url", "an address with http(s)", "another text")
         self._url = url
-        self._headers = {"Content-Type": "application/json", **(headers or {})}
+        # YAML reads `X-Api-Version: 1.5` as a number.
+        own = {name: str(value) for name, value in (headers or {}).items()}
+        self._headers = {"Content-Type": "application/json", **own}
         self._level = min_level
         self._results = results
         self._timeout_s = timeout_s
         self.stall_timeout_s = timeout_s + 1
         self._active = is_main_process()
-        self.secrets = (url, urlparse(url).path, *(headers or {}).values())
+        self.secrets = (url, urlparse(url).path, *own.values())
 
     def log_scalar(self, event: str, value: float | np.ndarray, **kwargs: Any) -> None:
         """Sends nothing."""
