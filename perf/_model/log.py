@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 logger = logging.getLogger("perf")
@@ -25,4 +26,6 @@ class OnceLog:
         """
         if cause not in self._said:
             self._said.add(cause)
-            logger.warning("%s (said once)", message, exc_info=exc)
+            # A handler of the program's may raise; the training has not asked for us.
+            with contextlib.suppress(Exception):
+                logger.warning("%s (said once)", message, exc_info=exc)

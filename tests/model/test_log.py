@@ -42,3 +42,18 @@ def test_an_exception_is_shown(caplog: pytest.LogCaptureFixture) -> None:
         OnceLog().say("a", "failed", exc=error)
     assert "ValueError: no such key" in caplog.text
     assert "Traceback" in caplog.text
+
+
+def test_a_handler_that_raises_does_not_reach_the_caller() -> None:
+    """What it fails at is the program's own; the training goes on."""
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError(record.getMessage())
+
+    handler = Broken()
+    logging.getLogger("perf").addHandler(handler)
+    try:
+        OnceLog().say("cause", "what happened")
+    finally:
+        logging.getLogger("perf").removeHandler(handler)
