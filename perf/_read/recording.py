@@ -151,7 +151,9 @@ def _recording(
     found = list(notes)
     if said:
         found.append(said)
-    if unfinished:
+    if unfinished == 1:
+        found.append("1 span has no end and is cut at the last moment")
+    elif unfinished:
         found.append(f"{unfinished} spans have no end and are cut at the last moment")
     return Recording(
         (os.fspath(path),),

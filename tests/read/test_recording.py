@@ -336,4 +336,4 @@ def test_an_open_span_is_said(tmp_path):
     )
     path = Path(tmp_path / "a.pb")
     path.write_bytes(stream.encode(batch))
-    assert any("1 spans have no end" in note for note in read_recording(path).notes)
+    assert any("1 span has no end" in note for note in read_recording(path).notes)
