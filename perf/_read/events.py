@@ -9,26 +9,35 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zlib
 from array import array
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from perf._model.errors import TraceFormatError
 from perf._model.spans import OPEN, ClockSnapshot
-from perf._model.tracks import RUN_EVENT, SCHEMA_KEY, SCHEMA_VERSION
+from perf._model.tracks import RUN_EVENT, SCHEMA_KEY
+from perf._read.packets import (
+    MAX_PACKET,
+    MOST_PER_BYTE,
+    PACKET_KEY,
+    SequenceState,
+    check_versions,
+    frame_at,
+    open_trace,
+    parsed,
+    text,
+    unpacked_data,
+)
 
-_PACKET_KEY: Final = 0x0A
 _TIMESTAMP_KEY: Final = 0x40
+_TIMESTAMP_BITS: Final = 70
+"""Of its longest form: one without an end is no number that grows and grows."""
 _STATE_CLEARED: Final = 1
 _REALTIME, _MONOTONIC, _BOOTTIME = 1, 3, 6
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _ARROW_START, _ARROW_END = ord("s"), ord("f")
 _LEGACY, _PHASE, _ARROW_NUMBER, _BINDS = b"\x32", 0x10, 0x30, b"\x60\x01"
 _CHUNK: Final = 4 << 20
-_MOST_UNPACKED: Final = 64 << 20
-"""Bytes that one packet may have or unpack to."""
 _REMEMBERED: Final = 1 << 17
 """Different packets that are remembered at once."""
 
@@ -105,20 +114,16 @@ def read_events(
         OSError: it cannot be read at all.
     """
     reader = _Reader(os.fspath(path))
-    size = max(1, Path(path).stat().st_size)
     done = 0
     rest = b""
-    with Path(path).open("rb") as file:
+    with open_trace(path) as file:
+        size = os.fstat(file.fileno()).st_size
         while chunk := file.read(_CHUNK):
-            done += len(chunk)
             data = rest + chunk
-            rest = data[reader.take(data) :]
-            if len(rest) > _MOST_UNPACKED:
-                raise reader.error(f"a packet of more than {_MOST_UNPACKED} bytes")
+            rest = data[reader.read(data, done - len(rest)) :]
+            done += len(chunk)
             if progress is not None:
-                progress(done / size)
-    if not done:
-        raise reader.error("an empty file")
+                progress(min(1.0, done / max(1, size)))
     reader.events.is_cut = bool(rest)
     return reader.finished()
 
@@ -138,12 +143,7 @@ class _Track:
 
 
 @dataclasses.dataclass(slots=True)
-class _Sequence:
-    names: dict[int, str] = dataclasses.field(default_factory=dict)
-    keys: dict[int, str] = dataclasses.field(default_factory=dict)
-    texts: dict[int, str] = dataclasses.field(default_factory=dict)
-    now_ns: int = 0
-    track: int = 0
+class _Sequence(SequenceState):
     head: bytes = b""
     """What the packets of arrows begin with, after the timestamp; "" if unknown."""
     known: dict[bytes, _Known] = dataclasses.field(default_factory=dict)
@@ -166,10 +166,6 @@ class _Known(NamedTuple):
 
 class _Reader:
     def __init__(self, path: str) -> None:
-        # Loaded here: protobuf is slow to import.
-        from perfetto.protos.perfetto.trace import perfetto_trace_pb2
-
-        self._parse = perfetto_trace_pb2.TracePacket.FromString
         self._path = path
         self.events = Events()
         self._sequences: dict[int, _Sequence] = {}
@@ -179,38 +175,57 @@ class _Reader:
         self._count = 0
         self._starts: dict[bytes, int] = {}
         self._ends: list[tuple[bytes, int]] = []
+        self._offset = 0
+        """Of what is taken in now, in the file."""
+        self._packed_at: int | None = None
+        """Where the packet begins that holds what is taken in now, if it is packed."""
+        self._unpacked = 0
+        """Bytes, so far."""
+
+    @property
+    def _place(self) -> str:
+        """For messages: offsets count from there."""
+        if self._packed_at is None:
+            return self._path
+        return f"{self._path}, packed at offset {self._packed_at}"
 
     def error(self, found: str) -> TraceFormatError:
         return TraceFormatError(
-            f"{self._path}: expected a trace of rlperf, found {found}"
+            f"{self._place}: expected a trace of rlperf, found {found}"
         )
 
-    def take(self, data: bytes) -> int:
-        """Takes in whole packets; returns where the first one begins that is cut."""
+    def read(self, data: bytes, offset: int) -> int:
+        """Takes in the next piece of the file, which stands at that offset.
+
+        Returns where the first packet begins that is cut.
+        """
+        self._offset = offset
+        try:
+            return self._take(data)
+        except (IndexError, OverflowError) as error:
+            # Lengths and times of events are not checked one by one.
+            raise self.error(f"a damaged packet after offset {offset}") from error
+
+    def _take(self, data: bytes) -> int:
         # One loop without calls for what most packets are: an event whose like was
         # seen before.
         at, size = 0, len(data)
         sequence, tracks = self._sequence, self._tracks
         known_of, head = sequence.known.get, sequence.head
         while at < size:
-            if data[at] != _PACKET_KEY:
-                raise self.error(_not_a_packet(data, at))
-            begin = at + 1
-            if begin >= size:
-                break
-            length = data[begin]
-            begin += 1
-            if length > 0x7F:
-                found = _varint(data, begin - 1)
-                if found is None:
+            begin = at + 2
+            if begin < size and data[at] == PACKET_KEY and 0 < data[at + 1] < 0x80:
+                end = begin + data[at + 1]
+            else:
+                frame = frame_at(data, at, self._place, self._offset)
+                if frame is None:
                     break
-                length, begin = found
-            end = begin + length
+                begin, end = frame
             if end > size:
                 break
-            at = end
-            if length < 2 or data[begin] != _TIMESTAMP_KEY:
-                self._other(data[begin:end])
+            packet_at, at = at, end
+            if data[begin] != _TIMESTAMP_KEY:
+                self._other(data[begin:end], self._offset + packet_at)
                 sequence = self._sequence
                 known_of, head = sequence.known.get, sequence.head
                 continue
@@ -218,7 +233,7 @@ class _Reader:
             begin += 2
             delta = byte & 0x7F
             shift = 7
-            while byte > 0x7F:
+            while byte > 0x7F and shift < _TIMESTAMP_BITS:
                 byte = data[begin]
                 begin += 1
                 delta |= (byte & 0x7F) << shift
@@ -226,7 +241,11 @@ class _Reader:
             body = data[begin:end]
             known = known_of(body)
             if known is None:
-                known = self._arrow_of(body, head) or self._decoded(body)
+                if begin > end:
+                    raise IndexError  # the timestamp does not end in its packet
+                known = self._arrow_of(body, head) or self._decoded(
+                    body, self._offset + packet_at
+                )
                 if self._sequence is not sequence:
                     sequence = self._sequence
                     known_of, head = sequence.known.get, sequence.head
@@ -262,8 +281,8 @@ class _Reader:
             return _Known(0, "", None, 0, body[at + 5 : -len(_BINDS)], False, 0.0)
         return None
 
-    def _decoded(self, body: bytes) -> _Known | None:
-        packet = self._parsed(body)
+    def _decoded(self, body: bytes, offset: int) -> _Known | None:
+        packet = parsed(body, self._place, offset)
         number = packet.trusted_packet_sequence_id
         self._sequence = self._sequence_of(number, packet.sequence_flags)
         sequence = self._sequence
@@ -271,15 +290,12 @@ class _Reader:
             return None
         event = packet.track_event
         legacy = event.legacy_event
-        tags = {
-            note.name or sequence.keys.get(note.name_iid, ""): _value(note, sequence)
-            for note in event.debug_annotations
-        }
+        tags = sequence.tags(event.debug_annotations)
         is_double = event.HasField("double_counter_value")
         is_arrow = legacy.phase in (_ARROW_START, _ARROW_END)
         known = _Known(
             event.type,
-            event.name or sequence.names.get(event.name_iid, ""),
+            sequence.event_name(event),
             tags or None,
             event.track_uuid,
             _number(legacy.unscoped_id) if is_arrow else b"",
@@ -298,27 +314,17 @@ class _Reader:
 
     # -- everything else ---------------------------------------------------------------
 
-    def _parsed(self, data: bytes) -> Any:
-        from google.protobuf.message import DecodeError
-
-        try:
-            return self._parse(data)
-        except DecodeError as error:
-            raise self.error(f"a packet that cannot be read ({error})") from error
-
     def _sequence_of(self, number: int, flags: int) -> _Sequence:
         sequence = self._sequences.get(number)
         if sequence is None or flags & _STATE_CLEARED:
             sequence = self._sequences[number] = _Sequence()
         return sequence
 
-    def _other(self, data: bytes) -> None:
-        packet = self._parsed(data)
+    def _other(self, data: bytes, offset: int) -> None:
+        packet = parsed(data, self._place, offset)
         kind = packet.WhichOneof("data")
         if kind == "compressed_packets":
-            unpacked = self._unpacked(packet.compressed_packets)
-            if self.take(unpacked) != len(unpacked):
-                raise self.error("compressed packets that are cut")
+            self._unpack(packet, offset, offset + len(data))
             return
         sequence = self._sequence_of(
             packet.trusted_packet_sequence_id, packet.sequence_flags
@@ -332,33 +338,30 @@ class _Reader:
             defaults = packet.trace_packet_defaults
             sequence.track = defaults.track_event_defaults.track_uuid
         if packet.HasField("interned_data"):
-            new = packet.interned_data
-            sequence.names.update({e.iid: e.name for e in new.event_names})
-            sequence.keys.update({e.iid: e.name for e in new.debug_annotation_names})
-            texts = new.debug_annotation_string_values
-            sequence.texts.update(
-                {e.iid: e.str.decode(errors="replace") for e in texts}
-            )
+            sequence.learn(packet.interned_data)
 
-    def _unpacked(self, data: bytes) -> bytes:
-        unpacker = zlib.decompressobj()
-        try:
-            packets = unpacker.decompress(data, _MOST_UNPACKED)
-        except zlib.error as error:
-            raise self.error(f"packets that cannot be unpacked ({error})") from error
-        if unpacker.unconsumed_tail:
-            raise self.error(f"packed packets of more than {_MOST_UNPACKED} bytes")
-        return packets
+    def _unpack(self, packet: Any, offset: int, end: int) -> None:
+        if self._packed_at is not None:
+            raise self.error(f"packed packets in packed ones at offset {offset}")
+        room = MAX_PACKET + MOST_PER_BYTE * end - self._unpacked
+        limit = max(1, min(room, MAX_PACKET))
+        data = unpacked_data(packet, self._path, offset, limit)
+        self._unpacked += len(data)
+        outside, self._offset, self._packed_at = self._offset, 0, offset
+        if self._take(data) != len(data):
+            raise self.error("packed packets that are cut off")
+        self._offset, self._packed_at = outside, None
 
     def _row(self, found: Any) -> None:
-        name, thread_id = found.name, 0
+        name, thread_id = text(found.name), 0
         if found.HasField("process"):
-            name = found.process.process_name
+            name = text(found.process.process_name)
         if found.HasField("thread"):
-            name, thread_id = found.thread.thread_name, found.thread.tid
+            name, thread_id = text(found.thread.thread_name), found.thread.tid
         around = self.events.rows.get(found.parent_uuid)
         path = (*around.path, name) if around else (name,)
-        unit = found.counter.unit_name if found.HasField("counter") else None
+        has_unit = found.HasField("counter")
+        unit = text(found.counter.unit_name) if has_unit else None
         rank = found.sibling_order_rank
         self.events.rows[found.uuid] = Row(found.uuid, path, rank, unit, thread_id)
 
@@ -417,6 +420,10 @@ class _Reader:
         events = self.events
         while self._tracks:
             uuid, track = self._tracks.popitem()
+            if uuid not in events.rows:
+                raise self.error(
+                    f"an event on track {uuid}, which the file does not introduce"
+                )
             self._draw(uuid, track)
         events.arrows = [
             (self._starts[arrow], slice_id)
@@ -425,28 +432,10 @@ class _Reader:
         ]
         runs = [i[3] for i in events.instants if _tells_of_run(i)]
         events.instants = [i for i in events.instants if not _tells_of_run(i)]
-        if not runs:
-            raise self.error("a file that does not say which version wrote it")
+        versions = [run[SCHEMA_KEY] for run in runs]
+        check_versions(versions, self._path, is_cut=events.is_cut)
         events.run = runs[0]
-        version = events.run[SCHEMA_KEY]
-        if version not in range(SCHEMA_VERSION - 2, SCHEMA_VERSION + 1):
-            raise TraceFormatError(
-                f"{self._path}: written with schema version {version}; this version "
-                f"reads up to {SCHEMA_VERSION}: use the one that wrote the file"
-            )
         return events
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int] | None:
-    value = shift = 0
-    while at < len(data):
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, at
-    return None
 
 
 def _number(value: int) -> bytes:
@@ -459,25 +448,5 @@ def _number(value: int) -> bytes:
     return bytes(digits)
 
 
-def _not_a_packet(data: bytes, at: int) -> str:
-    if data[:1] in (b"{", b"["):
-        return "JSON: name it .json to read it as Chrome's format"
-    return f"the byte {data[at]:#04x} where a packet should begin"
-
-
 def _tells_of_run(instant: tuple[int, int, str, dict[str, Any]]) -> bool:
     return instant[2] == RUN_EVENT and SCHEMA_KEY in instant[3]
-
-
-def _value(note: Any, sequence: _Sequence) -> Any:
-    if note.dict_entries:
-        return {
-            entry.name or sequence.keys.get(entry.name_iid, ""): _value(entry, sequence)
-            for entry in note.dict_entries
-        }
-    if note.array_values:
-        return [_value(entry, sequence) for entry in note.array_values]
-    kind = note.WhichOneof("value")
-    if kind == "string_value_iid":
-        return sequence.texts.get(note.string_value_iid, "")
-    return getattr(note, kind) if kind else None

@@ -24,6 +24,7 @@ from perf._model.tracks import (
 )
 from perf._read.packets import (
     MAX_PACKET,
+    MOST_PER_BYTE,
     CutError,
     SequenceState,
     check_versions,
@@ -39,9 +40,6 @@ _REALTIME, _MONOTONIC, _BOOTTIME = 1, 3, 6
 _STATE_CLEARED: Final = 1
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _ARROW_START, _ARROW_END = ord("s"), ord("f")
-_MOST_PER_BYTE: Final = 200
-"""Bytes that packed packets may unpack to per byte of the file, beyond what a single
-one may: events repeat themselves, but never so often."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ class _Reader:
 
     def read(self, offset: int, data: bytes) -> None:
         """Takes the next packet of the file."""
-        self._room += _MOST_PER_BYTE * len(data)
+        self._room += MOST_PER_BYTE * len(data)
         packet = parsed(data, self._path, offset)
         if packet.HasField("compressed_packets"):
             limit = max(1, min(self._room, MAX_PACKET))

@@ -15,11 +15,15 @@ from typing import Any, BinaryIO, Final
 from perf._model.errors import TraceFormatError
 from perf._model.tracks import LOST_KEY, SCHEMA_VERSION
 
+PACKET_KEY: Final = 0x0A
+"""With which a packet begins, before its length."""
 MAX_PACKET: Final = 64 << 20
 """Bytes of a packet, and of what one unpacks to: a damaged length or a crafted file
 must not fill the memory. Our packets stay under 512 KB."""
+MOST_PER_BYTE: Final = 200
+"""Bytes that packed packets may unpack to per byte of the file, beyond what a single
+one may: events repeat themselves, but never so often."""
 
-_PACKET_KEY: Final = 0x0A
 _CHUNK: Final = 1 << 20
 _LONGEST_VARINT: Final = 10
 
@@ -103,15 +107,9 @@ def frames(file: BinaryIO, path: object) -> Iterator[tuple[int, bytes]]:
     data, at, base = b"", 0, 0
     while True:
         needed = 1
-        frame = _frame(data, at)
+        frame = frame_at(data, at, path, base)
         if frame is not None:
             begin, end = frame
-            # Nor is an empty one ours: 30 million of them fit into MAX_PACKET.
-            if not 0 < end - begin <= MAX_PACKET:
-                raise TraceFormatError(
-                    f"{path}: expected a trace of rlperf, found "
-                    + _no_packet(data, at, base + at, end - begin)
-                )
             if end <= len(data):
                 yield base + at, data[begin:end]
                 at = end
@@ -128,25 +126,41 @@ def frames(file: BinaryIO, path: object) -> Iterator[tuple[int, bytes]]:
         data, at, base = data[at:] + more, 0, base + at
 
 
-def _frame(data: bytes, at: int) -> tuple[int, int] | None:
-    """Where the content of a packet begins and ends; it begins at `at` if it is none.
+def frame_at(
+    data: bytes, at: int, path: object, base: int = 0
+) -> tuple[int, int] | None:
+    """Where the content of a packet begins and ends, perhaps beyond the data.
 
     None: there is too little to tell.
+
+    Args:
+        data: a piece of a file.
+        at: where the packet begins in it.
+        path: for messages.
+        base: offset of the data in the file; likewise.
+
+    Raises:
+        TraceFormatError: there is no packet.
     """
     if at >= len(data):
         return None
-    if data[at] != _PACKET_KEY:
-        return at, at
-    size = 0
-    for length in range(_LONGEST_VARINT):
-        place = at + 1 + length
-        if place >= len(data):
-            return None
-        byte = data[place]
-        size |= (byte & 0x7F) << 7 * length
-        if byte < 0x80:
-            return place + 1, place + 1 + size
-    return at, at
+    begin = size = 0
+    if data[at] == PACKET_KEY:
+        for place in range(at + 1, at + 1 + _LONGEST_VARINT):
+            if place >= len(data):
+                return None
+            byte = data[place]
+            size |= (byte & 0x7F) << 7 * (place - at - 1)
+            if byte < 0x80:
+                begin = place + 1
+                break
+    # Nor is an empty one ours: 30 million of them fit into MAX_PACKET.
+    if not begin or not 0 < size <= MAX_PACKET:
+        raise TraceFormatError(
+            f"{path}: expected a trace of rlperf, found "
+            + _no_packet(data, at, base + at, size if begin else 0)
+        )
+    return begin, begin + size
 
 
 def _no_packet(data: bytes, at: int, offset: int, size: int) -> str:
@@ -194,6 +208,13 @@ def unpacked(
     Raises:
         TraceFormatError: it cannot be unpacked, or holds something else.
     """
+    data = unpacked_data(packet, path, offset, limit)
+    for _, frame in frames(io.BytesIO(data), f"{path}, packed at offset {offset}"):
+        yield frame
+
+
+def unpacked_data(packet: Any, path: object, offset: int, limit: int) -> bytes:
+    """The same, one packet after the other as in a file."""
     unpacker = zlib.decompressobj()
     try:
         data = unpacker.decompress(packet.compressed_packets, limit)
@@ -208,8 +229,7 @@ def unpacked(
         )
     if not unpacker.eof:
         raise TraceFormatError(f"{path}: compressed packets cut off at offset {offset}")
-    for _, frame in frames(io.BytesIO(data), f"{path}, packed at offset {offset}"):
-        yield frame
+    return data
 
 
 @dataclasses.dataclass(slots=True)

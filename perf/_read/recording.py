@@ -24,6 +24,7 @@ from perf._model.spans import (
 )
 from perf._read import chrome
 from perf._read.events import Event, Events, Progress, Row, read_events
+from perf._read.packets import check_file
 from perf._read.schedule import Schedule
 
 _TOP: Final = "Post-Training Run"
@@ -110,6 +111,7 @@ def read_recording(
         TraceFormatError: it is no such file; the message says what was found.
         OSError: it cannot be read at all.
     """
+    check_file(path)
     if chrome.is_chrome(path):
         return _recording(path, *_of_chrome(chrome.read_chrome(path)))
     events = read_events(path, progress)
@@ -149,7 +151,9 @@ def _recording(
     found = list(notes)
     if said:
         found.append(said)
-    if unfinished:
+    if unfinished == 1:
+        found.append("1 span has no end and is cut at the last moment")
+    elif unfinished:
         found.append(f"{unfinished} spans have no end and are cut at the last moment")
     return Recording(
         (os.fspath(path),),
@@ -171,9 +175,7 @@ def _of_events(events: Events) -> _Parts:
     by_info: dict[tuple[tuple[str, ...], int], list[int]] = defaultdict(list)
     has_devices = any(row.path[-1:] == ("Devices",) for row in events.rows.values())
     for uuid in events.slices:
-        row = events.rows.get(uuid)
-        if row is None:
-            raise TraceFormatError("found slices on a track that was not introduced")
+        row = events.rows[uuid]
         if not (has_devices and _is_copy(row)):
             by_info[row.path, row.rank // _LANES].append(uuid)
     found: list[tuple[TimelineInfo, list[Event]]] = []
@@ -200,7 +202,7 @@ def _of_events(events: Events) -> _Parts:
     counters = [
         Sampled(row.path[-1], row.unit or "", sorted(points))
         for uuid, points in events.samples.items()
-        if (row := events.rows.get(uuid)) is not None
+        for row in (events.rows[uuid],)
     ]
     instants: list[tuple[int, str, Mapping[str, Any]]] = [
         (time_ns, name, tags) for _, time_ns, name, tags in events.instants

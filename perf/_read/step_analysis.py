@@ -77,6 +77,8 @@ class StepAnalysis:
         self._roles = roles
         self._level = level
         self._finds_anomalies = finds_anomalies
+        self._devices: dict[str, None] = {}
+        """All that were seen to work so far: those without work now are idle."""
         self._lengths: deque[float] = deque(maxlen=_HISTORY)
         self._stages: deque[Mapping[str, int]] = deque(maxlen=_HISTORY)
 
@@ -93,9 +95,15 @@ class StepAnalysis:
         """
         if end_ns <= begin_ns or (self._level == OFF and not self._finds_anomalies):
             return {}, None
+        for info, _ in chain(records, opened):
+            if info.kind in (TimelineKind.DEVICE, TimelineKind.QUEUE):
+                self._devices[_device_of(info)] = None
         if self._level != ALL and not self._finds_anomalies:
             return self._of_devices(records, opened, begin_ns, end_ns), None
-        schedule = Schedule(_with_flights(records, opened, end_ns), end_ns)
+        schedule = Schedule(
+            [*_with_flights(records, opened, end_ns), *_without_work(self._devices)],
+            end_ns,
+        )
         stages = critical_path(schedule, begin_ns, end_ns).by_stage()
         metrics: dict[str, float] = {}
         if self._level == ALL:
@@ -112,31 +120,36 @@ class StepAnalysis:
         self, records: Records, opened: Records, begin_ns: int, end_ns: int
     ) -> dict[str, float]:
         """By the union of what held each device."""
-        by_device: dict[str, list[_Stretch]] = {}
-        for info, some in chain(records, opened):
-            is_queue = info.kind is TimelineKind.QUEUE
-            if not is_queue and info.kind is not TimelineKind.DEVICE:
-                continue
-            device = info.id.removesuffix(QUEUE_SUFFIX) if is_queue else info.id
-            held = by_device.setdefault(device, [])
-            held += [
-                (r[1], end_ns if r[2] == OPEN else r[2])
-                for r in some
-                if r[5] == DEVICE and (r[2] > begin_ns or r[2] == OPEN)
-            ]
-        if not by_device:
+        if not self._devices:
             return {}
-        united = {d: _united(some, begin_ns, end_ns) for d, some in by_device.items()}
+        by_device: dict[str, list[RawRecord]] = {d: [] for d in self._devices}
+        for info, some in chain(records, opened):
+            if info.kind in (TimelineKind.DEVICE, TimelineKind.QUEUE):
+                by_device[_device_of(info)] += some
+        # The devices of a mesh share their records: what they say is found out once.
+        known: dict[tuple[int, ...], list[_Stretch]] = {}
+        united: dict[str, list[_Stretch]] = {}
+        for device, some in by_device.items():
+            same = tuple(map(id, some))
+            if same not in known:
+                held = [
+                    (r[1], end_ns if r[2] == OPEN else r[2])
+                    for r in some
+                    if r[5] == DEVICE and (r[2] > begin_ns or r[2] == OPEN)
+                ]
+                known[same] = _united(held, begin_ns, end_ns)
+            united[device] = known[same]
         whole = len(united) * (end_ns - begin_ns)
         occupied = sum([e - b for some in united.values() for b, e in some])
         metrics = {"perf/bubble_frac": 1 - occupied / whole}
         rollout = set(self._roles.devices.get(ROLLOUT, ()))
         trainer = set(self._roles.devices.get(ACTOR, ()))
-        sides = [
-            _united([s for d in some for s in united.get(d, ())], begin_ns, end_ns)
-            for some in (rollout - trainer, trainer - rollout)
-            if some
-        ]
+        sides = []
+        for devices in (rollout - trainer, trainer - rollout):
+            different = {id(united[d]): united[d] for d in devices if d in united}
+            if devices:
+                held = [*chain.from_iterable(different.values())]
+                sides.append(_united(held, begin_ns, end_ns))
         if len(sides) == 2:
             both = _common(*sides)
             metrics["perf/overlap_frac"] = both / (end_ns - begin_ns)
@@ -203,12 +216,23 @@ def _with_flights(records: Records, opened: Records, end_ns: int) -> Records:
             continue
         flying = [r for r in some if r[5] == DEVICE]
         if flying:
-            device = info.id.removesuffix(QUEUE_SUFFIX)
+            device = _device_of(info)
             first = min(flying, key=lambda r: int(r[3]))
             begin = min(max(first[1], free.get(device, 0)), end_ns)
             info = TimelineInfo(device, TimelineKind.DEVICE, device)
             found.append((info, [(first[0], begin, *first[2:])]))
     return found
+
+
+def _without_work(devices: Iterable[str]) -> Records:
+    """Nothing, on each: what has no timeline is not accounted for."""
+    return [(TimelineInfo(d, TimelineKind.DEVICE, d), []) for d in devices]
+
+
+def _device_of(info: TimelineInfo) -> str:
+    """Of a device's own timeline, or its queue's."""
+    is_queue = info.kind is TimelineKind.QUEUE
+    return info.id.removesuffix(QUEUE_SUFFIX) if is_queue else info.id
 
 
 def _united(stretches: list[_Stretch], begin_ns: int, end_ns: int) -> list[_Stretch]:

@@ -21,7 +21,7 @@ from perf._read.accounting import (
 from perf._read.recording import Sampled
 from perf.report.analysis import Report, StepReport
 from perf.report.style import STYLE
-from perf.report.words import Finding, duration, findings, percent, role_name
+from perf.report.words import Finding, counted, duration, findings, percent, role_name
 
 _COLOURS: Final = 8
 """Of stages; further ones share the last."""
@@ -173,7 +173,7 @@ class _Page:
             )
         if len(report.steps) > len(bars):
             each = len(report.steps) // len(bars)
-            note += f"Each bar is the mean of about {each} steps. "
+            note += f"Each bar is the mean of about {counted(each, 'step')}. "
         note += "A mark above a bar: the step is unusual."
         first_label, last_label = bars[0][0], bars[-1][0]
         return _section(
@@ -381,7 +381,8 @@ class _Page:
         if carried:
             ns = sum(piece.length_ns for piece in carried)
             note = (
-                f"<p class='note'>In {len(carried)} of {len(report.steps)} steps the "
+                f"<p class='note'>In {len(carried)} of "
+                f"{counted(len(report.steps), 'step')} the "
                 f"path begins with work carried in from before, {duration(ns)} in all, "
                 "which is no part of the steps.</p>"
             )

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from perf._read.accounting import Account
 from perf.report.analysis import Report
-from perf.report.words import duration, findings, percent, role_name
+from perf.report.words import counted, duration, findings, percent, role_name
 
 FORMAT_VERSION: Final = 1
 """Of `as_values`; grows when a key changes its meaning or goes."""
@@ -51,8 +51,8 @@ def printable(text: str) -> str:
 def _title(report: Report) -> str:
     recording = report.recording
     return (
-        f"{', '.join(recording.paths)}: {recording.spans} spans, "
-        f"{len(recording.steps)} steps"
+        f"{', '.join(recording.paths)}: "
+        f"{counted(recording.spans, 'span')}, {counted(len(recording.steps), 'step')}"
     )
 
 

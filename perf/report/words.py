@@ -218,7 +218,8 @@ def _compiles(report: Report) -> Iterator[Finding]:
             "odd",
             COMPILE,
             f"Recompilation{of} takes {percent(share)} of the time, in {len(steps)} of "
-            f"{len(later)} steps after the first: shapes or arguments change.",
+            f"{counted(len(later), 'step')} after the first: shapes or arguments "
+            "change.",
             share,
         )
 
@@ -287,7 +288,7 @@ def _slow_spans(report: Report) -> Iterator[Finding]:
         "odd",
         worst.name,
         f"One slow {worst.name} holds its step up in {len(alike)} of "
-        f"{len(report.steps)} steps: in step {worst.step} it takes "
+        f"{counted(len(report.steps), 'step')}: in step {worst.step} it takes "
         f"{duration(worst.length_ns)}, the others {duration(worst.usual_ns)}"
         + (f" ({which})." if which else "."),
         excess / report.total_ns,
@@ -318,7 +319,7 @@ def _all_slower(report: Report) -> Finding | None:
     ]
     if len(slower) < _ALL or more[slower[0]] > excess / 2:
         return None
-    steps = "1 step" if len(slow) == 1 else f"{len(slow)} steps"
+    steps = counted(len(slow), "step")
     stages = _listed([stage for stage in slower if stage != UNACCOUNTED])
     return Finding(
         "odd",
@@ -369,7 +370,7 @@ def _unusual(report: Report) -> Iterator[Finding]:
     if reason in names.COMPILE:
         return  # told as recompilation
     worst = max(slow, key=lambda s: s.deviation)
-    steps = "1 step" if len(slow) == 1 else f"{len(slow)} steps"
+    steps = counted(len(slow), "step")
     yield Finding(
         "odd",
         reason,
@@ -389,6 +390,11 @@ _ROLE_NAMES: Final = {"refer": "the reference", "rollout": "the rollout"}
 def role_name(role: str) -> str:
     """What a role is called in a sentence."""
     return _ROLE_NAMES.get(role, f"the {role}" if role else "no role")
+
+
+def counted(number: int, what: str) -> str:
+    """How many for people: `1 step`, `2 steps`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def percent(share: float) -> str:

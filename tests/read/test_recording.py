@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import os
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +31,10 @@ from perf._read.load import load
 from perf._read.recording import folder_traces, read_recording
 from perf._write.layout import V1Layout, V2Layout
 from perf._write.stream import TraceStream
+from perf._write.wire import blob
 from tests.report.runs import TrainingRun
 from tests.write.recorded import Recorder, operations
+from tests.write.traces import MAIN, WORKER, batch, span, written
 
 RUN = {SCHEMA_KEY: SCHEMA_VERSION, "command": "x"}
 
@@ -115,10 +120,13 @@ def test_a_cut_file_is_read_up_to_the_cut(tmp_path):
     [
         (b"", "an empty file"),
         (b"\xff\xff", "the byte 0xff"),
+        (b"\x1f\x8b\x08", "a gzip file: unpack it first"),
+        (b"\x0a" + b"\x80" * 100, "the byte 0x0a where a packet"),
+        (b"\x0a\x02\x40\xff\x0a\x01", "a damaged packet after offset 0"),
         (b"{", "expected JSON"),
         (b"[1, 2]", "without a single span"),
         (b'{"a": 1}', "without traceEvents"),
-        (b"\x0a\x02\x50\x01", "does not say which version"),
+        (b"\x0a\x02\x50\x01", "without saying which version"),
     ],
 )
 def test_what_is_no_trace_is_refused(tmp_path, data, said):
@@ -127,6 +135,117 @@ def test_what_is_no_trace_is_refused(tmp_path, data, said):
     path.write_bytes(data)
     with pytest.raises(TraceFormatError, match=said):
         read_recording(path)
+
+
+def recorded(*, packed: bool = False) -> bytes:
+    """A file with spans in spans, instants, samples, arrows and an open span."""
+    main = [
+        span(3, 12, 14, name="abc", parent=2, tags={"a": {"b": [1, None]}, "c": "xyz"}),
+        ("tick", 15, 15, 4, 2, 4, {"n": 1}, None),
+        ("loss", 16, 0.25, 5, 0, 5, "nats", None),
+        span(2, 10, 20),
+    ]
+    records = batch(
+        (MAIN, main),
+        (WORKER, [span(7, 30, 40, after=(3,))]),
+        opened=[(MAIN, [span(8, 50)])],
+        at_ns=60,
+    )
+    data = written(records)
+    return blob(1, blob(50, zlib.compress(data))) if packed else data
+
+
+@given(
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3),
+    st.integers(0, 10**6),
+)
+def test_a_damaged_file_is_read_or_refused(tmp_path_factory, packed, changes, cut):
+    """Whatever bytes are changed and wherever it ends: no other error than ours."""
+    data = bytearray(recorded())
+    for at, byte in changes:
+        data[at % len(data)] = byte
+    del data[len(data) - cut % len(data) :]
+    path = tmp_path_factory.getbasetemp() / "damaged.pb"
+    path.write_bytes(blob(1, blob(50, zlib.compress(data))) if packed else data)
+    with contextlib.suppress(TraceFormatError):
+        read_recording(path)
+
+
+def test_every_byte_may_be_damaged(tmp_path):
+    """One after the other, by its first bit: it is part of text, length or number."""
+    data = bytearray(recorded())
+    path = tmp_path / "damaged.pb"
+    read = 0
+    for at in range(len(data)):
+        data[at] ^= 0x80
+        path.write_bytes(data)
+        with contextlib.suppress(TraceFormatError):
+            read += read_recording(path).spans > 0
+        data[at] ^= 0x80
+    assert 0 < read < len(data)
+
+
+def test_texts_that_are_damaged_are_shown(tmp_path):
+    """Names of spans and tracks, and tags, that are no UTF-8 are escaped."""
+    data = recorded()
+    for whole in (b"abc", b"xyz", b"worker", b"nats"):
+        assert whole in data
+        data = data.replace(whole, whole[:-1] + b"\xff")
+    (tmp_path / "a.pb").write_bytes(data)
+    found = read_recording(tmp_path / "a.pb")
+    records = {r[0]: r for _, some in found.timelines for r in some}
+    assert "xy\\xff" == records["ab\\xff"][6]["c"]
+    assert "Main worke\\xff" in [info.name for info, _ in found.timelines]
+    assert ["nat\\xff"] == [counter.unit for counter in found.counters]
+
+
+def test_packed_packets_are_read_as_those_that_are_not(tmp_path):
+    """They are packed once: what is packed in what is packed is refused."""
+    path = tmp_path / "a.pb"
+    found = []
+    for packed in (False, True):
+        path.write_bytes(recorded(packed=packed))
+        found.append(read_recording(path))
+    assert found[0].spans
+    assert found[0] == found[1]
+    data = recorded()
+    for _ in range(1200):
+        data = blob(1, blob(50, zlib.compress(data)))
+    path.write_bytes(data)
+    with pytest.raises(TraceFormatError, match="packed packets in packed ones"):
+        read_recording(path)
+
+
+@pytest.mark.parametrize(
+    ("packed", "said"),
+    [
+        (b"nonsense", "cannot be unpacked"),
+        (zlib.compress(bytes(65 << 20)), "more than 67108864 bytes"),
+        (zlib.compress(recorded())[:-1], "cut off at offset 0"),
+        (zlib.compress(recorded()[:-1]), "cut off"),
+    ],
+)
+def test_packed_packets_that_are_none_are_said(tmp_path, packed, said):
+    """Damaged, cut, or of a size that would fill the memory."""
+    (tmp_path / "a.pb").write_bytes(blob(1, blob(50, packed)))
+    with pytest.raises(TraceFormatError, match=said):
+        read_recording(tmp_path / "a.pb")
+
+
+def test_packed_packets_together_have_a_bound(tmp_path):
+    """A small file does not fill the memory, however many packets it has."""
+    packed = zlib.compress(blob(1, blob(5000, bytes(1 << 20))) * 60, 9)
+    (tmp_path / "a.pb").write_bytes(recorded() + blob(1, blob(50, packed)) * 2)
+    with pytest.raises(TraceFormatError, match="compressed packets of more than"):
+        read_recording(tmp_path / "a.pb")
+
+
+def test_what_is_no_file_is_said(tmp_path):
+    """A pipe is not waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TraceFormatError, match="a pipe, socket or device"):
+        read_recording(tmp_path / "pipe")
 
 
 EVENTS = [
@@ -217,4 +336,4 @@ def test_an_open_span_is_said(tmp_path):
     )
     path = Path(tmp_path / "a.pb")
     path.write_bytes(stream.encode(batch))
-    assert any("1 spans have no end" in note for note in read_recording(path).notes)
+    assert any("1 span has no end" in note for note in read_recording(path).notes)

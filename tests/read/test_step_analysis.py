@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from perf._model.roles import Roles
 from perf._model.spans import OPEN, TimelineInfo, TimelineKind
+from perf._read import step_analysis
 from perf._read.accounting import Accountant, account_window
 from perf._read.schedule import Schedule
 from perf._read.step_analysis import ALL, DEFAULT, LEVELS, OFF, StepAnalysis
@@ -68,6 +69,58 @@ def test_work_in_flight_counts_to_the_export():
     for level in (DEFAULT, ALL):
         metrics, _ = analysis(level).step(closed, [(queue, flying)], 0, 10 * MS)
         assert pytest.approx(0.0) == metrics["perf/bubble_frac"]
+
+
+@pytest.mark.parametrize("level", [DEFAULT, ALL])
+def test_a_device_that_idles_for_a_whole_step_is_idle(level):
+    """One that was seen before counts on; the trace's report says the same."""
+    both: Timelines = [
+        (MAIN, [span("rollout", 0, 4, 1), span("peft_train", 4, 8, 2)]),
+        (device("a"), [work("rollout", 0, 4, 1)]),
+        (device("b"), [work("peft_train", 4, 8, 2)]),
+    ]
+    one: Timelines = [
+        (MAIN, [span("rollout", 8, 12, 3)]),
+        (device("a"), [work("rollout", 8, 12, 3)]),
+    ]
+    none: Timelines = [(MAIN, [span("save", 12, 16, 4)])]
+    tested = analysis(level)
+    windows = [(both, 0, 8), (one, 8, 12), (none, 12, 16)]
+    found = [
+        tested.step(records, [], begin * MS, end * MS)[0]["perf/bubble_frac"]
+        for records, begin, end in windows
+    ]
+    schedule = Schedule(both + one + none, 16 * MS)
+    accountant = Accountant(schedule)
+    reported = [
+        account_window(accountant, schedule, begin * MS, end * MS).all.bubble_frac
+        for _, begin, end in windows
+    ]
+    assert [0.5, 0.5, 1.0] == reported
+    assert pytest.approx(reported) == found
+
+
+def test_devices_with_the_same_records_are_looked_at_once(monkeypatch):
+    """A mesh of many devices costs what one does."""
+    united = []
+
+    def counted(stretches, begin_ns, end_ns):
+        united.append(len(stretches))
+        return original(stretches, begin_ns, end_ns)
+
+    original = step_analysis._united
+    monkeypatch.setattr(step_analysis, "_united", counted)
+    meshes = {"rollout": ["a", "b", "c"], "actor": ["d", "e", "f"]}
+    rollouts = [work("rollout", at, at + 1, at + 1) for at in (0, 2, 4)]
+    trainings = [work("peft_train", at, at + 1, at + 1) for at in (1, 3)]
+    records: Timelines = [
+        *[(device(name), [*rollouts]) for name in meshes["rollout"]],
+        *[(device(name), [*trainings]) for name in meshes["actor"]],
+    ]
+    metrics, _ = analysis(DEFAULT, Roles.of(meshes)).step(records, [], 0, 5 * MS)
+    assert [3, 2, 3, 2] == united, "each mesh, and each side of the overlap"
+    assert pytest.approx(1 - (3 * 3 + 3 * 2) / 30) == metrics["perf/bubble_frac"]
+    assert 0.0 == metrics["perf/overlap_frac"]
 
 
 def test_off_gives_nothing():

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from perf.__main__ import main
-from perf._read.recording import Recording
+from perf._read.recording import Recording, Step
 from perf.report.analysis import Report, analyse
 from perf.report.plain import as_text, as_values
 from perf.report.words import duration, findings, percent
+from tests.read.test_accounting import MAIN, MS, span
 from tests.report.runs import TrainingRun
 
 
@@ -161,6 +162,32 @@ def test_what_is_no_trace_is_told(tmp_path, capsys, data, said):
     path.write_bytes(data)
     assert 1 == run_cli("report", path)
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--queue-capacity", "-3", "-3: expected at least 1"),
+        ("--queue-capacity", "0", "0: expected at least 1"),
+        ("--staleness-limit", "-1", "-1: expected at least 0"),
+        ("--error-bound-us", "-0.5", "-0.5: expected 0 or more"),
+        ("--error-bound-us", "nan", "nan: expected 0 or more"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused(capsys, option, value, said):
+    """Before a file is read: no queue holds fewer rollouts than one."""
+    with pytest.raises(SystemExit, match="2"):
+        run_cli("report", "a.pb", f"{option}={value}")
+    assert said in capsys.readouterr().err
+
+
+def test_one_of_a_kind_is_singular():
+    """The text's title counts spans and steps."""
+    one = (MAIN, [span("global_step", 0, 8, 1)])
+    recording = Recording(
+        ("a.pb",), {}, [one], [Step(0, 0, 8 * MS)], [], [], 0, 8 * MS, ()
+    )
+    assert as_text(analyse(recording)).startswith("a.pb: 1 span, 1 step\n")
 
 
 @pytest.mark.parametrize(
