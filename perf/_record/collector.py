@@ -296,6 +296,9 @@ class Collector:
             done = log.alive() is None and not log.records and not log.open_spans()
             if done and log in self._logs:  # gone if this was re-entered
                 self._logs.remove(log)
+                if log.tangled:
+                    for feed in self.feeds:  # its records may still wait there
+                        feed.keep_tangled(log.info.id)
                 self._dropped_by_dead += log.dropped
         return self._collect_devices(patience_s)
 
@@ -335,7 +338,9 @@ class Collector:
             is_whole = self._collect(PATIENCE_S)
             self.store.trim()
             taken = feed.take()
-            tangled = frozenset(log.info.id for log in self._all_logs() if log.tangled)
+            tangled = feed.take_tangled().union(
+                log.info.id for log in self._all_logs() if log.tangled
+            )
             dropped = self._dropped_on_threads() + feed.dropped
             untold, feed.told = dropped - feed.told, dropped
             newly_open = feed.newly_open(opened, taken)

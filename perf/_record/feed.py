@@ -42,6 +42,8 @@ class Feed:
         self.dropped = 0
         self.told = 0
         """Records that the sink knows to be lost, or that were lost before it came."""
+        self._tangled: set[str] = set()
+        """Timelines of threads that have ended, whose records may still wait."""
         self._handed_over: set[tuple[str, int]] = set()
         """Timeline and id of the open spans that the sink knows of."""
         self._collect = collect
@@ -61,6 +63,16 @@ class Feed:
     def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
         """Empties the queue."""
         taken, self.waiting, self.waiting_count = self.waiting, [], 0
+        return taken
+
+    def keep_tangled(self, timeline_id: str) -> None:
+        """A tangled timeline whose thread has ended: only this feed still knows it."""
+        if len(self._tangled) < MAX_WAITING:  # mutate: ok any number of this size
+            self._tangled.add(timeline_id)
+
+    def take_tangled(self) -> frozenset[str]:
+        """Those since the last call."""
+        taken, self._tangled = frozenset(self._tangled), set()
         return taken
 
     def newly_open(
@@ -99,6 +111,7 @@ class Feed:
     def forget(self) -> None:
         """After a fork: what waits belongs to the parent's sink."""
         self.take()
+        self.take_tangled()
         self.dropped = self.told = 0
         self._handed_over.clear()
 

@@ -441,6 +441,24 @@ def test_the_list_of_a_dead_thread_goes(rec: Recording) -> None:
     assert log not in kept
 
 
+def test_a_dead_thread_that_was_tangled_is_so_in_the_next_batch(
+    rec: Recording,
+) -> None:
+    """Its list goes before its records are drained, with whatever it knew."""
+
+    def work() -> str:
+        rec.tracer.record("timed elsewhere", 1, 2)
+        return own_id(rec)
+
+    ended_id = in_thread(work)
+    gc.collect()
+    other = rec.tracer._collector.subscribe(QuietSink())
+    rec.tracer.export()
+    assert 1 == len(rec.tracer._collector._logs)
+    assert [{ended_id}, set()] == [set(rec.feed.drain().tangled) for _ in range(2)]
+    assert {ended_id} == other.drain().tangled
+
+
 def test_the_list_of_a_living_thread_stays(rec: Recording) -> None:
     """Also while it is empty."""
     recorded, end = threading.Event(), threading.Event()
