@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -260,24 +262,31 @@ class TraceWriter:
         with self._lock:
             if self._source is None:
                 return
-            self._turn_over()
+            with self._guarded():
+                self._turn_over()
             # Its time is the tracer's. A file that begins is told of all that is open.
             batch = self._source.drain(anew=self._begins)
             self._is_whole = batch.is_whole
-            begin_ns = time.thread_time_ns()
-            try:
+            with self._guarded(batch):
                 self._write(batch)
-            except Exception as error:
+
+    @contextlib.contextmanager
+    def _guarded(self, batch: Batch | None = None) -> Iterator[None]:
+        """A fault of ours costs this batch, and nobody an exception."""
+        begin_ns = time.thread_time_ns()
+        try:
+            yield
+        except Exception as error:
+            if batch is not None:
                 self._lose(batch)
-                # A fault of ours. The rest of the file is right if it is begun anew:
-                # the same ids, with everything introduced again.
-                self._errors += 1
-                self._last_error = f"{type(error).__name__}: {error}"
-                self._log.say(
-                    "encode", f"spans left out of a trace: {self._last_error}"
-                )
-                self._stream = None
-                self._begins = True
+            self._errors += 1
+            self._last_error = f"{type(error).__name__}: {error}"
+            self._log.say("encode", f"spans left out of a trace: {self._last_error}")
+            # The rest of the file is right if it is begun anew: the same ids, with
+            # everything introduced again.
+            self._stream = None
+            self._begins = True
+        finally:
             self._own_ns += time.thread_time_ns() - begin_ns
 
     def _turn_over(self) -> None:
@@ -303,7 +312,7 @@ class TraceWriter:
         past = self._so_far()
         there: tuple[Path, ...] = ()
         if self._uploads is None:
-            there = tuple(each for each in past.paths if each != path or each.exists())
+            there = tuple(p for p in past.paths if p != path or _is_there(p))
         elif path is not None:
             self._uploads.put(path)
         self._past = dataclasses.replace(past, paths=there)
@@ -375,6 +384,13 @@ class TraceWriter:
         if self._uploads is not None:
             self._uploads.forget()
         self._begin_anew()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # its folder cannot be reached just now
+        return True
 
 
 def _count(batch: Batch) -> int:

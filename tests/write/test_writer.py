@@ -314,6 +314,41 @@ def test_a_full_file_is_followed_by_another(tmp_path: Path, source: Source) -> N
             tp.assert_clean()
 
 
+def test_a_folder_that_cannot_be_reached_keeps_its_files(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount that is away for a while: asking whether a file is there fails, too."""
+
+    def away(path: Path, **options: bool) -> bool:
+        raise OSError(107, "Transport endpoint is not connected")
+
+    writer = segmented(tmp_path, source, SMALL)
+    source.records = [span(1, 0, 1)]
+    writer.write_now()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", away)
+        source.records = [span(2, 2, 3)]
+        writer.write_now()
+    assert [["span 1"], ["span 2"]] == [names(path) for path in writer.stats.paths]
+    assert 0 == writer.stats.errors
+
+
+def test_a_fault_between_two_files_is_counted(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is raised: what was recorded meanwhile is written."""
+    writer = segmented(tmp_path, source, SMALL)
+    source.records = [span(1, 0, 1)]
+    writer.write_now()
+    with monkeypatch.context() as patch:
+        patch.setattr(TraceStream, "end", lambda self: 1 / 0)
+        source.records = [span(2, 2, 3)]
+        writer.write_now()
+    writer.write_now()
+    found = [name for path in writer.stats.paths for name in names(path)]
+    assert (["span 1", "span 2"], 1) == (found, writer.stats.errors)
+
+
 def test_a_file_that_begins_is_told_of_what_is_open(
     tmp_path: Path, source: Source
 ) -> None:
