@@ -344,7 +344,11 @@ class Collector:
             dropped = self._dropped_on_threads() + feed.dropped
             untold, feed.told = dropped - feed.told, dropped
             newly_open = feed.newly_open(opened, taken)
+            feed.may_lack_ends |= untold > 0
+            lost_ends = is_whole and feed.lost_ends(opened)
             self.own_ns += time.thread_time_ns() - begin_ns
         finally:
             self._lock.release()
-        return Batch(taken, newly_open, tangled, clock.snapshot(), untold, is_whole)
+        return Batch(
+            taken, newly_open, tangled, clock.snapshot(), untold, is_whole, lost_ends
+        )

@@ -44,6 +44,8 @@ class Feed:
         """Records that the sink knows to be lost, or that were lost before it came."""
         self._tangled: set[str] = set()
         """Timelines of threads that have ended, whose records may still wait."""
+        self.may_lack_ends = False
+        """Whether something was lost since it was last asked for lost ends."""
         self._handed_over: set[tuple[str, int]] = set()
         """Timeline and id of the open spans that the sink knows of."""
         self._collect = collect
@@ -108,11 +110,26 @@ class Feed:
                 self._handed_over.update((info.id, record[3]) for record in new)
         return unknown
 
+    def lost_ends(self, opened: list[tuple[TimelineInfo, list[RawRecord]]]) -> bool:
+        """Whether spans that the sink knows as open have ended, and it was not told.
+
+        Args:
+            opened: all spans that are open, after `newly_open`.
+        """
+        if not self.may_lack_ends:
+            return False
+        self.may_lack_ends = False
+        still = {(info.id, record[3]) for info, records in opened for record in records}
+        lost = self._handed_over - still
+        self._handed_over -= lost
+        return bool(lost)
+
     def forget(self) -> None:
         """After a fork: what waits belongs to the parent's sink."""
         self.take()
         self.take_tangled()
         self.dropped = self.told = 0
+        self.may_lack_ends = False
         self._handed_over.clear()
 
     def drain(self, *, anew: bool = False) -> Batch:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from perf._model.log import OnceLog
-from perf._model.spans import Batch
+from perf._model.spans import Batch, ClockSnapshot
 from perf._model.tracks import Process
 from perf._write.background import worker
 from perf._write.compression import compressed
@@ -123,6 +123,8 @@ class TraceWriter:
         self._dropped = 0
         self._untold = 0
         """Records that are lost, which no file tells yet."""
+        self._clocks: ClockSnapshot | None = None
+        """Of the last batch."""
         self._errors = 0
         self._last_error = ""
         self._own_ns = 0
@@ -143,6 +145,9 @@ class TraceWriter:
         self._full_at_ns: int | None = None
         self._begins = True
         """Whether the file has nothing yet: what is open belongs into it, too."""
+        self._has_gap = False
+        """Whether something is lost that the file cannot do without, such as the ends
+        of slices: what is recorded from now on belongs into another."""
 
     def __reduce__(self) -> Any:
         options = self.process_index, self.files, self.tags
@@ -202,7 +207,8 @@ class TraceWriter:
         self.write_now()
         with self._lock:
             self._source = None
-            self._mark_end()
+            with self._guarded():
+                self._conclude()
             if self._uploads is None:
                 self._file.close()
                 return
@@ -246,7 +252,8 @@ class TraceWriter:
         """The process ends: writes what there is, and has it uploaded soon."""
         self.write_now()
         with self._lock:
-            self._mark_end()
+            with self._guarded():
+                self._conclude()
             if self._uploads is not None and not self._file.waiting_bytes:
                 self._end_file()
         if self._uploads is not None:
@@ -264,51 +271,81 @@ class TraceWriter:
                 return
             with self._guarded():
                 self._turn_over()
-            # Its time is the tracer's. A file that begins is told of all that is open.
-            batch = self._source.drain(anew=self._begins)
+            batch = self._taken(self._source)
             self._is_whole = batch.is_whole
+            begin_ns = time.thread_time_ns()
             with self._guarded(batch):
                 self._write(batch)
+            self._own_ns += time.thread_time_ns() - begin_ns
 
     @contextlib.contextmanager
     def _guarded(self, batch: Batch | None = None) -> Iterator[None]:
         """A fault of ours costs this batch, and nobody an exception."""
-        begin_ns = time.thread_time_ns()
+        untold = self._untold
         try:
             yield
         except Exception as error:
+            self._untold = untold
             if batch is not None:
                 self._lose(batch)
             self._errors += 1
             self._last_error = f"{type(error).__name__}: {error}"
             self._log.say("encode", f"spans left out of a trace: {self._last_error}")
-            # The rest of the file is right if it is begun anew: the same ids, with
-            # everything introduced again.
-            self._stream = None
-            self._begins = True
-        finally:
-            self._own_ns += time.thread_time_ns() - begin_ns
+            self._stream = None  # what it has introduced nobody knows
+            self._has_gap = not self._begins
+
+    def _taken(self, source: Source) -> Batch:
+        """What the source has; its time is the tracer's."""
+        # A file that begins is told of all that is open.
+        batch = source.drain(anew=self._begins)
+        self._clocks = batch.clocks
+        self._untold += batch.dropped
+        if batch.lost_ends:
+            # Slices that never end: all that follows would lie in them.
+            self._has_gap = not self._begins
+            with self._guarded():
+                self._turn_over()
+            if self._begins:
+                following = source.drain(anew=True)
+                self._untold += following.dropped
+                batch = batch.with_next(following)
+        return batch
 
     def _turn_over(self) -> None:
-        """Begins a file if the present one is full, or gone."""
+        """Begins a file if the present one is full, gone or lacks something."""
         file = self._file
         if file.is_gone():
             self._log.say("gone", f"the trace {file.path} is gone: a new one begins")
+        elif self._has_gap:
+            if not file.append(b""):  # once more: it is complete up to the gap
+                return
+            self._mark_end()
         elif file.waiting_bytes or not self._is_full():
             return
         else:
             self._mark_end()
         self._end_file()
 
+    def _conclude(self) -> None:
+        """No more may follow: says so in the file, and what was lost last."""
+        self._turn_over()
+        self._mark_end()
+        if self._begins and self._untold and self._clocks:  # a file says that alone
+            stream = self._stream = self._new_stream()
+            data = stream.encode(Batch([], [], frozenset(), self._clocks))
+            self._file.append(data + self._losses(stream) + stream.end())
+
     def _mark_end(self) -> None:
         """Says in the file that it is complete; what is recorded later may follow."""
         if self._stream is not None and not self._begins:
-            self._file.append(self._losses(self._stream) + self._stream.end())
+            with self._guarded():
+                self._file.append(self._losses(self._stream) + self._stream.end())
 
     def _end_file(self) -> None:
         """Lets the file go; another begins with the next bytes."""
         path = self._file.path
         self._file.close()
+        self._untold += self._file.lost_records
         past = self._so_far()
         there: tuple[Path, ...] = ()
         if self._uploads is None:
@@ -334,10 +371,10 @@ class TraceWriter:
         return stream.lost(count) if count else b""
 
     def _write(self, batch: Batch) -> None:
-        self._untold += batch.dropped
-        if self._file.waiting_bytes > MAX_WAITING_BYTES:
+        is_full = self._file.waiting_bytes > MAX_WAITING_BYTES
+        if self._has_gap or (is_full and not self._file.append(b"")):
             self._lose(batch)
-            self._file.append(b"")
+            self._has_gap = self._has_gap or bool(batch.records or batch.open)
             return
         data, slices = b"", 0
         if batch.records or batch.open:

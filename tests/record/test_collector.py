@@ -391,6 +391,28 @@ def test_a_sink_is_told_what_was_lost_since_it_came(rec: Recording) -> None:
     assert [1, 1] == [feed.drain().dropped for feed in (other, late)]
 
 
+def test_a_sink_is_told_that_an_end_is_lost(
+    rec: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a span that it knows as open: no record of it will come."""
+    monkeypatch.setattr("perf._record.feed.MAX_WAITING", 3)
+    kept, lost = rec.tracer.span("kept"), rec.tracer.span("lost")
+    kept.__enter__()
+    lost.__enter__()
+    assert 2 == len(flat(rec.feed.drain().open))
+    for _ in range(4):
+        rec.tracer.instant("x")
+    batch = rec.feed.drain()
+    assert (1, False) == (batch.dropped, batch.lost_ends)
+    for _ in range(3):
+        rec.tracer.instant("x")
+    lost.__exit__(None, None, None)
+    batch = rec.feed.drain()
+    assert (1, True) == (batch.dropped, batch.lost_ends)
+    batch = rec.feed.drain(anew=True)
+    assert (["kept"], False) == ([r.name for r in flat(batch.open)], batch.lost_ends)
+
+
 def test_what_a_parent_lost_is_not_its_childs(rec: Recording) -> None:
     """After a fork the count begins anew."""
     rec.tracer._main_log.dropped = 3

@@ -118,6 +118,19 @@ def test_a_span_that_ended_is_no_longer_remembered(feed: Feed) -> None:
     assert {("a", 2)} == feed._handed_over
 
 
+def test_an_end_that_was_lost_is_noticed_once(feed: Feed) -> None:
+    """What was shown as open, is so no more, and never came."""
+    opened = [(A, [span(1, OPEN), span(2, OPEN), span(3, OPEN)])]
+    feed.newly_open(opened, [])
+    opened = [(A, [span(1, OPEN)])]
+    feed.newly_open(opened, [(A, [span(2)])])
+    feed.may_lack_ends = True
+    assert [True, False] == [feed.lost_ends(opened) for _ in range(2)]
+    assert {("a", 1)} == feed._handed_over
+    feed.may_lack_ends = True
+    assert not feed.lost_ends(opened)
+
+
 def test_after_a_fork_a_feed_is_empty(feed: Feed) -> None:
     """What waited is the parent's, and so are the spans it was shown."""
     feed.put(A, [span(1)])

@@ -28,12 +28,14 @@ class Source:
         self.now_ns = 10**6
         self.anew: list[bool] = []
         self.dropped = 0
+        self.lost_ends = False
 
     def drain(self, *, anew: bool = False) -> Batch:
         self.anew.append(anew)
         taken, self.records = self.records, []
         opened, self.opened = self.opened, []
         dropped, self.dropped = self.dropped, 0
+        lost_ends, self.lost_ends = self.lost_ends, False
         self.now_ns += 10
         return Batch(
             [(MAIN, taken)] if taken else [],
@@ -41,6 +43,7 @@ class Source:
             frozenset(),
             clocks(self.now_ns),
             dropped,
+            lost_ends=lost_ends,
         )
 
 
@@ -186,7 +189,9 @@ def test_too_much_waiting_is_dropped_and_counted(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Memory is bounded. What was encoded before stays whole, what comes after too."""
+    """Memory is bounded. What was encoded before stays whole; what comes after is in
+    a file of its own: the ends of slices may be among what was lost.
+    """
     monkeypatch.setattr("perf._write.writer.MAX_WAITING_BYTES", 100)
     (tmp_path / "traces").write_text("in the way")
     for number in range(1, 4):
@@ -197,13 +202,15 @@ def test_too_much_waiting_is_dropped_and_counted(
     writer.write_now()
     source.records = [span(9, 90, 95)]
     writer.write_now()
-    assert ["span 1", "span 9"] == names(writer.stats.paths[-1])
+    assert [["span 1"], ["span 9"]] == [names(path) for path in writer.stats.paths]
+    told = [("lost", {"records": 2}), ("end", {"slices": 1, "open_slices": 0})]
+    assert told == about(writer.stats.paths[0])
 
 
 def test_a_fault_of_ours_costs_one_batch(
     writer: TraceWriter, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is raised, and the file goes on with the next one."""
+    """Nothing is raised, and another file goes on, with all that is open."""
     source.records = [span(1, 0, 1)]
     writer.write_now()
     with monkeypatch.context() as patch:
@@ -212,7 +219,8 @@ def test_a_fault_of_ours_costs_one_batch(
         writer.write_now()
     source.records = [span(3, 4, 5)]
     writer.write_now()
-    assert ["span 1", "span 3"] == names(writer.stats.paths[-1])
+    assert [["span 1"], ["span 3"]] == [names(path) for path in writer.stats.paths]
+    assert [True, False, True] == source.anew
     assert (1, "ZeroDivisionError: division by zero") == (
         writer.stats.errors,
         writer.stats.last_error,
@@ -244,14 +252,94 @@ def test_what_is_lost_is_told_in_the_file(
     writer.write_now()
     source.dropped = 1
     writer.close()
-    (path,) = writer.stats.paths
     assert [
-        ("lost", {"records": 4}),
-        ("lost", {"records": 2}),
-        ("lost", {"records": 1}),
-        ("end", {"slices": 1, "open_slices": 0}),
-    ] == about(path)
+        [("lost", {"records": 4})],
+        [
+            ("lost", {"records": 2}),
+            ("lost", {"records": 1}),
+            ("end", {"slices": 1, "open_slices": 0}),
+        ],
+    ] == [about(path) for path in writer.stats.paths]
     assert 2 == writer.stats.dropped
+
+
+@pytest.mark.parametrize("last", ["close", "finish"])
+def test_what_is_lost_last_is_told_too(
+    writer: TraceWriter, source: Source, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    """By a file that has nothing else."""
+    source.records = [span(1, 0, 1)]
+    writer.write_now()
+    with monkeypatch.context() as patch:
+        patch.setattr(TraceStream, "encode", lambda self, batch: 1 / 0)
+        source.records = [span(2, 2, 3)]
+        writer.write_now()
+    getattr(writer, last)()
+    told = [("lost", {"records": 1}), ("end", {"slices": 0, "open_slices": 0})]
+    assert [[], told] == [about(path) for path in writer.stats.paths]
+
+
+def test_a_fault_at_the_very_end_reaches_nobody(
+    writer: TraceWriter, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot even be told is counted."""
+    monkeypatch.setattr(TraceStream, "encode", lambda self, batch: 1 / 0)
+    source.records = [span(1, 0, 1)]
+    writer.close()
+    assert (1, 2) == (writer.stats.dropped, writer.stats.errors)
+
+
+def test_a_slice_whose_end_is_lost_has_nothing_in_it(
+    tmp_path: Path, source: Source
+) -> None:
+    """It would be around all that follows: that is in the next file."""
+    writer = TraceWriter(tmp_path, V1Layout())
+    writer._source = source
+    source.opened = [span(1, 0)]
+    writer.write_now()
+    source.records, source.dropped, source.lost_ends = [span(2, 20, 30)], 1, True
+    writer.write_now()
+    source.records = [span(3, 40, 50)]
+    writer.write_now()
+    assert [True, False, True, False] == source.anew
+    found = [
+        [(piece.name, piece.parent_id) for piece in load(path).slices]
+        for path in writer.stats.paths
+    ]
+    assert [[("span 1", None)], [("span 2", None), ("span 3", None)]] == found
+    told = [("lost", {"records": 1}), ("end", {"slices": 1, "open_slices": 1})]
+    assert told == about(writer.stats.paths[0])
+
+
+def test_a_loss_alone_ends_no_file(writer: TraceWriter, source: Source) -> None:
+    """Whoever records too much for a while has not a file for each second."""
+    source.records = [span(1, 0, 1)]
+    writer.write_now()
+    source.records, source.dropped = [span(2, 2, 3)], 7
+    writer.write_now()
+    source.records = [span(3, 4, 5)]
+    writer.write_now()
+    (path,) = writer.stats.paths
+    assert ["span 1", "span 2", "span 3"] == names(path)
+
+
+def test_what_a_full_disk_kept_out_begins_in_another_file(
+    writer: TraceWriter,
+    source: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end of a slice is lost meanwhile: nothing that follows is inside it."""
+    monkeypatch.setattr("perf._write.writer.MAX_WAITING_BYTES", 100)
+    (tmp_path / "traces").write_text("in the way")
+    source.opened = [span(1, 0)]
+    writer.write_now()
+    source.records = [span(1, 0, 5)]
+    writer.write_now()
+    (tmp_path / "traces").unlink()
+    source.records = [span(2, 10, 20)]
+    writer.write_now()
+    assert [["span 1"], ["span 2"]] == [names(path) for path in writer.stats.paths]
 
 
 def test_a_closed_file_says_that_it_ends(tmp_path: Path) -> None:
