@@ -208,18 +208,27 @@ class Collector:
 
     def subscribe(self, sink: Sink) -> Feed:
         """A feed of what is recorded from now on."""
-        feed = Feed(sink, self._drain)
+        feed = Feed(sink, self._drain, self.drop_feed)
         with self._lock:
             feed.told = self._dropped_on_threads()
             self.feeds = [*self.feeds, feed]
             self.sinks.append(sink)
         return feed
 
+    def drop_feed(self, feed: Feed) -> None:
+        """A sink gets nothing any more; what it did not take is lost."""
+        with self._lock:
+            if feed not in self.feeds:
+                return
+            self._collect(PATIENCE_S)
+            self.feeds = [each for each in self.feeds if each is not feed]
+            self._dropped_by_closed += feed.dropped + feed.waiting_count
+            feed.take()
+
     def drop_feeds(self) -> None:
         """No sink gets anything any more."""
-        with self._lock:
-            self._dropped_by_closed += sum(feed.dropped for feed in self.feeds)
-            self.feeds = []
+        for feed in self.feeds:
+            self.drop_feed(feed)
 
     def open_records(self) -> Records:
         """Spans open on threads, and device work in flight on the queue timelines."""

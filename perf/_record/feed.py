@@ -33,9 +33,20 @@ class Sink(Protocol):
 
 
 class Feed:
-    """A bounded queue of records for one sink. Its tracer locks."""
+    """A bounded queue of records for one sink. Its tracer locks.
 
-    def __init__(self, sink: Sink, collect: Callable[[Feed], Batch]) -> None:
+    Args:
+        sink: who takes them.
+        collect: makes the batch of a drain.
+        release: called when nobody takes anything any more.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        collect: Callable[[Feed], Batch],
+        release: Callable[[Feed], None],
+    ) -> None:
         self.sink = sink
         self.waiting: list[tuple[TimelineInfo, list[RawRecord]]] = []
         self.waiting_count = 0
@@ -49,6 +60,7 @@ class Feed:
         self._handed_over: set[tuple[str, int]] = set()
         """Timeline and id of the open spans that the sink knows of."""
         self._collect = collect
+        self._release = release
 
     def put(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         """Queues records, dropping those beyond the bound."""
@@ -141,3 +153,7 @@ class Feed:
         if anew:
             self._handed_over.clear()
         return self._collect(self)
+
+    def close(self) -> None:
+        """Takes nothing any more. Called by the sink; may be called again."""
+        self._release(self)

@@ -36,6 +36,9 @@ class Source(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Nothing is taken any more. Never raises; any thread."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WriteStats:
@@ -201,7 +204,8 @@ class TraceWriter:
 
         Waits for uploads, `files.upload_wait_s` at most.
         """
-        if self._source is None:
+        source = self._source
+        if source is None:
             return
         worker().remove(self)
         self.write_now()
@@ -211,10 +215,12 @@ class TraceWriter:
                 self._conclude()
             if self._uploads is None:
                 self._file.close()
-                return
-            self._end_file()
-        self._uploads.finish(for_ever=True)
-        self._uploads.settle()
+            else:
+                self._end_file()
+        source.close()
+        if self._uploads is not None:
+            self._uploads.finish(for_ever=True)
+            self._uploads.settle()
 
     @property
     def stats(self) -> WriteStats:

@@ -374,6 +374,31 @@ def test_the_drops_of_feeds_are_counted(rec: Recording) -> None:
     assert 5 == rec.tracer.stats().dropped
 
 
+def test_a_feed_that_is_closed_is_no_more(rec: Recording) -> None:
+    """It would fill for nobody; what it never took is counted, once."""
+    collector = rec.tracer._collector
+    other = collector.subscribe(QuietSink())
+    rec.tracer.instant("x")
+    rec.feed.close()
+    rec.feed.close()
+    rec.tracer.instant("y")
+    assert ["x", "y"] == [r.name for r in flat(other.drain().records)]
+    assert (0, 1) == (rec.feed.waiting_count, collector.dropped)
+    assert [other] == collector.feeds
+    assert 2 == len(collector.sinks)
+
+
+def test_a_tracer_that_is_closed_counts_what_no_sink_took(rec: Recording) -> None:
+    """Of a sink that does not let go by itself, too."""
+    rec.tracer.instant("x")
+    rec.tracer.close()
+    assert (1, 1, []) == (
+        rec.tracer.stats().recorded,
+        rec.tracer.stats().dropped,
+        rec.tracer._collector.feeds,
+    )
+
+
 @pytest.mark.usefixtures("short")
 def test_a_sink_is_told_what_was_lost_since_it_came(rec: Recording) -> None:
     """On the threads and in its own queue, once; nothing of what others lost."""

@@ -173,6 +173,7 @@ from tests.write.traces import MAIN, clocks, span
 
 class Source:
     def __init__(self): self.records = []
+    def close(self): pass
     def drain(self, anew=False):
         taken, self.records = self.records, []
         return Batch([(MAIN, taken)] if taken else [], [], frozenset(), clocks(10**6))

@@ -29,6 +29,10 @@ class Source:
         self.anew: list[bool] = []
         self.dropped = 0
         self.lost_ends = False
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
 
     def drain(self, *, anew: bool = False) -> Batch:
         self.anew.append(anew)
@@ -99,7 +103,7 @@ def test_closing_writes_and_lets_go(tmp_path: Path) -> None:
     writer.wake()
     writer.close()
     assert ["span 1"] == names(writer.stats.paths[-1])
-    assert 1 == writer.stats.written_slices
+    assert (1, 1) == (writer.stats.written_slices, source.closed)
     assert not writer.attached
 
 
