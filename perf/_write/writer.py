@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from perf._model.log import OnceLog
 from perf._model.spans import Batch, ClockSnapshot
@@ -23,6 +23,9 @@ from perf._write.sink import MAX_WAITING_BYTES, TraceFile
 from perf._write.stream import TraceStream
 from perf._write.tags import TagRules
 from perf._write.upload import Uploads, as_url, remote_folder
+
+_MAX_TRIES: Final = 10  # mutate: ok any number of this size
+"""To get all that a source has, at the end; each waits half a second or so."""
 
 
 class Source(Protocol):
@@ -208,7 +211,7 @@ class TraceWriter:
         if source is None:
             return
         worker().remove(self)
-        self.write_now()
+        self._write_all()
         with self._lock:
             self._source = None
             with self._guarded():
@@ -256,7 +259,7 @@ class TraceWriter:
 
     def finish(self) -> None:
         """The process ends: writes what there is, and has it uploaded soon."""
-        self.write_now()
+        self._write_all()
         with self._lock:
             with self._guarded():
                 self._conclude()
@@ -283,6 +286,13 @@ class TraceWriter:
             with self._guarded(batch):
                 self._write(batch)
             self._own_ns += time.thread_time_ns() - begin_ns
+
+    def _write_all(self) -> None:
+        """Writes what there is, again while somebody else holds part of it."""
+        for _ in range(_MAX_TRIES):
+            self.write_now()
+            if self._is_whole:
+                return
 
     @contextlib.contextmanager
     def _guarded(self, batch: Batch | None = None) -> Iterator[None]:

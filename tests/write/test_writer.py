@@ -30,12 +30,16 @@ class Source:
         self.dropped = 0
         self.lost_ends = False
         self.closed = 0
+        self.busy = 0
 
     def close(self) -> None:
         self.closed += 1
 
     def drain(self, *, anew: bool = False) -> Batch:
         self.anew.append(anew)
+        if self.busy:
+            self.busy -= 1
+            return Batch([], [], frozenset(), clocks(self.now_ns), is_whole=False)
         taken, self.records = self.records, []
         opened, self.opened = self.opened, []
         dropped, self.dropped = self.dropped, 0
@@ -281,6 +285,23 @@ def test_what_is_lost_last_is_told_too(
     getattr(writer, last)()
     told = [("lost", {"records": 1}), ("end", {"slices": 0, "open_slices": 0})]
     assert [[], told] == [about(path) for path in writer.stats.paths]
+
+
+@pytest.mark.parametrize("last", ["close", "finish"])
+def test_the_end_waits_for_a_source_that_is_busy(
+    writer: TraceWriter, source: Source, last: str
+) -> None:
+    """There is no later batch that the rest could come with."""
+    source.records, source.busy = [span(1, 0, 1)], 3
+    getattr(writer, last)()
+    assert ["span 1"] == names(writer.stats.paths[-1])
+
+
+def test_the_end_does_not_wait_for_ever(writer: TraceWriter, source: Source) -> None:
+    """For somebody who never lets go."""
+    source.records, source.busy = [span(1, 0, 1)], 10**9
+    writer.close()
+    assert (1, ()) == (source.closed, writer.stats.paths)
 
 
 def test_a_fault_at_the_very_end_reaches_nobody(
