@@ -96,10 +96,12 @@ class HandedOver:
 
     def __init__(self) -> None:
         self._records: Records = []
+        self._is_closed = False
 
     def put(self, info: TimelineInfo, records: list[RawRecord]) -> None:
-        """Queues records of one timeline."""
-        self._records.append((info, records))
+        """Queues records of one timeline, unless nobody takes them."""
+        if not self._is_closed:
+            self._records.append((info, records))
 
     def drain(self, *, anew: bool = False) -> Batch:
         """Takes what was queued; called by the writer."""
@@ -107,3 +109,7 @@ class HandedOver:
         # Nobody says that spans made by hand nest.
         tangled = frozenset(info.id for info, _ in taken)
         return Batch(taken, [], tangled, clock.snapshot())
+
+    def close(self) -> None:
+        """Takes nothing any more; called by the writer."""
+        self._is_closed = True

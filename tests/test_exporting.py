@@ -201,3 +201,11 @@ def test_what_is_handed_over_is_taken_once() -> None:
     assert ([], frozenset(["a", "b"])) == (batch.open, batch.tangled)
     assert 0 < batch.clocks.monotonic_ns
     assert ([], frozenset()) == (source.drain().records, source.drain().tangled)
+
+
+def test_what_is_handed_over_to_nobody_is_not_kept() -> None:
+    """After its writer was closed."""
+    source = HandedOver()
+    source.close()
+    source.put(INFO, [("x", 1, 2, 3, 0, SPAN, None, None)])
+    assert [] == source.drain().records

@@ -114,3 +114,13 @@ class Batch(NamedTuple):
     """Records lost since the last batch: the sink will never see them."""
     is_whole: bool = True
     """Whether this is everything; if not, the rest comes with a later batch."""
+    lost_ends: bool = False
+    """Whether of a span that was handed over as open the end is among what was lost."""
+
+    def with_next(self, batch: Batch) -> Batch:
+        """Both as one; the next has all that is open."""
+        return batch._replace(
+            records=self.records + batch.records,
+            tangled=self.tangled | batch.tangled,
+            dropped=self.dropped + batch.dropped,
+        )

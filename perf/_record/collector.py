@@ -208,18 +208,27 @@ class Collector:
 
     def subscribe(self, sink: Sink) -> Feed:
         """A feed of what is recorded from now on."""
-        feed = Feed(sink, self._drain)
+        feed = Feed(sink, self._drain, self.drop_feed)
         with self._lock:
             feed.told = self._dropped_on_threads()
             self.feeds = [*self.feeds, feed]
             self.sinks.append(sink)
         return feed
 
+    def drop_feed(self, feed: Feed) -> None:
+        """A sink gets nothing any more; what it did not take is lost."""
+        with self._lock:
+            if feed not in self.feeds:
+                return
+            self._collect(PATIENCE_S)
+            self.feeds = [each for each in self.feeds if each is not feed]
+            self._dropped_by_closed += feed.dropped + feed.waiting_count
+            feed.take()
+
     def drop_feeds(self) -> None:
         """No sink gets anything any more."""
-        with self._lock:
-            self._dropped_by_closed += sum(feed.dropped for feed in self.feeds)
-            self.feeds = []
+        for feed in self.feeds:
+            self.drop_feed(feed)
 
     def open_records(self) -> Records:
         """Spans open on threads, and device work in flight on the queue timelines."""
@@ -296,6 +305,9 @@ class Collector:
             done = log.alive() is None and not log.records and not log.open_spans()
             if done and log in self._logs:  # gone if this was re-entered
                 self._logs.remove(log)
+                if log.tangled:
+                    for feed in self.feeds:  # its records may still wait there
+                        feed.keep_tangled(log.info.id)
                 self._dropped_by_dead += log.dropped
         return self._collect_devices(patience_s)
 
@@ -335,11 +347,17 @@ class Collector:
             is_whole = self._collect(PATIENCE_S)
             self.store.trim()
             taken = feed.take()
-            tangled = frozenset(log.info.id for log in self._all_logs() if log.tangled)
+            tangled = feed.take_tangled().union(
+                log.info.id for log in self._all_logs() if log.tangled
+            )
             dropped = self._dropped_on_threads() + feed.dropped
             untold, feed.told = dropped - feed.told, dropped
             newly_open = feed.newly_open(opened, taken)
+            feed.may_lack_ends |= untold > 0
+            lost_ends = is_whole and feed.lost_ends(opened)
             self.own_ns += time.thread_time_ns() - begin_ns
         finally:
             self._lock.release()
-        return Batch(taken, newly_open, tangled, clock.snapshot(), untold, is_whole)
+        return Batch(
+            taken, newly_open, tangled, clock.snapshot(), untold, is_whole, lost_ends
+        )

@@ -33,18 +33,34 @@ class Sink(Protocol):
 
 
 class Feed:
-    """A bounded queue of records for one sink. Its tracer locks."""
+    """A bounded queue of records for one sink. Its tracer locks.
 
-    def __init__(self, sink: Sink, collect: Callable[[Feed], Batch]) -> None:
+    Args:
+        sink: who takes them.
+        collect: makes the batch of a drain.
+        release: called when nobody takes anything any more.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        collect: Callable[[Feed], Batch],
+        release: Callable[[Feed], None],
+    ) -> None:
         self.sink = sink
         self.waiting: list[tuple[TimelineInfo, list[RawRecord]]] = []
         self.waiting_count = 0
         self.dropped = 0
         self.told = 0
         """Records that the sink knows to be lost, or that were lost before it came."""
+        self._tangled: set[str] = set()
+        """Timelines of threads that have ended, whose records may still wait."""
+        self.may_lack_ends = False
+        """Whether something was lost since it was last asked for lost ends."""
         self._handed_over: set[tuple[str, int]] = set()
         """Timeline and id of the open spans that the sink knows of."""
         self._collect = collect
+        self._release = release
 
     def put(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         """Queues records, dropping those beyond the bound."""
@@ -61,6 +77,16 @@ class Feed:
     def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
         """Empties the queue."""
         taken, self.waiting, self.waiting_count = self.waiting, [], 0
+        return taken
+
+    def keep_tangled(self, timeline_id: str) -> None:
+        """A tangled timeline whose thread has ended: only this feed still knows it."""
+        if len(self._tangled) < MAX_WAITING:  # mutate: ok any number of this size
+            self._tangled.add(timeline_id)
+
+    def take_tangled(self) -> frozenset[str]:
+        """Those since the last call."""
+        taken, self._tangled = frozenset(self._tangled), set()
         return taken
 
     def newly_open(
@@ -96,10 +122,26 @@ class Feed:
                 self._handed_over.update((info.id, record[3]) for record in new)
         return unknown
 
+    def lost_ends(self, opened: list[tuple[TimelineInfo, list[RawRecord]]]) -> bool:
+        """Whether spans that the sink knows as open have ended, and it was not told.
+
+        Args:
+            opened: all spans that are open, after `newly_open`.
+        """
+        if not self.may_lack_ends:
+            return False
+        self.may_lack_ends = False
+        still = {(info.id, record[3]) for info, records in opened for record in records}
+        lost = self._handed_over - still
+        self._handed_over -= lost
+        return bool(lost)
+
     def forget(self) -> None:
         """After a fork: what waits belongs to the parent's sink."""
         self.take()
+        self.take_tangled()
         self.dropped = self.told = 0
+        self.may_lack_ends = False
         self._handed_over.clear()
 
     def drain(self, *, anew: bool = False) -> Batch:
@@ -111,3 +153,7 @@ class Feed:
         if anew:
             self._handed_over.clear()
         return self._collect(self)
+
+    def close(self) -> None:
+        """Takes nothing any more. Called by the sink; may be called again."""
+        self._release(self)

@@ -7,8 +7,11 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol
+
+from perf._model.log import OnceLog
 
 PERIOD_S: Final = 1.0
 """At most so long is a span in memory alone."""
@@ -49,6 +52,7 @@ class Worker:
         self._asked = 0
         self._done = 0
         self._stopping = False
+        self._log = OnceLog()
 
     def add(self, writer: Writer) -> None:
         """Serves a writer from now on."""
@@ -93,7 +97,7 @@ class Worker:
     def write_now(self) -> None:
         """Has all writers write, in the calling thread."""
         for writer in self._writers:
-            writer.write_now()
+            self._guarded(writer.write_now)
 
     def stop(self) -> None:
         """Ends the thread and has the writers finish."""
@@ -108,9 +112,17 @@ class Worker:
     def finish(self) -> None:
         """The process ends: has all writers finish."""
         for writer in self._writers:
-            writer.finish()
+            self._guarded(writer.finish)
         for writer in self._writers:
-            writer.settle()
+            self._guarded(writer.settle)
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        # A fault of ours: the thread has to outlive it, for it has other writers.
+        try:
+            call()
+        except Exception as error:
+            what = f"{call.__name__}: {type(error).__name__}: {error}"
+            self._log.say("writer", f"a trace writer failed in {what}", exc=error)
 
     def after_fork(self) -> tuple[Writer, ...]:
         """What the child has to serve."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from perf._model.log import OnceLog
-from perf._model.spans import Batch
+from perf._model.spans import Batch, ClockSnapshot
 from perf._model.tracks import Process
 from perf._write.background import worker
 from perf._write.compression import compressed
@@ -21,6 +23,9 @@ from perf._write.sink import MAX_WAITING_BYTES, TraceFile
 from perf._write.stream import TraceStream
 from perf._write.tags import TagRules
 from perf._write.upload import Uploads, as_url, remote_folder
+
+_MAX_TRIES: Final = 10  # mutate: ok any number of this size
+"""To get all that a source has, at the end; each waits half a second or so."""
 
 
 class Source(Protocol):
@@ -33,6 +38,9 @@ class Source(Protocol):
             anew: with all spans that are open, as if none had been handed over.
         """
         ...
+
+    def close(self) -> None:
+        """Nothing is taken any more. Never raises; any thread."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,6 +129,8 @@ class TraceWriter:
         self._dropped = 0
         self._untold = 0
         """Records that are lost, which no file tells yet."""
+        self._clocks: ClockSnapshot | None = None
+        """Of the last batch."""
         self._errors = 0
         self._last_error = ""
         self._own_ns = 0
@@ -141,6 +151,9 @@ class TraceWriter:
         self._full_at_ns: int | None = None
         self._begins = True
         """Whether the file has nothing yet: what is open belongs into it, too."""
+        self._has_gap = False
+        """Whether something is lost that the file cannot do without, such as the ends
+        of slices: what is recorded from now on belongs into another."""
 
     def __reduce__(self) -> Any:
         options = self.process_index, self.files, self.tags
@@ -194,19 +207,23 @@ class TraceWriter:
 
         Waits for uploads, `files.upload_wait_s` at most.
         """
-        if self._source is None:
+        source = self._source
+        if source is None:
             return
         worker().remove(self)
-        self.write_now()
+        self._write_all()
         with self._lock:
             self._source = None
-            self._mark_end()
+            with self._guarded():
+                self._conclude()
             if self._uploads is None:
                 self._file.close()
-                return
-            self._end_file()
-        self._uploads.finish(for_ever=True)
-        self._uploads.settle()
+            else:
+                self._end_file()
+        source.close()
+        if self._uploads is not None:
+            self._uploads.finish(for_ever=True)
+            self._uploads.settle()
 
     @property
     def stats(self) -> WriteStats:
@@ -242,9 +259,10 @@ class TraceWriter:
 
     def finish(self) -> None:
         """The process ends: writes what there is, and has it uploaded soon."""
-        self.write_now()
+        self._write_all()
         with self._lock:
-            self._mark_end()
+            with self._guarded():
+                self._conclude()
             if self._uploads is not None and not self._file.waiting_bytes:
                 self._end_file()
         if self._uploads is not None:
@@ -260,50 +278,94 @@ class TraceWriter:
         with self._lock:
             if self._source is None:
                 return
-            self._turn_over()
-            # Its time is the tracer's. A file that begins is told of all that is open.
-            batch = self._source.drain(anew=self._begins)
+            with self._guarded():
+                self._turn_over()
+            batch = self._taken(self._source)
             self._is_whole = batch.is_whole
             begin_ns = time.thread_time_ns()
-            try:
+            with self._guarded(batch):
                 self._write(batch)
-            except Exception as error:
-                self._lose(batch)
-                # A fault of ours. The rest of the file is right if it is begun anew:
-                # the same ids, with everything introduced again.
-                self._errors += 1
-                self._last_error = f"{type(error).__name__}: {error}"
-                self._log.say(
-                    "encode", f"spans left out of a trace: {self._last_error}"
-                )
-                self._stream = None
-                self._begins = True
             self._own_ns += time.thread_time_ns() - begin_ns
 
+    def _write_all(self) -> None:
+        """Writes what there is, again while somebody else holds part of it."""
+        for _ in range(_MAX_TRIES):
+            self.write_now()
+            if self._is_whole:
+                return
+
+    @contextlib.contextmanager
+    def _guarded(self, batch: Batch | None = None) -> Iterator[None]:
+        """A fault of ours costs this batch, and nobody an exception."""
+        untold = self._untold
+        try:
+            yield
+        except Exception as error:
+            self._untold = untold
+            if batch is not None:
+                self._lose(batch)
+            self._errors += 1
+            self._last_error = f"{type(error).__name__}: {error}"
+            self._log.say("encode", f"spans left out of a trace: {self._last_error}")
+            self._stream = None  # what it has introduced nobody knows
+            self._has_gap = not self._begins
+
+    def _taken(self, source: Source) -> Batch:
+        """What the source has; its time is the tracer's."""
+        # A file that begins is told of all that is open.
+        batch = source.drain(anew=self._begins)
+        self._clocks = batch.clocks
+        self._untold += batch.dropped
+        if batch.lost_ends:
+            # Slices that never end: all that follows would lie in them.
+            self._has_gap = not self._begins
+            with self._guarded():
+                self._turn_over()
+            if self._begins:
+                following = source.drain(anew=True)
+                self._untold += following.dropped
+                batch = batch.with_next(following)
+        return batch
+
     def _turn_over(self) -> None:
-        """Begins a file if the present one is full, or gone."""
+        """Begins a file if the present one is full, gone or lacks something."""
         file = self._file
         if file.is_gone():
             self._log.say("gone", f"the trace {file.path} is gone: a new one begins")
+        elif self._has_gap:
+            if not file.append(b""):  # once more: it is complete up to the gap
+                return
+            self._mark_end()
         elif file.waiting_bytes or not self._is_full():
             return
         else:
             self._mark_end()
         self._end_file()
 
+    def _conclude(self) -> None:
+        """No more may follow: says so in the file, and what was lost last."""
+        self._turn_over()
+        self._mark_end()
+        if self._begins and self._untold and self._clocks:  # a file says that alone
+            stream = self._stream = self._new_stream()
+            data = stream.encode(Batch([], [], frozenset(), self._clocks))
+            self._file.append(data + self._losses(stream) + stream.end())
+
     def _mark_end(self) -> None:
         """Says in the file that it is complete; what is recorded later may follow."""
         if self._stream is not None and not self._begins:
-            self._file.append(self._losses(self._stream) + self._stream.end())
+            with self._guarded():
+                self._file.append(self._losses(self._stream) + self._stream.end())
 
     def _end_file(self) -> None:
         """Lets the file go; another begins with the next bytes."""
         path = self._file.path
         self._file.close()
+        self._untold += self._file.lost_records
         past = self._so_far()
         there: tuple[Path, ...] = ()
         if self._uploads is None:
-            there = tuple(each for each in past.paths if each != path or each.exists())
+            there = tuple(p for p in past.paths if p != path or _is_there(p))
         elif path is not None:
             self._uploads.put(path)
         self._past = dataclasses.replace(past, paths=there)
@@ -325,10 +387,10 @@ class TraceWriter:
         return stream.lost(count) if count else b""
 
     def _write(self, batch: Batch) -> None:
-        self._untold += batch.dropped
-        if self._file.waiting_bytes > MAX_WAITING_BYTES:
+        is_full = self._file.waiting_bytes > MAX_WAITING_BYTES
+        if self._has_gap or (is_full and not self._file.append(b"")):
             self._lose(batch)
-            self._file.append(b"")
+            self._has_gap = self._has_gap or bool(batch.records or batch.open)
             return
         data, slices = b"", 0
         if batch.records or batch.open:
@@ -375,6 +437,13 @@ class TraceWriter:
         if self._uploads is not None:
             self._uploads.forget()
         self._begin_anew()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # its folder cannot be reached just now
+        return True
 
 
 def _count(batch: Batch) -> int:

@@ -374,6 +374,31 @@ def test_the_drops_of_feeds_are_counted(rec: Recording) -> None:
     assert 5 == rec.tracer.stats().dropped
 
 
+def test_a_feed_that_is_closed_is_no_more(rec: Recording) -> None:
+    """It would fill for nobody; what it never took is counted, once."""
+    collector = rec.tracer._collector
+    other = collector.subscribe(QuietSink())
+    rec.tracer.instant("x")
+    rec.feed.close()
+    rec.feed.close()
+    rec.tracer.instant("y")
+    assert ["x", "y"] == [r.name for r in flat(other.drain().records)]
+    assert (0, 1) == (rec.feed.waiting_count, collector.dropped)
+    assert [other] == collector.feeds
+    assert 2 == len(collector.sinks)
+
+
+def test_a_tracer_that_is_closed_counts_what_no_sink_took(rec: Recording) -> None:
+    """Of a sink that does not let go by itself, too."""
+    rec.tracer.instant("x")
+    rec.tracer.close()
+    assert (1, 1, []) == (
+        rec.tracer.stats().recorded,
+        rec.tracer.stats().dropped,
+        rec.tracer._collector.feeds,
+    )
+
+
 @pytest.mark.usefixtures("short")
 def test_a_sink_is_told_what_was_lost_since_it_came(rec: Recording) -> None:
     """On the threads and in its own queue, once; nothing of what others lost."""
@@ -389,6 +414,28 @@ def test_a_sink_is_told_what_was_lost_since_it_came(rec: Recording) -> None:
     assert [0, 0] == [feed.drain().dropped for feed in (other, late)]
     rec.tracer._main_log.dropped += 1
     assert [1, 1] == [feed.drain().dropped for feed in (other, late)]
+
+
+def test_a_sink_is_told_that_an_end_is_lost(
+    rec: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a span that it knows as open: no record of it will come."""
+    monkeypatch.setattr("perf._record.feed.MAX_WAITING", 3)
+    kept, lost = rec.tracer.span("kept"), rec.tracer.span("lost")
+    kept.__enter__()
+    lost.__enter__()
+    assert 2 == len(flat(rec.feed.drain().open))
+    for _ in range(4):
+        rec.tracer.instant("x")
+    batch = rec.feed.drain()
+    assert (1, False) == (batch.dropped, batch.lost_ends)
+    for _ in range(3):
+        rec.tracer.instant("x")
+    lost.__exit__(None, None, None)
+    batch = rec.feed.drain()
+    assert (1, True) == (batch.dropped, batch.lost_ends)
+    batch = rec.feed.drain(anew=True)
+    assert (["kept"], False) == ([r.name for r in flat(batch.open)], batch.lost_ends)
 
 
 def test_what_a_parent_lost_is_not_its_childs(rec: Recording) -> None:
@@ -439,6 +486,24 @@ def test_the_list_of_a_dead_thread_goes(rec: Recording) -> None:
     rec.feed.drain()
     assert [rec.tracer._main_log] == kept
     assert log not in kept
+
+
+def test_a_dead_thread_that_was_tangled_is_so_in_the_next_batch(
+    rec: Recording,
+) -> None:
+    """Its list goes before its records are drained, with whatever it knew."""
+
+    def work() -> str:
+        rec.tracer.record("timed elsewhere", 1, 2)
+        return own_id(rec)
+
+    ended_id = in_thread(work)
+    gc.collect()
+    other = rec.tracer._collector.subscribe(QuietSink())
+    rec.tracer.export()
+    assert 1 == len(rec.tracer._collector._logs)
+    assert [{ended_id}, set()] == [set(rec.feed.drain().tangled) for _ in range(2)]
+    assert {ended_id} == other.drain().tangled
 
 
 def test_the_list_of_a_living_thread_stays(rec: Recording) -> None:

@@ -36,7 +36,7 @@ def span(span_id: int, end_ns: int = 5) -> RawRecord:
 def feed(monkeypatch: pytest.MonkeyPatch) -> Feed:
     """A feed that takes six records."""
     monkeypatch.setattr(feed_module, "MAX_WAITING", BOUND)
-    return Feed(QuietSink(), lambda feed: pytest.fail("nobody asked"))
+    return Feed(QuietSink(), lambda feed: pytest.fail("nobody asked"), print)
 
 
 def woken(feed: Feed) -> int:
@@ -118,6 +118,19 @@ def test_a_span_that_ended_is_no_longer_remembered(feed: Feed) -> None:
     assert {("a", 2)} == feed._handed_over
 
 
+def test_an_end_that_was_lost_is_noticed_once(feed: Feed) -> None:
+    """What was shown as open, is so no more, and never came."""
+    opened = [(A, [span(1, OPEN), span(2, OPEN), span(3, OPEN)])]
+    feed.newly_open(opened, [])
+    opened = [(A, [span(1, OPEN)])]
+    feed.newly_open(opened, [(A, [span(2)])])
+    feed.may_lack_ends = True
+    assert [True, False] == [feed.lost_ends(opened) for _ in range(2)]
+    assert {("a", 1)} == feed._handed_over
+    feed.may_lack_ends = True
+    assert not feed.lost_ends(opened)
+
+
 def test_after_a_fork_a_feed_is_empty(feed: Feed) -> None:
     """What waited is the parent's, and so are the spans it was shown."""
     feed.put(A, [span(1)])
@@ -127,24 +140,27 @@ def test_after_a_fork_a_feed_is_empty(feed: Feed) -> None:
     assert [("a", 2)] == ids(feed.newly_open([(A, [span(2, OPEN)])], []))
 
 
-def test_draining_asks_the_tracer() -> None:
-    """A sink calls `drain`; what it gets is made under the tracer's lock."""
+def test_draining_and_closing_ask_the_tracer() -> None:
+    """A sink calls them; what is done is done under the tracer's lock."""
     batch = Batch([], [], frozenset(), ClockSnapshot(1, 2, 3))
     asked: list[Any] = []
+    released: list[Any] = []
 
     def collect(feed: Feed) -> Batch:
         asked.append(feed)
         return batch
 
-    feed = Feed(QuietSink(), collect)
+    feed = Feed(QuietSink(), collect, released.append)
     assert batch is feed.drain()
-    assert [feed] == asked
+    assert ([feed], []) == (asked, released)
+    feed.close()
+    assert ([feed], [feed]) == (asked, released)
 
 
 @given(st.lists(st.integers(0, 5), max_size=20), st.integers(0, 5))
 def test_what_is_put_is_taken_or_counted(sizes: list[int], every: int) -> None:
     """However lists and takings alternate, no record is in neither or in both."""
-    feed = Feed(QuietSink(), lambda feed: pytest.fail("nobody asked"))
+    feed = Feed(QuietSink(), lambda feed: pytest.fail("nobody asked"), print)
     taken, put = 0, 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feed_module, "MAX_WAITING", BOUND)

@@ -109,6 +109,32 @@ def test_a_writer_that_was_removed_is_asked_no_more() -> None:
     worker.stop()
 
 
+def test_a_writer_that_fails_costs_the_others_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nor the thread, which is the only one; the log says it once."""
+
+    class Failing(Counting):
+        def write_now(self) -> None:
+            super().write_now()
+            raise OSError(107, "gone")
+
+        def settle(self) -> None:
+            raise OSError(107, "gone")
+
+    worker, failing, other = Worker(), Failing(), Counting()
+    worker.add(failing)
+    worker.add(other)
+    assert worker.round(30)
+    assert worker.round(30)
+    worker.stop()
+    assert failing.count == other.count >= 3
+    assert other.finished
+    assert other.settled
+    (record,) = caplog.records
+    assert "write_now: OSError: [Errno 107] gone" in record.getMessage()
+
+
 def test_all_have_begun_to_finish_before_one_is_waited_for() -> None:
     """At the exit, what they wait for takes as long as the slowest."""
     worker, writers = Worker(), [Counting(), Counting()]
@@ -147,6 +173,7 @@ from tests.write.traces import MAIN, clocks, span
 
 class Source:
     def __init__(self): self.records = []
+    def close(self): pass
     def drain(self, anew=False):
         taken, self.records = self.records, []
         return Batch([(MAIN, taken)] if taken else [], [], frozenset(), clocks(10**6))

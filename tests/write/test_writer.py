@@ -28,12 +28,22 @@ class Source:
         self.now_ns = 10**6
         self.anew: list[bool] = []
         self.dropped = 0
+        self.lost_ends = False
+        self.closed = 0
+        self.busy = 0
+
+    def close(self) -> None:
+        self.closed += 1
 
     def drain(self, *, anew: bool = False) -> Batch:
         self.anew.append(anew)
+        if self.busy:
+            self.busy -= 1
+            return Batch([], [], frozenset(), clocks(self.now_ns), is_whole=False)
         taken, self.records = self.records, []
         opened, self.opened = self.opened, []
         dropped, self.dropped = self.dropped, 0
+        lost_ends, self.lost_ends = self.lost_ends, False
         self.now_ns += 10
         return Batch(
             [(MAIN, taken)] if taken else [],
@@ -41,6 +51,7 @@ class Source:
             frozenset(),
             clocks(self.now_ns),
             dropped,
+            lost_ends=lost_ends,
         )
 
 
@@ -96,7 +107,7 @@ def test_closing_writes_and_lets_go(tmp_path: Path) -> None:
     writer.wake()
     writer.close()
     assert ["span 1"] == names(writer.stats.paths[-1])
-    assert 1 == writer.stats.written_slices
+    assert (1, 1) == (writer.stats.written_slices, source.closed)
     assert not writer.attached
 
 
@@ -186,7 +197,9 @@ def test_too_much_waiting_is_dropped_and_counted(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Memory is bounded. What was encoded before stays whole, what comes after too."""
+    """Memory is bounded. What was encoded before stays whole; what comes after is in
+    a file of its own: the ends of slices may be among what was lost.
+    """
     monkeypatch.setattr("perf._write.writer.MAX_WAITING_BYTES", 100)
     (tmp_path / "traces").write_text("in the way")
     for number in range(1, 4):
@@ -197,13 +210,15 @@ def test_too_much_waiting_is_dropped_and_counted(
     writer.write_now()
     source.records = [span(9, 90, 95)]
     writer.write_now()
-    assert ["span 1", "span 9"] == names(writer.stats.paths[-1])
+    assert [["span 1"], ["span 9"]] == [names(path) for path in writer.stats.paths]
+    told = [("lost", {"records": 2}), ("end", {"slices": 1, "open_slices": 0})]
+    assert told == about(writer.stats.paths[0])
 
 
 def test_a_fault_of_ours_costs_one_batch(
     writer: TraceWriter, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is raised, and the file goes on with the next one."""
+    """Nothing is raised, and another file goes on, with all that is open."""
     source.records = [span(1, 0, 1)]
     writer.write_now()
     with monkeypatch.context() as patch:
@@ -212,7 +227,8 @@ def test_a_fault_of_ours_costs_one_batch(
         writer.write_now()
     source.records = [span(3, 4, 5)]
     writer.write_now()
-    assert ["span 1", "span 3"] == names(writer.stats.paths[-1])
+    assert [["span 1"], ["span 3"]] == [names(path) for path in writer.stats.paths]
+    assert [True, False, True] == source.anew
     assert (1, "ZeroDivisionError: division by zero") == (
         writer.stats.errors,
         writer.stats.last_error,
@@ -244,14 +260,111 @@ def test_what_is_lost_is_told_in_the_file(
     writer.write_now()
     source.dropped = 1
     writer.close()
-    (path,) = writer.stats.paths
     assert [
-        ("lost", {"records": 4}),
-        ("lost", {"records": 2}),
-        ("lost", {"records": 1}),
-        ("end", {"slices": 1, "open_slices": 0}),
-    ] == about(path)
+        [("lost", {"records": 4})],
+        [
+            ("lost", {"records": 2}),
+            ("lost", {"records": 1}),
+            ("end", {"slices": 1, "open_slices": 0}),
+        ],
+    ] == [about(path) for path in writer.stats.paths]
     assert 2 == writer.stats.dropped
+
+
+@pytest.mark.parametrize("last", ["close", "finish"])
+def test_what_is_lost_last_is_told_too(
+    writer: TraceWriter, source: Source, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    """By a file that has nothing else."""
+    source.records = [span(1, 0, 1)]
+    writer.write_now()
+    with monkeypatch.context() as patch:
+        patch.setattr(TraceStream, "encode", lambda self, batch: 1 / 0)
+        source.records = [span(2, 2, 3)]
+        writer.write_now()
+    getattr(writer, last)()
+    told = [("lost", {"records": 1}), ("end", {"slices": 0, "open_slices": 0})]
+    assert [[], told] == [about(path) for path in writer.stats.paths]
+
+
+@pytest.mark.parametrize("last", ["close", "finish"])
+def test_the_end_waits_for_a_source_that_is_busy(
+    writer: TraceWriter, source: Source, last: str
+) -> None:
+    """There is no later batch that the rest could come with."""
+    source.records, source.busy = [span(1, 0, 1)], 3
+    getattr(writer, last)()
+    assert ["span 1"] == names(writer.stats.paths[-1])
+
+
+def test_the_end_does_not_wait_for_ever(writer: TraceWriter, source: Source) -> None:
+    """For somebody who never lets go."""
+    source.records, source.busy = [span(1, 0, 1)], 10**9
+    writer.close()
+    assert (1, ()) == (source.closed, writer.stats.paths)
+
+
+def test_a_fault_at_the_very_end_reaches_nobody(
+    writer: TraceWriter, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot even be told is counted."""
+    monkeypatch.setattr(TraceStream, "encode", lambda self, batch: 1 / 0)
+    source.records = [span(1, 0, 1)]
+    writer.close()
+    assert (1, 2) == (writer.stats.dropped, writer.stats.errors)
+
+
+def test_a_slice_whose_end_is_lost_has_nothing_in_it(
+    tmp_path: Path, source: Source
+) -> None:
+    """It would be around all that follows: that is in the next file."""
+    writer = TraceWriter(tmp_path, V1Layout())
+    writer._source = source
+    source.opened = [span(1, 0)]
+    writer.write_now()
+    source.records, source.dropped, source.lost_ends = [span(2, 20, 30)], 1, True
+    writer.write_now()
+    source.records = [span(3, 40, 50)]
+    writer.write_now()
+    assert [True, False, True, False] == source.anew
+    found = [
+        [(piece.name, piece.parent_id) for piece in load(path).slices]
+        for path in writer.stats.paths
+    ]
+    assert [[("span 1", None)], [("span 2", None), ("span 3", None)]] == found
+    told = [("lost", {"records": 1}), ("end", {"slices": 1, "open_slices": 1})]
+    assert told == about(writer.stats.paths[0])
+
+
+def test_a_loss_alone_ends_no_file(writer: TraceWriter, source: Source) -> None:
+    """Whoever records too much for a while has not a file for each second."""
+    source.records = [span(1, 0, 1)]
+    writer.write_now()
+    source.records, source.dropped = [span(2, 2, 3)], 7
+    writer.write_now()
+    source.records = [span(3, 4, 5)]
+    writer.write_now()
+    (path,) = writer.stats.paths
+    assert ["span 1", "span 2", "span 3"] == names(path)
+
+
+def test_what_a_full_disk_kept_out_begins_in_another_file(
+    writer: TraceWriter,
+    source: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end of a slice is lost meanwhile: nothing that follows is inside it."""
+    monkeypatch.setattr("perf._write.writer.MAX_WAITING_BYTES", 100)
+    (tmp_path / "traces").write_text("in the way")
+    source.opened = [span(1, 0)]
+    writer.write_now()
+    source.records = [span(1, 0, 5)]
+    writer.write_now()
+    (tmp_path / "traces").unlink()
+    source.records = [span(2, 10, 20)]
+    writer.write_now()
+    assert [["span 1"], ["span 2"]] == [names(path) for path in writer.stats.paths]
 
 
 def test_a_closed_file_says_that_it_ends(tmp_path: Path) -> None:
@@ -312,6 +425,41 @@ def test_a_full_file_is_followed_by_another(tmp_path: Path, source: Source) -> N
     for path in writer.stats.paths:
         with TraceProcessor(path.read_bytes()) as tp:
             tp.assert_clean()
+
+
+def test_a_folder_that_cannot_be_reached_keeps_its_files(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount that is away for a while: asking whether a file is there fails, too."""
+
+    def away(path: Path, **options: bool) -> bool:
+        raise OSError(107, "Transport endpoint is not connected")
+
+    writer = segmented(tmp_path, source, SMALL)
+    source.records = [span(1, 0, 1)]
+    writer.write_now()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", away)
+        source.records = [span(2, 2, 3)]
+        writer.write_now()
+    assert [["span 1"], ["span 2"]] == [names(path) for path in writer.stats.paths]
+    assert 0 == writer.stats.errors
+
+
+def test_a_fault_between_two_files_is_counted(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is raised: what was recorded meanwhile is written."""
+    writer = segmented(tmp_path, source, SMALL)
+    source.records = [span(1, 0, 1)]
+    writer.write_now()
+    with monkeypatch.context() as patch:
+        patch.setattr(TraceStream, "end", lambda self: 1 / 0)
+        source.records = [span(2, 2, 3)]
+        writer.write_now()
+    writer.write_now()
+    found = [name for path in writer.stats.paths for name in names(path)]
+    assert (["span 1", "span 2"], 1) == (found, writer.stats.errors)
 
 
 def test_a_file_that_begins_is_told_of_what_is_open(
