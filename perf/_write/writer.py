@@ -192,6 +192,8 @@ class TraceWriter:
         Returns:
             Whether all of it is in the file.
         """
+        if _here.inside:
+            return False
         if self._source is None:
             return self._file.waiting_bytes == 0
         if not worker().round(deadline_s):
@@ -208,11 +210,11 @@ class TraceWriter:
         Waits for uploads, `files.upload_wait_s` at most.
         """
         source = self._source
-        if source is None:
+        if source is None or self in _here.inside:
             return
         worker().remove(self)
         self._write_all()
-        with self._lock:
+        with self._held():
             self._source = None
             with self._guarded():
                 self._conclude()
@@ -259,8 +261,10 @@ class TraceWriter:
 
     def finish(self) -> None:
         """The process ends: writes what there is, and has it uploaded soon."""
+        if self in _here.inside:
+            return
         self._write_all()
-        with self._lock:
+        with self._held():
             with self._guarded():
                 self._conclude()
             if self._uploads is not None and not self._file.waiting_bytes:
@@ -275,7 +279,9 @@ class TraceWriter:
 
     def write_now(self) -> None:
         """Takes what the source has and writes it, in the calling thread."""
-        with self._lock:
+        if self in _here.inside:
+            return
+        with self._held():
             if self._source is None:
                 return
             with self._guarded():
@@ -286,6 +292,16 @@ class TraceWriter:
             with self._guarded(batch):
                 self._write(batch)
             self._own_ns += time.thread_time_ns() - begin_ns
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """Its lock, and that this thread is inside: a signal may interrupt it there."""
+        try:
+            _here.inside.append(self)
+            with self._lock:
+                yield
+        finally:
+            _here.inside.remove(self)
 
     def _write_all(self) -> None:
         """Writes what there is, again while somebody else holds part of it."""
@@ -461,6 +477,16 @@ def _copy(
         folder, layout, process_index=process_index, files=files, tags=tags
     )
 
+
+class _Here(threading.local):
+    def __init__(self) -> None:
+        self.inside: list[TraceWriter] = []
+        """Writers that this thread is just using. A signal handler that waited for one
+        of them, or for the worker, which waits for it, would wait for its own thread.
+        """
+
+
+_here = _Here()
 
 _disk = Disk()
 """Of this process: v1 and v2 write side by side, and share what they may take."""

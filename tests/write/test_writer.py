@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import threading
 import time
 from pathlib import Path
 
@@ -302,6 +303,39 @@ def test_the_end_does_not_wait_for_ever(writer: TraceWriter, source: Source) -> 
     source.records, source.busy = [span(1, 0, 1)], 10**9
     writer.close()
     assert (1, ()) == (source.closed, writer.stats.paths)
+
+
+@pytest.mark.parametrize("last", ["close", "finish", "write_now"])
+def test_a_handler_that_interrupts_its_writer_does_not_wait_for_it(
+    writer: TraceWriter,
+    source: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    last: str,
+) -> None:
+    """Nor for another, whose thread waits for this one; the interrupted writes on."""
+    other, flushed = TraceWriter(tmp_path / "other", V1Layout()), list[bool]()
+    other.attach(Source())
+    encode = TraceStream.encode
+
+    def interrupted(stream: TraceStream, batch: Batch) -> bytes:
+        flushed.extend([writer.flush(), other.flush()])
+        writer.write_now()
+        writer.finish()
+        writer.close()
+        return encode(stream, batch)
+
+    monkeypatch.setattr(TraceStream, "encode", interrupted)
+    source.records = [span(1, 0, 1)]
+    thread = threading.Thread(target=getattr(writer, last), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert ["span 1"] == names(writer.stats.paths[-1])
+    assert [False, False] == flushed
+    monkeypatch.undo()
+    assert writer.flush()
+    writer.close()
+    other.close()
 
 
 def test_a_fault_at_the_very_end_reaches_nobody(
