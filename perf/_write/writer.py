@@ -120,10 +120,8 @@ class TraceWriter:
                 str(self.folder), self._remote, self.files.upload_wait_s, self._disk
             )
         self._stream: TraceStream | None = None
-        self._past = WriteStats()
-        """Of the files that are complete."""
         self._segment = -1
-        self._begin_file()
+        self._begin_file(WriteStats())
         self._is_whole = True
         """Whether the source gave all that it had."""
         self._dropped = 0
@@ -133,14 +131,15 @@ class TraceWriter:
         """Of the last batch."""
         self._errors = 0
         self._last_error = ""
+        self._deleted_files = 0
         self._own_ns = 0
 
-    def _begin_file(self) -> None:
+    def _begin_file(self, past: WriteStats) -> None:
         self._stream = None
         self._seed = os.urandom(16)
         self._segment += 1
         uploads = self._uploads
-        self._file = TraceFile(
+        file = self._file = TraceFile(
             Path(self.folder) if uploads is None else uploads.folder,
             self.layout.file_prefix,
             self.process_index,
@@ -148,6 +147,9 @@ class TraceWriter:
             self._disk,
             leaves=uploads is not None,
         )
+        self._files = past, file
+        """What is in the complete ones, and the present one. Replaced in one step: the
+        statistics are asked for meanwhile."""
         self._full_at_ns: int | None = None
         self._begins = True
         """Whether the file has nothing yet: what is open belongs into it, too."""
@@ -230,34 +232,29 @@ class TraceWriter:
     @property
     def stats(self) -> WriteStats:
         """What it wrote so far."""
-        here, uploads = self._so_far(), self._uploads
-        if uploads is None:
-            return here
-        return dataclasses.replace(
+        here, uploads = _together(*self._files), self._uploads
+        here = dataclasses.replace(
             here,
-            paths=uploads.waiting + here.paths,
-            last_error=here.last_error or uploads.last_error,
-            uploaded_parts=uploads.uploaded,
-            waiting_parts=len(uploads.waiting),
-            failed_uploads=uploads.failures,
-            own_time_s=here.own_time_s + uploads.own_ns / 1e9,
-        )
-
-    def _so_far(self) -> WriteStats:
-        """Of all that was written, wherever it is now."""
-        file, past = self._file, self._past
-        here = () if file.path is None else (file.path,)
-        return WriteStats(
-            paths=past.paths + here,
-            written_records=past.written_records + file.written_records,
-            written_slices=past.written_slices + file.written_slices,
-            written_bytes=past.written_bytes + file.written_bytes,
-            errors=past.errors + file.errors + self._errors,
-            last_error=file.last_error or self._last_error or past.last_error,
-            dropped=past.dropped + self._dropped + file.lost_records,
-            deleted_files=past.deleted_files,
+            errors=here.errors + self._errors,
+            last_error=here.last_error or self._last_error,
+            dropped=here.dropped + self._dropped,
+            deleted_files=self._deleted_files,
             own_time_s=self._own_ns / 1e9,
         )
+        if uploads is not None:
+            waiting = uploads.waiting
+            here = dataclasses.replace(
+                here,
+                paths=tuple(dict.fromkeys(waiting + here.paths)),
+                last_error=here.last_error or uploads.last_error,
+                uploaded_parts=uploads.uploaded,
+                waiting_parts=len(waiting),
+                failed_uploads=uploads.failures,
+                own_time_s=here.own_time_s + uploads.own_ns / 1e9,
+            )
+        there = self._disk.paths()  # another writer may have made room
+        paths = tuple(path for path in here.paths if path in there)
+        return dataclasses.replace(here, paths=paths)
 
     def finish(self) -> None:
         """The process ends: writes what there is, and has it uploaded soon."""
@@ -378,15 +375,18 @@ class TraceWriter:
         path = self._file.path
         self._file.close()
         self._untold += self._file.lost_records
-        past = self._so_far()
+        past = _together(*self._files)
         there: tuple[Path, ...] = ()
         if self._uploads is None:
-            there = tuple(p for p in past.paths if p != path or _is_there(p))
+            known = self._disk.paths()
+            there = tuple(
+                each
+                for each in past.paths
+                if each in known and (each != path or _is_there(each))
+            )
         elif path is not None:
             self._uploads.put(path)
-        self._past = dataclasses.replace(past, paths=there)
-        self._errors = self._dropped = 0
-        self._begin_file()
+        self._begin_file(dataclasses.replace(past, paths=there))
 
     def _is_full(self) -> bool:
         if self._file.written_bytes >= self._limits.segment_bytes:
@@ -428,14 +428,9 @@ class TraceWriter:
     def _forget_files(self, deleted: list[Path]) -> None:
         if not deleted:
             return
+        self._deleted_files += len(deleted)
         if self._uploads is not None:
             self._uploads.drop(deleted)
-        past = self._past
-        self._past = dataclasses.replace(
-            past,
-            paths=tuple(path for path in past.paths if path not in deleted),
-            deleted_files=past.deleted_files + len(deleted),
-        )
 
     def _new_stream(self) -> TraceStream:
         if self._uploads is not None:
@@ -453,6 +448,20 @@ class TraceWriter:
         if self._uploads is not None:
             self._uploads.forget()
         self._begin_anew()
+
+
+def _together(past: WriteStats, file: TraceFile) -> WriteStats:
+    here = file.path
+    before = tuple(path for path in past.paths if path != here)  # deleted since
+    return WriteStats(
+        paths=before if here is None else (*before, here),
+        written_records=past.written_records + file.written_records,
+        written_slices=past.written_slices + file.written_slices,
+        written_bytes=past.written_bytes + file.written_bytes,
+        errors=past.errors + file.errors,
+        last_error=file.last_error or past.last_error,
+        dropped=past.dropped + file.lost_records,
+    )
 
 
 def _is_there(path: Path) -> bool:
