@@ -130,14 +130,18 @@ class Launches:
     ) -> None:
         self.owner = owner
         self.devices = devices
-        self.unwaited = 0
-        self.failed = 0
-        self.own_ns = 0
-        """Processor time of the waiting threads. Held: devices.lock."""
+        self.count_anew()
         self._waiting = waiting
         self._now = now
         self._concurrent = concurrent
         self._log = log
+
+    def count_anew(self) -> None:
+        """After a fork, too: what was counted is the parent's."""
+        self.unwaited = 0
+        self.failed = 0
+        self.own_ns = 0
+        """Processor time of the waiting threads. Held: devices.lock."""
 
     def wait_for(self, span: DeviceSpan, waitlist: Any) -> None:
         """A span's work is done when these arrays are ready, too.

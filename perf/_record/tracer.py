@@ -356,6 +356,7 @@ class Tracer(HotTracer):
     def _forget(self) -> None:
         """After a fork: what was recorded so far belongs to the parent."""
         self._devices.forget()
+        self._launches.count_anew()
         own = getattr(self._local, "log", None)
         self._collector.forget(own)
         if own is not None:

@@ -141,6 +141,11 @@ class Disk:
         with self._lock:
             self._closed = deque(each for each in self._closed if each[0] != path)
 
+    def paths(self) -> set[Path]:
+        """Those that there are, as far as this process knows."""
+        with self._lock:
+            return {*self._open, *(path for path, _ in self._closed)}
+
     def make_room(self, limit: int) -> list[Path]:
         """Deletes closed files, oldest first, until all together keep the limit.
 

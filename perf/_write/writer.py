@@ -120,10 +120,8 @@ class TraceWriter:
                 str(self.folder), self._remote, self.files.upload_wait_s, self._disk
             )
         self._stream: TraceStream | None = None
-        self._past = WriteStats()
-        """Of the files that are complete."""
         self._segment = -1
-        self._begin_file()
+        self._begin_file(WriteStats())
         self._is_whole = True
         """Whether the source gave all that it had."""
         self._dropped = 0
@@ -133,14 +131,15 @@ class TraceWriter:
         """Of the last batch."""
         self._errors = 0
         self._last_error = ""
+        self._deleted_files = 0
         self._own_ns = 0
 
-    def _begin_file(self) -> None:
+    def _begin_file(self, past: WriteStats) -> None:
         self._stream = None
         self._seed = os.urandom(16)
         self._segment += 1
         uploads = self._uploads
-        self._file = TraceFile(
+        file = self._file = TraceFile(
             Path(self.folder) if uploads is None else uploads.folder,
             self.layout.file_prefix,
             self.process_index,
@@ -148,6 +147,9 @@ class TraceWriter:
             self._disk,
             leaves=uploads is not None,
         )
+        self._files = past, file
+        """What is in the complete ones, and the present one. Replaced in one step: the
+        statistics are asked for meanwhile."""
         self._full_at_ns: int | None = None
         self._begins = True
         """Whether the file has nothing yet: what is open belongs into it, too."""
@@ -192,6 +194,8 @@ class TraceWriter:
         Returns:
             Whether all of it is in the file.
         """
+        if _here.inside:
+            return False
         if self._source is None:
             return self._file.waiting_bytes == 0
         if not worker().round(deadline_s):
@@ -208,11 +212,11 @@ class TraceWriter:
         Waits for uploads, `files.upload_wait_s` at most.
         """
         source = self._source
-        if source is None:
+        if source is None or self in _here.inside:
             return
         worker().remove(self)
         self._write_all()
-        with self._lock:
+        with self._held():
             self._source = None
             with self._guarded():
                 self._conclude()
@@ -228,39 +232,36 @@ class TraceWriter:
     @property
     def stats(self) -> WriteStats:
         """What it wrote so far."""
-        here, uploads = self._so_far(), self._uploads
-        if uploads is None:
-            return here
-        return dataclasses.replace(
+        here, uploads = _together(*self._files), self._uploads
+        here = dataclasses.replace(
             here,
-            paths=uploads.waiting + here.paths,
-            last_error=here.last_error or uploads.last_error,
-            uploaded_parts=uploads.uploaded,
-            waiting_parts=len(uploads.waiting),
-            failed_uploads=uploads.failures,
-            own_time_s=here.own_time_s + uploads.own_ns / 1e9,
-        )
-
-    def _so_far(self) -> WriteStats:
-        """Of all that was written, wherever it is now."""
-        file, past = self._file, self._past
-        here = () if file.path is None else (file.path,)
-        return WriteStats(
-            paths=past.paths + here,
-            written_records=past.written_records + file.written_records,
-            written_slices=past.written_slices + file.written_slices,
-            written_bytes=past.written_bytes + file.written_bytes,
-            errors=past.errors + file.errors + self._errors,
-            last_error=file.last_error or self._last_error or past.last_error,
-            dropped=past.dropped + self._dropped + file.lost_records,
-            deleted_files=past.deleted_files,
+            errors=here.errors + self._errors,
+            last_error=here.last_error or self._last_error,
+            dropped=here.dropped + self._dropped,
+            deleted_files=self._deleted_files,
             own_time_s=self._own_ns / 1e9,
         )
+        if uploads is not None:
+            waiting = uploads.waiting
+            here = dataclasses.replace(
+                here,
+                paths=tuple(dict.fromkeys(waiting + here.paths)),
+                last_error=here.last_error or uploads.last_error,
+                uploaded_parts=uploads.uploaded,
+                waiting_parts=len(waiting),
+                failed_uploads=uploads.failures,
+                own_time_s=here.own_time_s + uploads.own_ns / 1e9,
+            )
+        there = self._disk.paths()  # another writer may have made room
+        paths = tuple(path for path in here.paths if path in there)
+        return dataclasses.replace(here, paths=paths)
 
     def finish(self) -> None:
         """The process ends: writes what there is, and has it uploaded soon."""
+        if self in _here.inside:
+            return
         self._write_all()
-        with self._lock:
+        with self._held():
             with self._guarded():
                 self._conclude()
             if self._uploads is not None and not self._file.waiting_bytes:
@@ -275,7 +276,9 @@ class TraceWriter:
 
     def write_now(self) -> None:
         """Takes what the source has and writes it, in the calling thread."""
-        with self._lock:
+        if self in _here.inside:
+            return
+        with self._held():
             if self._source is None:
                 return
             with self._guarded():
@@ -286,6 +289,16 @@ class TraceWriter:
             with self._guarded(batch):
                 self._write(batch)
             self._own_ns += time.thread_time_ns() - begin_ns
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """Its lock, and that this thread is inside: a signal may interrupt it there."""
+        try:
+            _here.inside.append(self)
+            with self._lock:
+                yield
+        finally:
+            _here.inside.remove(self)
 
     def _write_all(self) -> None:
         """Writes what there is, again while somebody else holds part of it."""
@@ -362,15 +375,18 @@ class TraceWriter:
         path = self._file.path
         self._file.close()
         self._untold += self._file.lost_records
-        past = self._so_far()
+        past = _together(*self._files)
         there: tuple[Path, ...] = ()
         if self._uploads is None:
-            there = tuple(p for p in past.paths if p != path or _is_there(p))
+            known = self._disk.paths()
+            there = tuple(
+                each
+                for each in past.paths
+                if each in known and (each != path or _is_there(each))
+            )
         elif path is not None:
             self._uploads.put(path)
-        self._past = dataclasses.replace(past, paths=there)
-        self._errors = self._dropped = 0
-        self._begin_file()
+        self._begin_file(dataclasses.replace(past, paths=there))
 
     def _is_full(self) -> bool:
         if self._file.written_bytes >= self._limits.segment_bytes:
@@ -412,14 +428,9 @@ class TraceWriter:
     def _forget_files(self, deleted: list[Path]) -> None:
         if not deleted:
             return
+        self._deleted_files += len(deleted)
         if self._uploads is not None:
             self._uploads.drop(deleted)
-        past = self._past
-        self._past = dataclasses.replace(
-            past,
-            paths=tuple(path for path in past.paths if path not in deleted),
-            deleted_files=past.deleted_files + len(deleted),
-        )
 
     def _new_stream(self) -> TraceStream:
         if self._uploads is not None:
@@ -437,6 +448,20 @@ class TraceWriter:
         if self._uploads is not None:
             self._uploads.forget()
         self._begin_anew()
+
+
+def _together(past: WriteStats, file: TraceFile) -> WriteStats:
+    here = file.path
+    before = tuple(path for path in past.paths if path != here)  # deleted since
+    return WriteStats(
+        paths=before if here is None else (*before, here),
+        written_records=past.written_records + file.written_records,
+        written_slices=past.written_slices + file.written_slices,
+        written_bytes=past.written_bytes + file.written_bytes,
+        errors=past.errors + file.errors,
+        last_error=file.last_error or past.last_error,
+        dropped=past.dropped + file.lost_records,
+    )
 
 
 def _is_there(path: Path) -> bool:
@@ -461,6 +486,16 @@ def _copy(
         folder, layout, process_index=process_index, files=files, tags=tags
     )
 
+
+class _Here(threading.local):
+    def __init__(self) -> None:
+        self.inside: list[TraceWriter] = []
+        """Writers that this thread is just using. A signal handler that waited for one
+        of them, or for the worker, which waits for it, would wait for its own thread.
+        """
+
+
+_here = _Here()
 
 _disk = Disk()
 """Of this process: v1 and v2 write side by side, and share what they may take."""

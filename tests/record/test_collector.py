@@ -438,6 +438,16 @@ def test_a_sink_is_told_that_an_end_is_lost(
     assert (["kept"], False) == ([r.name for r in flat(batch.open)], batch.lost_ends)
 
 
+def test_what_a_parent_waited_for_is_not_its_childs(rec: Recording) -> None:
+    """Its failed work, what it did not wait for, and what that took."""
+    launches = rec.tracer._launches
+    launches.failed, launches.unwaited, launches.own_ns = 3, 2, 5 * 10**9
+    rec.tracer._forget()
+    stats = rec.tracer.stats()
+    assert (0, 0) == (stats.failed, stats.unwaited)
+    assert stats.own_time_s < 5
+
+
 def test_what_a_parent_lost_is_not_its_childs(rec: Recording) -> None:
     """After a fork the count begins anew."""
     rec.tracer._main_log.dropped = 3

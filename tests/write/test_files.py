@@ -84,6 +84,19 @@ def test_a_file_that_is_gone_already_is_no_error(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
+def test_an_account_names_what_is_there() -> None:
+    """What is being written, and what is complete and was not deleted."""
+    disk = Disk()
+    for name in "abc":
+        disk.grow(Path(f"/nowhere/{name}"), 5)
+    for name in "ab":
+        disk.close(Path(f"/nowhere/{name}"))
+    assert {Path(f"/nowhere/{name}") for name in "abc"} == disk.paths()
+    disk.make_room(10)
+    disk.forget(Path("/nowhere/b"))
+    assert {Path("/nowhere/c")} == disk.paths()
+
+
 def test_a_file_that_left_takes_no_room() -> None:
     """It was uploaded: others need not be deleted."""
     disk = Disk()

@@ -3,8 +3,10 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from perf._read.load import load
 from perf._write import writer as writer_module
 from perf._write.files import MB, Disk, TraceFiles
 from perf._write.layout import V1Layout, V2Layout
+from perf._write.sink import TraceFile
 from perf._write.stream import TraceStream
 from perf._write.writer import TraceWriter
 from tests.perfetto.trace_processor import TraceProcessor, slices
@@ -304,6 +307,39 @@ def test_the_end_does_not_wait_for_ever(writer: TraceWriter, source: Source) -> 
     assert (1, ()) == (source.closed, writer.stats.paths)
 
 
+@pytest.mark.parametrize("last", ["close", "finish", "write_now"])
+def test_a_handler_that_interrupts_its_writer_does_not_wait_for_it(
+    writer: TraceWriter,
+    source: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    last: str,
+) -> None:
+    """Nor for another, whose thread waits for this one; the interrupted writes on."""
+    other, flushed = TraceWriter(tmp_path / "other", V1Layout()), list[bool]()
+    other.attach(Source())
+    encode = TraceStream.encode
+
+    def interrupted(stream: TraceStream, batch: Batch) -> bytes:
+        flushed.extend([writer.flush(), other.flush()])
+        writer.write_now()
+        writer.finish()
+        writer.close()
+        return encode(stream, batch)
+
+    monkeypatch.setattr(TraceStream, "encode", interrupted)
+    source.records = [span(1, 0, 1)]
+    thread = threading.Thread(target=getattr(writer, last), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert ["span 1"] == names(writer.stats.paths[-1])
+    assert [False, False] == flushed
+    monkeypatch.undo()
+    assert writer.flush()
+    writer.close()
+    other.close()
+
+
 def test_a_fault_at_the_very_end_reaches_nobody(
     writer: TraceWriter, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -519,6 +555,42 @@ def test_the_oldest_files_make_room(tmp_path: Path, source: Source) -> None:
     assert sum(path.stat().st_size for path in stats.paths) <= 4_000
     assert ["span 20"] == names(stats.paths[-1])
     assert 20 == stats.written_slices
+
+
+def test_files_that_another_writer_deleted_are_not_told(
+    tmp_path: Path, source: Source
+) -> None:
+    """All writers of a process share what they may take."""
+    files = TraceFiles(segment_mb=500 / MB, max_disk_mb=4_000 / MB)
+    writers = [segmented(tmp_path / name, source, files) for name in ("a", "b")]
+    for writer in writers:
+        for number in range(1, 11):
+            source.records = [span(number, number, number + 1)]
+            writer.write_now()
+    told = [set(writer.stats.paths) for writer in writers]
+    assert [set((tmp_path / name).iterdir()) for name in ("a", "b")] == told
+    assert 1 == len(told[0])
+
+
+def test_statistics_while_a_file_follows_another(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may ask at any time: nothing is told twice."""
+    asked: list[tuple[int, int, int]] = []
+
+    writer = segmented(tmp_path, source, SMALL)
+
+    def asking(*args: Any, **options: Any) -> TraceFile:
+        stats = writer.stats
+        paths = len(stats.paths)
+        asked.append((paths, stats.written_records, stats.written_slices))
+        return TraceFile(*args, **options)
+
+    source.records = [span(1, 0, 1)]
+    writer.write_now()
+    monkeypatch.setattr(writer_module, "TraceFile", asking)
+    writer.write_now()
+    assert [(1, 1, 1)] == asked
 
 
 def test_a_compressed_file_reads_back(tmp_path: Path, source: Source) -> None:
