@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +179,21 @@ def test_tensorboard_puts_what_has_no_step_at_the_latest(tmp_path: Path) -> None
         ("loss", 7): 0.5,
         ("best", 7): 0.25,
     } == read_tensorboard(tmp_path)
+
+
+@pytest.mark.parametrize("colored", [True, False])
+def test_a_line_of_the_console_in_a_format_of_ones_own_is_whole(colored: bool) -> None:
+    """It is neither broken nor filled up to the width of a terminal."""
+    pytest.importorskip("rich")
+    file = io.StringIO()
+    options = {
+        "format": "%(levelname)s - %(message)s",
+        "colored": colored,
+        "file": file,
+    }
+    backend: Any = create_backend("console", options)
+    backend.log_metrics({f"metric_{index}": 0.5 for index in range(30)}, step=1)
+    backend.close()
+    values = ", ".join(f"metric_{index}=0.5000" for index in range(30))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+    assert f"INFO - step=1 {values}\n" == shown

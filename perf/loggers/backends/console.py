@@ -43,13 +43,17 @@ class ConsoleBackend(LineBackend):
                 no_color=colored is False,
                 soft_wrap=True,
             )
-            self._handler = RichHandler(
+            handler = RichHandler(
                 console=console,
                 show_path=False,
                 show_time=not format,
                 show_level=not format,
             )
-            self._handler.setFormatter(logging.Formatter(format or "%(message)s"))
+            handler.setFormatter(logging.Formatter(format or "%(message)s"))
+            if format:
+                # Without rich's columns, which break lines to the terminal's width.
+                handler.render = lambda message_renderable, **_: message_renderable
+            self._handler = handler
 
     def notify(self, message: str, level: int) -> None:
         """Prints a line."""

@@ -137,6 +137,23 @@ def test_the_caller_does_not_write(
     assert [False] == [each is threading.main_thread() for each in threads]
 
 
+@pytest.mark.row("I5")
+def test_the_caller_waits_with_the_first_mapping_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the backend is made; at exit it would be too late for that."""
+    handler = AsyncStructuredHandler(run_name="run", log_dir=tmp_path)
+    waits: list[Any] = []
+    monkeypatch.setattr(handler, "flush", waits.append)
+    logger = attached(handler)
+    logger.info("a text")
+    assert not waits
+    for _ in range(3):
+        logger.info({"loss": 0.5})
+    handler.close()
+    assert 1 == len(waits)
+
+
 @pytest.mark.row("I3", "I4", "I6")
 def test_tensorboard_has_scalars_texts_and_hyperparameters(tmp_path: Path) -> None:
     """Each at its step; a value without one is of the latest."""

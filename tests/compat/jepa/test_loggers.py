@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pickle
 import re
@@ -358,6 +359,23 @@ def test_gradients_are_logged_where_they_are_switched_on(
         logger.log_metrics({"loss": 0.5}, step=20)
     expected = ["gradients/decoder/bias", "gradients/encoder.weight"]
     assert (expected if on else []) == tags(tmp_path / "logs", "histograms")
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_gradients_are_looked_at_only_where_they_are_logged(on: bool) -> None:
+    """At the steps of the frequency, and without a step."""
+    looked: list[int | None] = []
+
+    def look(step: int | None) -> dict[str, Any]:
+        looked.append(step)
+        return {}
+
+    options = {"log_dir": "logs", "log_gradients": on, "log_frequency": 10}
+    with TensorBoardLogger(options) as logger:
+        for step in (9, 10, 11, None):
+            logger.watch_model(functools.partial(look, step))
+            logger.log_metrics({"loss": 0.5}, step=step)
+    assert ([10, None] if on else []) == looked
 
 
 @pytest.mark.row("J19")

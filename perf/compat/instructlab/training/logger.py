@@ -161,7 +161,7 @@ def setup_root_logger(level: int | str = logging.INFO) -> None:
         from rich.console import Console
         from rich.logging import RichHandler
 
-        handler = RichHandler(console=Console(stderr=True, soft_wrap=True))
+        handler = RichHandler(console=Console(stderr=True))
     handler.addFilter(IsRank0Filter())
     handler.addFilter(FormatDictFilter())
     _replace(logging.getLogger(), [handler], level)
