@@ -17,9 +17,10 @@ def _leaves(tree: Any) -> list[Any]:
 
 
 def _block(array: Any) -> None:
-    import jax
-
-    jax.block_until_ready(array)
+    # As `jax.block_until_ready` does it, which takes a tree apart for that.
+    wait = getattr(array, "block_until_ready", None)
+    if wait is not None:
+        wait()
 
 
 def _idle() -> None:
