@@ -308,7 +308,7 @@ class _Canary:
             return
         self._next_s = now_s + _CANARY_EVERY_S
         waits, begin_ns = _own_waits(), time.perf_counter_ns()
-        time.sleep(_CANARY_S)
+        time.sleep(_CANARY_S)  # How much longer it takes is what is measured.
         took_ns = time.perf_counter_ns() - begin_ns
         if _own_waits() - waits <= 1:  # of several, others were for the lock
             self._lasts.append(took_ns - int(_CANARY_S * 1e9))

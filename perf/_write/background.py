@@ -178,7 +178,7 @@ def worker() -> Worker:
         # a little later no pool of threads works any more, and uploads may need one.
         # The last hook is called first: ours has to follow that of the pools. Private,
         # so it may go.
-        import concurrent.futures.thread  # noqa: F401
+        import concurrent.futures.thread  # noqa: F401 - for its hook alone
 
         register = getattr(threading, "_register_atexit", None)
         if register is not None:

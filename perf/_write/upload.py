@@ -125,7 +125,7 @@ class Spool:
             self._lock = _locked(self.folder)
             if self._lock is not None:
                 return
-            # Somebody looks just now whether its owner lives.
+            # Somebody asks just now whether its owner lives, with the lock in hand.
             time.sleep(0.001)  # mutate: ok any time of this size
 
     def left_behind(self) -> tuple[list[Path], OSError | None]:

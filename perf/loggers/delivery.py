@@ -118,7 +118,7 @@ class AsyncHandler(logging.Handler):
             self.emit(record)
         return bool(passed)
 
-    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802 - as in `logging`
         """Sets how lines of text are formatted; the target does that."""
         super().setFormatter(fmt)
         self.target.setFormatter(fmt)
@@ -158,6 +158,7 @@ class AsyncHandler(logging.Handler):
                 ):
                     self._patience_s = 0.0
 
+    # That of `logging.Handler` says nothing of whether it was done in time.
     def flush(self, timeout_s: float | None = None) -> bool:  # type: ignore[override]
         """Waits until what was queued is delivered and the target has written it.
 

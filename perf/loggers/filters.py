@@ -179,6 +179,7 @@ def own_record(
     if is_foreign:
         record.kind = kind_of(record)
         try:
+            # `logging` types messages as texts, and takes anything.
             record.msg = snapshot(record.msg)  # type: ignore[arg-type]
         except Exception:  # What is wrong with it is said when it is delivered.
             pass

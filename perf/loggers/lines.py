@@ -47,7 +47,7 @@ class LineBackend:
 
     def notify(self, message: str, level: int) -> None:
         """Writes a line of text with its level."""
-        raise NotImplementedError
+        raise NotImplementedError  # Each of the two that write lines has its own.
 
     def _write(
         self, what: str, values: Mapping[str, Any], kwargs: Mapping[str, Any]

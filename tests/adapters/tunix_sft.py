@@ -19,7 +19,8 @@ _VOCABULARY = 16
 _STEPS = 4
 
 
-class Model(nnx.Module):  # type: ignore[misc]  # not typed
+# Where mypy runs, flax and tunix are not installed: their classes are of no type.
+class Model(nnx.Module):  # type: ignore[misc]
     """Tells the next token from the last one alone."""
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ def loss_of(model: Model, tokens: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
 
-class Meter(hooks.TrainingHooks):  # type: ignore[misc]  # not typed
+class Meter(hooks.TrainingHooks):  # type: ignore[misc]  # as above
     """Logs what the trainer itself does not: time, rate and work of a step."""
 
     def __init__(self, tokens: np.ndarray) -> None:

@@ -22,6 +22,7 @@ def WandbMetricsExporter(run: Any = None) -> Any:  # noqa: N802 - made like a cl
     """
     from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 
+    # The library is an extra: where mypy runs, its classes may be of no known type.
     class Exporter(MetricExporter):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()

@@ -117,28 +117,28 @@ class AsyncStructuredHandler(_MetricHandler):
     """Appends a line of JSON for each mapping to `<log_dir>/<run_name>.jsonl`."""
 
     _backend = "jsonl"
-    _options = {"path": "{dir}/{name}.jsonl"}  # noqa: RUF012
+    _options: ClassVar = {"path": "{dir}/{name}.jsonl"}
 
 
 class TensorBoardHandler(_MetricHandler):
     """Writes event files into `<log_dir>/<run_name>`."""
 
     _backend = "tensorboard"
-    _options = {"log_dir": "{dir}/{name}"}  # noqa: RUF012
+    _options: ClassVar = {"log_dir": "{dir}/{name}"}
 
 
 class WandbHandler(_MetricHandler):
     """Logs into a run of W&B, with its files in `log_dir`; offline without a key."""
 
     _backend = "wandb"
-    _options = {"project": "instructlab", "name": "{name}", "dir": "{dir}"}  # noqa: RUF012
+    _options: ClassVar = {"project": "instructlab", "name": "{name}", "dir": "{dir}"}
 
 
 class MLflowHandler(_MetricHandler):
     """Logs into a run of MLflow, whose server or store `tracking_uri` names."""
 
     _backend = "mlflow"
-    _options = {"experiment_name": "instructlab", "run_name": "{name}"}  # noqa: RUF012
+    _options: ClassVar = {"experiment_name": "instructlab", "run_name": "{name}"}
 
 
 _HANDLERS: Final[dict[str, type[_MetricHandler]]] = {

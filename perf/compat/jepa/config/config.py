@@ -48,7 +48,10 @@ class LoggingConfig:
         cls, source: str | os.PathLike[str] | Mapping[str, Any] | LoggingConfig
     ) -> LoggingConfig:
         """From a mapping or a YAML file, with or without the root `logging:`."""
-        return source if isinstance(source, cls) else cls(**read_config(source))  # type: ignore[arg-type]
+        if isinstance(source, cls):
+            return source
+        # A subclass knows no other's instance; mypy cannot tell.
+        return cls(**read_config(source))  # type: ignore[arg-type]
 
     def of(self, name: str) -> dict[str, Any]:
         """What a logger is to be made with: its section, and what holds for all."""

@@ -104,6 +104,7 @@ class BaseLogger(Pipeline):
             ) -> None:
                 record = make_record(dict(metrics), step=step)
                 if self._changes.filter(record):
+                    # The message of a record of ours is a mapping, not a text.
                     log(record.msg, step_of(record), **options)  # type: ignore[arg-type]
 
             # On the object, so that it holds for whatever a class of one's own does.
@@ -131,12 +132,14 @@ class BaseLogger(Pipeline):
             self.add(logger, filters=filters, **{"delivery": "sync", **delivery})
             self.loggers.append(logger)
         elif "_backend" in vars(make := LoggerRegistry.maker(logger)):
+            # Whoever has `_backend` is a class of ours, and has these too.
             given = {**make._defaults, **delivery, **options}  # type: ignore[attr-defined]
             self._log_to(logger, given, *filters)
         else:
 
             def made(_: object) -> BaseLogger:
                 self.loggers.append(make(dict(options)))
+                # What is registered makes loggers; it may be anybody's function.
                 return self.loggers[-1]  # type: ignore[no-any-return]
 
             # What it does is done when the call returns, unless it takes long.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from perf.compat.jepa.loggers.base_logger import BaseLogger, LoggerRegistry
 
 __all__ = ["ConsoleLogger"]
@@ -16,7 +18,7 @@ class ConsoleLogger(BaseLogger):
 
     _backend = "console"
     # A line is printed when the call returns, unless printing hangs.
-    _defaults = {"patience_s": 0.25}  # noqa: RUF012
+    _defaults: ClassVar = {"patience_s": 0.25}
 
 
 LoggerRegistry.register("console", ConsoleLogger)

@@ -88,6 +88,7 @@ def _logging(
             wrapper = run_async
         elif inspect.isgeneratorfunction(function):
             wrapper = run_generator
+        # It has the parameters and results of the function, whatever they are.
         return functools.wraps(function)(wrapper)  # type: ignore[return-value]
 
     return decorate

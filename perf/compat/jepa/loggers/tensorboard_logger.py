@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from perf.compat.jepa.loggers.base_logger import BaseLogger, LoggerRegistry
 
 __all__ = ["TensorBoardLogger"]
@@ -16,7 +18,7 @@ class TensorBoardLogger(BaseLogger):
     """
 
     _backend = "tensorboard"
-    _defaults = {"log_dir": "logs/tensorboard"}  # noqa: RUF012
+    _defaults: ClassVar = {"log_dir": "logs/tensorboard"}
 
 
 LoggerRegistry.register("tensorboard", TensorBoardLogger)

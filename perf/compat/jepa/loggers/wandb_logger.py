@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from perf.compat.jepa.loggers.base_logger import BaseLogger, LoggerRegistry
 
 __all__ = ["WandbLogger"]
@@ -16,7 +18,7 @@ class WandbLogger(BaseLogger):
     """
 
     _backend = "wandb"
-    _defaults = {"project": "jepa"}  # noqa: RUF012
+    _defaults: ClassVar = {"project": "jepa"}
 
 
 LoggerRegistry.register("wandb", WandbLogger)
