@@ -60,8 +60,11 @@ RawRecord = tuple[Any, ...]
 """A tuple laid out as `Record`: what the tracer appends, unnamed for speed."""
 
 
-class TimelineKind(enum.Enum):
-    """Where the spans of a timeline happen."""
+class TimelineKind(enum.StrEnum):
+    """Where the spans of a timeline happen.
+
+    Texts, because they are keys in every batch and plain members hash slowly.
+    """
 
     HOST = "host"
     DEVICE = "device"

@@ -257,11 +257,14 @@ class StoredGroup(SpanGroup):
 
 def _count_out(counts: dict[int, Counter[str]], record: RawRecord) -> None:
     inside = counts.pop(record[3], None)
+    around = counts.get(record[4])
+    if around is None:
+        around = counts[record[4]] = Counter()
     if record[5] == GROUP:
-        counts.setdefault(record[4], Counter())[record[0]] += 1
+        around[record[0]] += 1
     elif inside:
         # Groups in a span stand in the group around it.
-        counts.setdefault(record[4], Counter()).update(inside)
+        around.update(inside)
 
 
 def _is_around(group: RawRecord, record: RawRecord) -> bool:

@@ -91,9 +91,10 @@ def _trained(train_step: Interval, critic_groups: Iterable[Interval]) -> str:
     role = tags.get(names.ROLE) if tags else None
     if isinstance(role, str):
         return CRITIC if role == CRITIC else ACTOR
-    begin = train_step[BEGIN]
-    in_group = any(group[BEGIN] <= begin < group[END] for group in critic_groups)
-    return CRITIC if in_group else ACTOR
+    for group in critic_groups:
+        if group[BEGIN] <= train_step[BEGIN] < group[END]:
+            return CRITIC
+    return ACTOR
 
 
 def _of(

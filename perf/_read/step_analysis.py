@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import statistics
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from perf._model.ids import QUEUE_SUFFIX
 from perf._model.roles import ACTOR, ROLLOUT, Roles
-from perf._model.spans import DEVICE, OPEN, RawRecord, TimelineInfo, TimelineKind
+from perf._model.spans import DEVICE, RawRecord, TimelineInfo, TimelineKind
 from perf._read.accounting import Accountant, account_window
 from perf._read.critical_path import critical_path
 from perf._read.schedule import Schedule
+from perf._read.steps import BEGIN, END, Interval, StepSpans
 
 OFF: Final = "off"
 DEFAULT: Final = "default"
@@ -31,7 +33,8 @@ _WORTH: Final = 0.1
 _MAD_SCALE: Final = 1.4826
 
 Records = Iterable[tuple[TimelineInfo, list[RawRecord]]]
-_Stretch = tuple[int, int]
+_Stretch = tuple[Any, ...]
+"""Begin and end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,7 +77,10 @@ class StepAnalysis:
     def __init__(self, roles: Roles, level: str, *, finds_anomalies: bool) -> None:
         if level not in LEVELS:
             raise ValueError(f"analysis={level!r}: expected one of {', '.join(LEVELS)}")
-        self._roles = roles
+        rollout = set(roles.devices.get(ROLLOUT, ()))
+        trainer = set(roles.devices.get(ACTOR, ()))
+        self._sides = rollout - trainer, trainer - rollout
+        """Devices that only roll out, and those that only train."""
         self._level = level
         self._finds_anomalies = finds_anomalies
         self._devices: dict[str, None] = {}
@@ -83,76 +89,65 @@ class StepAnalysis:
         self._stages: deque[Mapping[str, int]] = deque(maxlen=_HISTORY)
 
     def step(
-        self, records: Records, opened: Records, begin_ns: int, end_ns: int
+        self, step: StepSpans, records: Records, opened: Records
     ) -> tuple[dict[str, float], StepAnomaly | None]:
         """Metrics of a step, and what is unusual about it.
 
         Args:
+            step: its spans, in nanoseconds.
             records: closed between the export before and this one.
             opened: open now, device work in flight on its queue's timeline.
-            begin_ns: of the step.
-            end_ns: this export.
         """
+        begin_ns, end_ns = int(step.begin), int(step.end)
         if end_ns <= begin_ns or (self._level == OFF and not self._finds_anomalies):
             return {}, None
-        for info, _ in chain(records, opened):
-            if info.kind in (TimelineKind.DEVICE, TimelineKind.QUEUE):
-                self._devices[_device_of(info)] = None
-        if self._level != ALL and not self._finds_anomalies:
-            return self._of_devices(records, opened, begin_ns, end_ns), None
+        self._devices.update(dict.fromkeys(step.devices))
+        metrics: dict[str, float] = {}
+        if self._level == DEFAULT:
+            metrics = self._of_devices(step.devices, begin_ns, end_ns)
+            if not self._finds_anomalies:
+                return metrics, None
         schedule = Schedule(
             [*_with_flights(records, opened, end_ns), *_without_work(self._devices)],
             end_ns,
         )
         stages = critical_path(schedule, begin_ns, end_ns).by_stage()
-        metrics: dict[str, float] = {}
         if self._level == ALL:
             metrics = self._all(schedule, begin_ns, end_ns)
             metrics |= {
                 f"perf/critical_path/{s}_s": ns / 1e9 for s, ns in stages.items()
             }
-        elif self._level == DEFAULT:
-            metrics = self._of_devices(records, opened, begin_ns, end_ns)
         found = self._anomaly((end_ns - begin_ns) / 1e9, stages)
         return metrics, found if self._finds_anomalies else None
 
     def _of_devices(
-        self, records: Records, opened: Records, begin_ns: int, end_ns: int
+        self, devices: Mapping[str, list[Interval]], begin_ns: int, end_ns: int
     ) -> dict[str, float]:
         """By the union of what held each device."""
         if not self._devices:
             return {}
-        by_device: dict[str, list[RawRecord]] = {d: [] for d in self._devices}
-        for info, some in chain(records, opened):
-            if info.kind in (TimelineKind.DEVICE, TimelineKind.QUEUE):
-                by_device[_device_of(info)] += some
         # The devices of a mesh share their records: what they say is found out once.
         known: dict[tuple[int, ...], list[_Stretch]] = {}
-        united: dict[str, list[_Stretch]] = {}
-        for device, some in by_device.items():
+        held: dict[str, list[_Stretch]] = {}
+        for device in self._devices:
+            some = devices.get(device, [])
             same = tuple(map(id, some))
             if same not in known:
-                held = [
-                    (r[1], end_ns if r[2] == OPEN else r[2])
-                    for r in some
-                    if r[5] == DEVICE and (r[2] > begin_ns or r[2] == OPEN)
-                ]
-                known[same] = _united(held, begin_ns, end_ns)
-            united[device] = known[same]
-        whole = len(united) * (end_ns - begin_ns)
-        occupied = sum([e - b for some in united.values() for b, e in some])
+                known[same] = _united(map(_times, some), begin_ns, end_ns)
+            held[device] = known[same]
+        whole = len(held) * (end_ns - begin_ns)
+        occupied = sum([e - b for some in held.values() for b, e in some])
         metrics = {"perf/bubble_frac": 1 - occupied / whole}
-        rollout = set(self._roles.devices.get(ROLLOUT, ()))
-        trainer = set(self._roles.devices.get(ACTOR, ()))
-        sides = []
-        for devices in (rollout - trainer, trainer - rollout):
-            different = {id(united[d]): united[d] for d in devices if d in united}
-            if devices:
-                held = [*chain.from_iterable(different.values())]
-                sides.append(_united(held, begin_ns, end_ns))
+        sides: list[list[_Stretch]] = []
+        for side in self._sides:
+            different = {id(held[d]): held[d] for d in side if d in held}
+            if len(different) == 1:
+                sides += different.values()
+            elif side:
+                both = sorted(chain.from_iterable(different.values()))
+                sides.append(_united(both, begin_ns, end_ns))
         if len(sides) == 2:
-            both = _common(*sides)
-            metrics["perf/overlap_frac"] = both / (end_ns - begin_ns)
+            metrics["perf/overlap_frac"] = _common(*sides) / (end_ns - begin_ns)
         return metrics
 
     def _all(self, schedule: Schedule, begin_ns: int, end_ns: int) -> dict[str, float]:
@@ -235,29 +230,38 @@ def _device_of(info: TimelineInfo) -> str:
     return info.id.removesuffix(QUEUE_SUFFIX) if is_queue else info.id
 
 
-def _united(stretches: list[_Stretch], begin_ns: int, end_ns: int) -> list[_Stretch]:
-    """Cut to the window, by begin, none touching another."""
+def _united(
+    stretches: Iterable[_Stretch], begin_ns: int, end_ns: int
+) -> list[_Stretch]:
+    """By begin, as they were; cut to the window, and none over another."""
     found: list[_Stretch] = []
-    for begin, end in sorted(stretches):
-        begin, end = max(begin, begin_ns), min(end, end_ns)
-        if begin >= end:
-            continue
-        if found and begin <= found[-1][1]:
-            if end > found[-1][1]:
-                found[-1] = found[-1][0], end
-        else:
+    free_ns = begin_ns
+    for begin, end in stretches:
+        if begin < free_ns:
+            begin = free_ns
+        if end > end_ns:
+            end = end_ns
+        if begin < end:
             found.append((begin, end))
+            free_ns = end
     return found
 
 
 def _common(first: list[_Stretch], second: list[_Stretch]) -> int:
     """How long both are under way."""
-    total, at = 0, 0
-    for begin, end in first:
-        while at < len(second) and second[at][1] <= begin:
-            at += 1
-        place = at
-        while place < len(second) and second[place][0] < end:
-            total += min(end, second[place][1]) - max(begin, second[place][0])
-            place += 1
+    total = 0
+    rest, others = iter(first), iter(second)
+    mine, other = next(rest, None), next(others, None)
+    while mine and other:
+        begin = max(other[0], mine[0])
+        end = min(other[1], mine[1])
+        if begin < end:
+            total += end - begin
+        if mine[1] < other[1]:
+            mine = next(rest, None)
+        else:
+            other = next(others, None)
     return total
+
+
+_times = operator.itemgetter(BEGIN, END)

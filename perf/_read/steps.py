@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -39,9 +39,9 @@ class StepSpans:
         global_step: the group or span of that name, if there is one.
         main: spans and groups of the trainer's thread, by begin.
         hosts: spans and groups of the other threads.
-        devices: what ran on each device, by timeline id.
+        devices: what ran on each device, by timeline id; by begin.
 
-    Names that no metric asks for may be left out.
+    Of the threads, names that no metric asks for may be left out.
     """
 
     per_second: float
@@ -55,7 +55,7 @@ class StepSpans:
 
 def from_records(
     records: Iterable[tuple[TimelineInfo, list[RawRecord]]],
-    opened: Iterable[tuple[TimelineInfo, list[RawRecord]]],
+    opened: Collection[tuple[TimelineInfo, list[RawRecord]]],
     begin_ns: int,
     end_ns: int,
 ) -> StepSpans:
@@ -72,30 +72,32 @@ def from_records(
     hosts: list[Interval] = []
     devices: dict[str, list[Interval]] = {}
     begins_ns: list[int] = []
-    in_flight: dict[str, list[RawRecord]] = {}
     for info, some in chain(records, opened):
-        if info.kind is TimelineKind.DEVICE:
-            into = devices.setdefault(info.id, [])
-        elif info.kind is TimelineKind.QUEUE:
-            if some[-1][5] == DEVICE:  # in flight: the waits are no work
-                in_flight.setdefault(info.id.removesuffix(QUEUE_SUFFIX), some)
-            continue
-        else:
-            into = main if info.is_main else hosts
-            # What was recorded by hand on a named track may be of another clock's day.
-            if info.kind is TimelineKind.HOST:
-                begins_ns += [r[1] for r in some if r[5] < DEVICE]  # mutate: ok no work
-        into += [
-            r if r[END] != OPEN else (r[NAME], r[BEGIN], _INF, *r[ID:])
-            for r in some
-            if r[NAME] in MEASURED and r[5] <= DEVICE
-        ]
+        kind = info.kind
+        if kind is TimelineKind.DEVICE:
+            devices.setdefault(info.id, []).extend(some)
+        elif kind is not TimelineKind.QUEUE:
+            (main if info.is_main else hosts).extend(
+                [r for r in some if r[NAME] in MEASURED and r[5] <= DEVICE]
+            )
+        # What was recorded by hand on a named track may be of another clock's day.
+        if kind is TimelineKind.HOST:
+            begins_ns += [r[1] for r in some if r[5] < DEVICE]  # mutate: ok no work
+    in_flight: dict[str, list[RawRecord]] = {}
+    for info, some in opened:
+        if info.kind is TimelineKind.QUEUE:
+            in_flight.setdefault(info.id.removesuffix(QUEUE_SUFFIX), some)
     for device, running in in_flight.items():
         name, begin, _, *more = min(running, key=_launched)
         on_device = devices.setdefault(device, [])
         free_ns = max([interval[END] for interval in on_device], default=begin)
-        if name in MEASURED:
-            on_device.append((name, max(begin, free_ns), _INF, *more))
+        on_device.append((name, max(begin, free_ns), OPEN, *more))
+    if opened:
+        for some in (main, hosts, *devices.values()):
+            some[:] = [
+                i if i[END] != OPEN else (i[NAME], i[BEGIN], _INF, *i[ID:])
+                for i in some
+            ]
     # Of any thread: a framework may roll out on one of its own while the trainer waits
     # outside of all spans. Where none began, what had begun before was still at work.
     first_ns = begin_ns if begins_ns else end_ns

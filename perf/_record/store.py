@@ -104,14 +104,11 @@ class Store:
         self.max_in_step = max(max_in_step, keep_spans)
         self.closed: deque[Step] = deque()
         self.current = Step(0, born_ns)
-        self.timelines: dict[str, TimelineInfo] = {}
-        """Every timeline that has records here."""
         self._index = index
         self.count = 0
 
     def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         """Adds closed records of one timeline to the present step."""
-        self.timelines[info.id] = info
         self.current.add(info, records)
         self.count += len(records)
         if self._index is not None:
@@ -149,34 +146,33 @@ class Store:
             born_ns, self.keep_steps, self.keep_spans, self._index, self.max_in_step
         )
 
+    @property
+    def timelines(self) -> dict[str, TimelineInfo]:
+        """Every timeline that has records here, by id."""
+        found: dict[str, TimelineInfo] = {}
+        for step in [*self.closed, self.current]:
+            found.update(step.timelines)
+        return found
+
     def kept(self) -> Iterator[tuple[TimelineInfo, list[RawRecord]]]:
         """All records, on each timeline in the order of closing."""
         for step in [*self.closed, self.current]:
-            for timeline_id, records in step.records.items():
-                yield self.timelines[timeline_id], records
+            yield from step.by_timeline()
 
     def _forget_step(self) -> None:
         step = self.closed.popleft()
         self.count -= step.count
-        for timeline_id, records in step.records.items():
-            self._forget(timeline_id, records)
-            if not any(timeline_id in kept.records for kept in self._kept_steps()):
-                del self.timelines[timeline_id]
+        if self._index is not None:
+            for info, records in step.by_timeline():
+                self._index.forget(info, records)
 
     def _forget_half(self, step: Step) -> None:
         timeline_id = step.longest()
         records = step.records[timeline_id]
         half = (len(records) + 1) // 2
-        self._forget(timeline_id, records[:half])
+        if self._index is not None:
+            self._index.forget(step.timelines[timeline_id], records[:half])
         del records[:half]
         step.count -= half
         step.forgotten += half
         self.count -= half
-
-    def _forget(self, timeline_id: str, records: list[RawRecord]) -> None:
-        if self._index is not None:
-            self._index.forget(self.timelines[timeline_id], records)
-
-    def _kept_steps(self) -> Iterator[Step]:
-        yield self.current
-        yield from reversed(self.closed)

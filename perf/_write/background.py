@@ -148,8 +148,8 @@ class Worker:
         while True:
             with contextlib.suppress(Empty):
                 self._bell.get(timeout=max(0.0, next_s - time.monotonic()))
-                while True:  # once for all who rang
-                    self._bell.get_nowait()
+            while not self._bell.empty():  # once for all who rang; nobody else takes
+                self._bell.get_nowait()
             with self._state:
                 if self._stopping:
                     self._thread = None

@@ -123,9 +123,11 @@ class PacketSequence:
             repeats: whether to take the name into the file's table.
         """
         if repeats:
-            return self._event(_BEGIN_TYPE + self._names[name] + annotations)
-        shown = blob(_EVENT_NAME, readable(name, MAX_NAME))
-        return self._event(_BEGIN_TYPE + shown + annotations)
+            shown = self._names[name]
+        else:
+            shown = blob(_EVENT_NAME, readable(name, MAX_NAME))
+        fields = _BEGIN_TYPE + shown + annotations
+        return self._event_key + varint(len(fields)) + fields
 
     def end(self, annotations: bytes) -> bytes:
         """The END of the innermost slice open on the track; never with a name."""

@@ -147,6 +147,7 @@ class Row:
         places_now, uuid = places.recent, self._uuids[0]
         marked, after_begin = pen.flows.marked, pen.flows.after_begin
         bare_begins, bare_end = pen.sequence.bare_begins, pen.sequence.bare_end
+        tagged_begin, encode = pen.sequence.begin, pen.sequence.annotations.encode
         own_names = pen.name is None
         times: list[int] = []
         bodies: list[bytes] = []
@@ -189,10 +190,12 @@ class Row:
             places_now[span_id] = uuid, begin_ns
             push((top, top_begin_ns, top_body))
             top, top_begin_ns = span_id, begin_ns
-            if tags is None and own_names:
+            if not own_names:
+                top_body = self._begin(record)
+            elif tags is None:
                 top_body = bare_begins[name]
             else:
-                top_body = self._begin(record)
+                top_body = tagged_begin(name, encode(tags))
         times.reverse()
         bodies.reverse()
         pen.slices += len(opened) + len(records) + 1 - not_begun
@@ -212,22 +215,25 @@ class Row:
         # As `_put_events` does it, without what only open slices and lanes need.
         pen, places, uuid = self._pen, self._places, self._uuids[0]
         bare_begins, bare_end = pen.sequence.bare_begins, pen.sequence.bare_end
+        tagged_begin, encode = pen.sequence.begin, pen.sequence.annotations.encode
         own_names, flows = pen.name is None, pen.flows
         times: list[int] = []
         bodies: list[bytes] = []
         add_time, add_body = times.append, bodies.append
-        last = len(records) - 1
+        instants, last = 0, len(records) - 1
         for at, record in enumerate(records):
             name, begin_ns, end_ns, span_id, _, kind, tags, after = record
             add_time(begin_ns)
             if kind == INSTANT:
+                instants += 1
                 add_body(self._instant(record))
                 continue
-            pen.slices += 1
-            if own_names and not tags:
-                add_body(bare_begins[name])
-            else:
+            if not own_names:
                 add_body(self._begin(record))
+            elif tags:
+                add_body(tagged_begin(name, encode(tags)))
+            else:
+                add_body(bare_begins[name])
             if places and not (kind == DEVICE and places.find(span_id)):
                 # Of device slices, arrows look for that on the first device.
                 places.recent[span_id] = uuid, begin_ns
@@ -244,6 +250,7 @@ class Row:
                 times += [end_ns] * len(ends)
             add_time(end_ns)
             add_body(bare_end)
+        pen.slices += len(records) - instants
         self._put_down(0, times, bodies)
 
     # -- spans that overlap ------------------------------------------------------------

@@ -110,12 +110,12 @@ class TraceFile:
         return not self._waiting
 
     def _write(self, file: io.FileIO, data: bytes) -> None:
-        # Over what an earlier attempt may have left behind.
-        file.seek(self.written_bytes)
-        view = memoryview(data)
+        at, view = self.written_bytes, memoryview(data)
         try:
             while view:
-                view = view[file.write(view) :]
+                # Over what an earlier attempt may have left behind.
+                written = os.pwrite(file.fileno(), view, at)
+                at, view = at + written, view[written:]
         except OSError:
             with contextlib.suppress(OSError):
                 file.truncate(self.written_bytes)

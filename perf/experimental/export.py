@@ -151,9 +151,7 @@ class PerfMetricsExport:
         """Accounting and critical path of a step; the hook is told what is unusual."""
         number, self._steps = self._steps, self._steps + 1
         records, opened = timelines.records()
-        metrics, anomaly = self._analysis.step(
-            records, opened, int(step.begin), int(step.end)
-        )
+        metrics, anomaly = self._analysis.step(step, records, opened)
         if anomaly is not None and self._on_anomaly is not None:
             try:
                 self._on_anomaly(number, anomaly)

@@ -141,7 +141,6 @@ class StoredTimelines(Mapping[str, Timeline]):
         store = tracer._collector.store
         self._born = clock.seconds(tracer._born_ns)
         self._step = step
-        self._infos = dict(store.timelines)
         self._opened = tracer._collector.open_records() if step is None else step.opened
         self._steps = list(store.closed)
         self._current = store.current
@@ -151,7 +150,9 @@ class StoredTimelines(Mapping[str, Timeline]):
     def _ids(self) -> dict[str, None]:
         # Device work in flight has no timeline of its own until it ends: it is on
         # the queue's.
-        known = [self._tracer._main_log.info.id, *self._infos]
+        known = [self._tracer._main_log.info.id]
+        for step in (*self._steps, self._current):
+            known += step.timelines
         for line in list(self._tracer._devices.lines.values()):
             known += [line.info.id, line.queue_info.id]
         return dict.fromkeys([*known, *(info.id for info, _ in self._opened)])

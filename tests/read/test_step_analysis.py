@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -13,7 +14,15 @@ from perf._model.spans import OPEN, TimelineInfo, TimelineKind
 from perf._read import step_analysis
 from perf._read.accounting import Accountant, account_window
 from perf._read.schedule import Schedule
-from perf._read.step_analysis import ALL, DEFAULT, LEVELS, OFF, StepAnalysis
+from perf._read.step_analysis import (
+    ALL,
+    DEFAULT,
+    LEVELS,
+    OFF,
+    StepAnalysis,
+    StepAnomaly,
+)
+from perf._read.steps import from_records
 from tests.read.simulator import Simulation
 from tests.read.test_accounting import MAIN, MS, Timelines, device, span, work
 
@@ -23,6 +32,19 @@ ROLES = Roles.of({"rollout": ["a"], "actor": ["b"]})
 def analysis(level: str = DEFAULT, roles: Roles = ROLES) -> StepAnalysis:
     """Without the search for anomalies."""
     return StepAnalysis(roles, level, finds_anomalies=False)
+
+
+def analysed(
+    tested: StepAnalysis,
+    records: Timelines,
+    opened: Timelines,
+    begin_ns: int,
+    end_ns: int,
+) -> tuple[dict[str, float], StepAnomaly | None]:
+    """What it says of a step with these spans and this window."""
+    step = from_records(records, opened, begin_ns, end_ns)
+    step = dataclasses.replace(step, begin=begin_ns, end=end_ns)
+    return tested.step(step, records, opened)
 
 
 @given(st.integers(0, 2000))
@@ -37,7 +59,7 @@ def test_default_and_full_agree(seed):
         (info, [r for r in some if r[0] != "compile"])
         for info, some in simulation.timelines()
     ]
-    quick, _ = analysis(DEFAULT, roles).step(timelines, [], *window)
+    quick, _ = analysed(analysis(DEFAULT, roles), timelines, [], *window)
     schedule = Schedule(timelines, simulation.end_ns)
     full = account_window(Accountant(schedule), schedule, *window)
     assert pytest.approx(full.all.bubble_frac) == quick["perf/bubble_frac"]
@@ -51,7 +73,7 @@ def test_all_adds_up():
     """Buckets fill the devices' time, the path's stages the step."""
     simulation = Simulation(3)
     end = simulation.end_ns
-    metrics, _ = analysis(ALL).step(simulation.timelines(), [], 0, end)
+    metrics, _ = analysed(analysis(ALL), simulation.timelines(), [], 0, end)
     account = sum(v for k, v in metrics.items() if k.startswith("perf/account/"))
     path = sum(v for k, v in metrics.items() if k.startswith("perf/critical_path/"))
     assert pytest.approx(len(simulation.lanes) * end / 1e9) == account
@@ -67,7 +89,7 @@ def test_work_in_flight_counts_to_the_export():
         (device("b"), [work("train", 0, 6, 1)]),
     ]
     for level in (DEFAULT, ALL):
-        metrics, _ = analysis(level).step(closed, [(queue, flying)], 0, 10 * MS)
+        metrics, _ = analysed(analysis(level), closed, [(queue, flying)], 0, 10 * MS)
         assert pytest.approx(0.0) == metrics["perf/bubble_frac"]
 
 
@@ -87,7 +109,7 @@ def test_a_device_that_idles_for_a_whole_step_is_idle(level):
     tested = analysis(level)
     windows = [(both, 0, 8), (one, 8, 12), (none, 12, 16)]
     found = [
-        tested.step(records, [], begin * MS, end * MS)[0]["perf/bubble_frac"]
+        analysed(tested, records, [], begin * MS, end * MS)[0]["perf/bubble_frac"]
         for records, begin, end in windows
     ]
     schedule = Schedule(both + one + none, 16 * MS)
@@ -105,8 +127,9 @@ def test_devices_with_the_same_records_are_looked_at_once(monkeypatch):
     united = []
 
     def counted(stretches, begin_ns, end_ns):
-        united.append(len(stretches))
-        return original(stretches, begin_ns, end_ns)
+        some = [*stretches]
+        united.append(len(some))
+        return original(some, begin_ns, end_ns)
 
     original = step_analysis._united
     monkeypatch.setattr(step_analysis, "_united", counted)
@@ -117,8 +140,8 @@ def test_devices_with_the_same_records_are_looked_at_once(monkeypatch):
         *[(device(name), [*rollouts]) for name in meshes["rollout"]],
         *[(device(name), [*trainings]) for name in meshes["actor"]],
     ]
-    metrics, _ = analysis(DEFAULT, Roles.of(meshes)).step(records, [], 0, 5 * MS)
-    assert [3, 2, 3, 2] == united, "each mesh, and each side of the overlap"
+    metrics, _ = analysed(analysis(DEFAULT, Roles.of(meshes)), records, [], 0, 5 * MS)
+    assert [3, 2] == united, "each mesh, which is a side of the overlap, too"
     assert pytest.approx(1 - (3 * 3 + 3 * 2) / 30) == metrics["perf/bubble_frac"]
     assert 0.0 == metrics["perf/overlap_frac"]
 
@@ -126,9 +149,9 @@ def test_devices_with_the_same_records_are_looked_at_once(monkeypatch):
 def test_off_gives_nothing():
     """Neither does a step without devices by default, or without any time."""
     closed: Timelines = [(device("b"), [work("train", 0, 6, 1)])]
-    assert ({}, None) == analysis(OFF).step(closed, [], 0, 10 * MS)
-    assert ({}, None) == analysis(DEFAULT).step(closed, [], 5, 5)
-    assert ({}, None) == analysis(DEFAULT).step([(MAIN, [])], [], 0, 10 * MS)
+    assert ({}, None) == analysed(analysis(OFF), closed, [], 0, 10 * MS)
+    assert ({}, None) == analysed(analysis(DEFAULT), closed, [], 5, 5)
+    assert ({}, None) == analysed(analysis(DEFAULT), [(MAIN, [])], [], 0, 10 * MS)
 
 
 def test_an_unknown_level_is_refused():
@@ -144,7 +167,9 @@ def steps_of(lengths: list[int]) -> list[Any]:
     at = 0
     for number, length in enumerate(lengths):
         records = [span("load", at, at + length, number + 1)]
-        _, anomaly = tested.step([(MAIN, records)], [], at * MS, (at + length) * MS)
+        _, anomaly = analysed(
+            tested, [(MAIN, records)], [], at * MS, (at + length) * MS
+        )
         found.append(anomaly)
         at += length
     return found
