@@ -6,17 +6,16 @@ import dataclasses
 import operator
 import statistics
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
 from typing import Any, Final
 
-from perf._model.ids import QUEUE_SUFFIX
 from perf._model.roles import ACTOR, ROLLOUT, Roles
-from perf._model.spans import DEVICE, RawRecord, TimelineInfo, TimelineKind
+from perf._model.spans import RawRecord, TimelineInfo, TimelineKind
 from perf._read.accounting import Accountant, account_window
 from perf._read.critical_path import critical_path
 from perf._read.schedule import Schedule
-from perf._read.steps import BEGIN, END, Interval, StepSpans
+from perf._read.steps import BEGIN, END, Interval, StepSpans, on_devices
 
 OFF: Final = "off"
 DEFAULT: Final = "default"
@@ -32,7 +31,7 @@ _UNUSUAL: Final = 4.0
 _WORTH: Final = 0.1
 _MAD_SCALE: Final = 1.4826
 
-Records = Iterable[tuple[TimelineInfo, list[RawRecord]]]
+Records = Collection[tuple[TimelineInfo, list[RawRecord]]]
 _Stretch = tuple[Any, ...]
 """Begin and end."""
 
@@ -108,7 +107,7 @@ class StepAnalysis:
             if not self._finds_anomalies:
                 return metrics, None
         schedule = Schedule(
-            [*_with_flights(records, opened, end_ns), *_without_work(self._devices)],
+            [*records, *on_devices(records, opened), *_without_work(self._devices)],
             end_ns,
         )
         stages = critical_path(schedule, begin_ns, end_ns).by_stage()
@@ -117,8 +116,9 @@ class StepAnalysis:
             metrics |= {
                 f"perf/critical_path/{s}_s": ns / 1e9 for s, ns in stages.items()
             }
-        found = self._anomaly((end_ns - begin_ns) / 1e9, stages)
-        return metrics, found if self._finds_anomalies else None
+        if not self._finds_anomalies:
+            return metrics, None
+        return metrics, self._anomaly((end_ns - begin_ns) / 1e9, stages)
 
     def _of_devices(
         self, devices: Mapping[str, list[Interval]], begin_ns: int, end_ns: int
@@ -198,36 +198,9 @@ class StepAnalysis:
         return StepAnomaly(length_s, median_s, stage, stage_s, text)
 
 
-def _with_flights(records: Records, opened: Records, end_ns: int) -> Records:
-    """Work in flight stands on its queue's timeline; a device runs the first of it."""
-    found = [*records]
-    free: dict[str, int] = {}
-    for info, some in found:
-        if info.kind is TimelineKind.DEVICE:
-            free[info.id] = max([free.get(info.id, 0), *(r[2] for r in some)])
-    for info, some in opened:
-        if info.kind is not TimelineKind.QUEUE:
-            found.append((info, some))
-            continue
-        flying = [r for r in some if r[5] == DEVICE]
-        if flying:
-            device = _device_of(info)
-            first = min(flying, key=lambda r: int(r[3]))
-            begin = min(max(first[1], free.get(device, 0)), end_ns)
-            info = TimelineInfo(device, TimelineKind.DEVICE, device)
-            found.append((info, [(first[0], begin, *first[2:])]))
-    return found
-
-
 def _without_work(devices: Iterable[str]) -> Records:
     """Nothing, on each: what has no timeline is not accounted for."""
     return [(TimelineInfo(d, TimelineKind.DEVICE, d), []) for d in devices]
-
-
-def _device_of(info: TimelineInfo) -> str:
-    """Of a device's own timeline, or its queue's."""
-    is_queue = info.kind is TimelineKind.QUEUE
-    return info.id.removesuffix(QUEUE_SUFFIX) if is_queue else info.id
 
 
 def _united(

@@ -72,7 +72,7 @@ def from_records(
     hosts: list[Interval] = []
     devices: dict[str, list[Interval]] = {}
     begins_ns: list[int] = []
-    for info, some in chain(records, opened):
+    for info, some in chain(records, on_devices(records, opened)):
         kind = info.kind
         if kind is TimelineKind.DEVICE:
             devices.setdefault(info.id, []).extend(some)
@@ -83,15 +83,6 @@ def from_records(
         # What was recorded by hand on a named track may be of another clock's day.
         if kind is TimelineKind.HOST:
             begins_ns += [r[1] for r in some if r[5] < DEVICE]  # mutate: ok no work
-    in_flight: dict[str, list[RawRecord]] = {}
-    for info, some in opened:
-        if info.kind is TimelineKind.QUEUE:
-            in_flight.setdefault(info.id.removesuffix(QUEUE_SUFFIX), some)
-    for device, running in in_flight.items():
-        name, begin, _, *more = min(running, key=_launched)
-        on_device = devices.setdefault(device, [])
-        free_ns = max([interval[END] for interval in on_device], default=begin)
-        on_device.append((name, max(begin, free_ns), OPEN, *more))
     if opened:
         for some in (main, hosts, *devices.values()):
             some[:] = [
@@ -104,6 +95,32 @@ def from_records(
     if begins_ns:
         first_ns = min([b for b in begins_ns if b >= begin_ns], default=first_ns)
     return assembled(1e9, main, hosts, devices, first_ns, end_ns)
+
+
+def on_devices(
+    records: Iterable[tuple[TimelineInfo, list[RawRecord]]],
+    opened: Iterable[tuple[TimelineInfo, list[RawRecord]]],
+) -> Iterator[tuple[TimelineInfo, list[RawRecord]]]:
+    """What is open, device work where it is: a device runs the first that waits."""
+    first: dict[str, RawRecord] = {}
+    for info, some in opened:
+        if info.kind is not TimelineKind.QUEUE:
+            yield info, some
+            continue
+        device = info.id.removesuffix(QUEUE_SUFFIX)
+        for record in some:  # none, where it ended meanwhile
+            if record[ID] <= first.get(device, record)[ID]:
+                first[device] = record
+    if not first:
+        return
+    free_ns = dict.fromkeys(first, 0)
+    for info, some in records:
+        if info.kind is TimelineKind.DEVICE and info.id in first:
+            free_ns[info.id] = max([free_ns[info.id], *(r[END] for r in some)])
+    for device, record in first.items():
+        info = TimelineInfo(device, TimelineKind.DEVICE, device)
+        begin_ns = max(record[BEGIN], free_ns[device])
+        yield info, [(record[NAME], begin_ns, *record[END:])]
 
 
 def from_trees(
@@ -167,5 +184,4 @@ def assembled(
     return StepSpans(per_second, begin, end, step, main, hosts, devices)
 
 
-_launched = operator.itemgetter(ID)
 _begin = operator.itemgetter(BEGIN)

@@ -32,6 +32,8 @@ MAX_ON_THREAD: Final = 65_536
 """Records that a thread keeps while the collector is busy elsewhere."""
 MAX_TRACKS: Final = 1_000
 """Tracks named in `record(track=…)`; further ones share one."""
+MAX_DEAD: Final = 1_000  # mutate: ok any number of this size
+"""Threads that have ended with spans open, and are remembered for these."""
 
 PATIENCE_S: Final = 0.5  # mutate: ok any time that nobody minds
 """How long a drain waits for a lock. What it cannot have it leaves to the next."""
@@ -107,18 +109,18 @@ class Collector:
             life: something that dies with the thread.
             is_main: whether the thread made the tracer.
         """
+        # Without the lock: nobody else has this ident, and a list grows in one step.
         ident = threading.get_ident()
-        with self._lock:
-            seen = self._idents[ident] = self._idents.get(ident, 0) + 1
-            info = TimelineInfo(
-                f"{self._host_prefix}{ident}" + (f"-{seen}" if seen > 1 else ""),
-                TimelineKind.HOST,
-                threading.current_thread().name,
-                is_main,
-                threading.get_native_id(),
-            )
-            log = ThreadLog(info, self._now, weakref.ref(life))
-            self._logs.append(log)
+        seen = self._idents[ident] = self._idents.get(ident, 0) + 1
+        info = TimelineInfo(
+            f"{self._host_prefix}{ident}" + (f"-{seen}" if seen > 1 else ""),
+            TimelineKind.HOST,
+            threading.current_thread().name,
+            is_main,
+            threading.get_native_id(),
+        )
+        log = ThreadLog(info, self._now, weakref.ref(life))
+        self._logs.append(log)
         self.begun()
         return log
 
@@ -189,11 +191,11 @@ class Collector:
             # The training waits for this: forgetting is left to the drain that follows,
             # unless there is none, or it is late.
             self.store.trim(beyond=MAX_OVERDUE if self.feeds else 0)
-            step.opened = [
-                (info, [record for record in records if record[3] not in ended])
-                for info, records in opened
-                for ended in [step.ended(info.id.removesuffix(QUEUE_SUFFIX))]
-            ]
+            for info, records in opened:
+                ended = step.ended(info.id.removesuffix(QUEUE_SUFFIX))
+                still = [record for record in records if record[3] not in ended]
+                if still:
+                    step.opened.append((info, still))
             self.own_ns += time.thread_time_ns() - begin_ns
         for feed in self.feeds:
             feed.sink.wake()
@@ -285,13 +287,15 @@ class Collector:
             own.info = own.info._replace(native_thread_id=threading.get_native_id())
 
     def _new_track(self, name: str) -> ThreadLog:
-        with self._lock:
-            if len(self._tracks) >= MAX_TRACKS:
-                name = OTHER
-            info = TimelineInfo(name, TimelineKind.NAMED, name)
-            track = ThreadLog(info, self._now, weakref.ref(self))
-            track.tangled = True
-            track = self._tracks.setdefault(name, track)
+        if len(self._tracks) >= MAX_TRACKS:
+            name = OTHER
+            if name in self._tracks:
+                return self._tracks[name]
+        info = TimelineInfo(name, TimelineKind.NAMED, name)
+        track = ThreadLog(info, self._now, weakref.ref(self))
+        track.tangled = True
+        # Without the lock: of two threads that come at once, one makes the track.
+        track = self._tracks.setdefault(name, track)
         self.begun()
         return track
 
@@ -300,16 +304,28 @@ class Collector:
 
     def _collect(self, patience_s: float = -1) -> bool:
         """Held: _lock. Whether all could be had."""
+        open_for_ever = []
         for log in self._all_logs():
             self._collect_log(log)
-            done = log.alive() is None and not log.records and not log.open_spans()
-            if done and log in self._logs:  # gone if this was re-entered
-                self._logs.remove(log)
-                if log.tangled:
-                    for feed in self.feeds:  # its records may still wait there
-                        feed.keep_tangled(log.info.id)
-                self._dropped_by_dead += log.dropped
+            if log.alive() is None and not log.records:
+                if log.open_spans():
+                    open_for_ever.append(log)
+                else:
+                    self._let_go(log)
+        for log in open_for_ever[:-MAX_DEAD]:
+            log.dropped += len(log.open_spans())
+            self._let_go(log)
         return self._collect_devices(patience_s)
+
+    def _let_go(self, log: ThreadLog) -> None:
+        """Of a thread that has ended."""
+        if log not in self._logs:  # gone if this was re-entered
+            return
+        self._logs.remove(log)
+        if log.tangled:
+            for feed in self.feeds:  # its records may still wait there
+                feed.keep_tangled(log.info.id)
+        self._dropped_by_dead += log.dropped
 
     def _collect_log(self, log: ThreadLog) -> None:
         records = log.records

@@ -36,10 +36,7 @@ class Names:
         return [(self._name(record[0]), *record[1:]) for record in records]
 
     def _name(self, name: Any) -> str:
-        if type(name) is not str:
-            name = as_text(name)
-        if len(name) > MAX_LENGTH:
-            name = f"{name[:MAX_LENGTH]}… ({len(name)} characters)"
+        name = proper(name)
         if name not in self._known:
             if len(self._known) >= MAX_NAMES:
                 self._log.say(
@@ -50,6 +47,14 @@ class Names:
                 return OTHER
             self._known.add(name)
         return str(name)
+
+
+def proper(name: Any) -> str:
+    """A name as text of bounded length, whatever it is."""
+    text = name if type(name) is str else as_text(name)
+    if len(text) > MAX_LENGTH:
+        text = f"{text[:MAX_LENGTH]}… ({len(text)} characters)"
+    return text
 
 
 def as_text(name: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from perf._model.spans import NO_PARENT, OPEN, SPAN, RawRecord, TimelineInfo
 from perf._record.clock import NS_PER_S
 from perf._record.hot import HotLog, HotSpan
+from perf._record.names import shown
 
 if TYPE_CHECKING:
     from perf._record.launches import DeviceWork
@@ -120,8 +121,8 @@ class Span(HotSpan):
         """
         self._tracer._log.say(
             "no-devices",
-            f"span {self.name!r} was given no devices: what it launched is not waited "
-            "for, and it ends with its block. Pass its devices when it is opened.",
+            f"span {shown(self.name)} was given no devices: what it launched is not "
+            "waited for, and it ends with its block. Pass its devices when it opens.",
         )
 
     async_end = device_end

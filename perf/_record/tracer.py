@@ -26,7 +26,7 @@ from perf._record.cost import span_cost_s
 from perf._record.devices import Devices
 from perf._record.hot import RELIEF_AT, HotTracer, new_id
 from perf._record.launches import Launches
-from perf._record.names import as_text, shown
+from perf._record.names import as_text, proper, shown
 from perf._record.noop import NOOP_SPAN, NoopSpan
 from perf._record.span import ROOT, DeviceSpan, Span, ThreadLog, error_text
 from perf._record.store import KEEP_SPANS, KEEP_STEPS, Index, Store
@@ -166,8 +166,9 @@ class Tracer(HotTracer):
             return NO_PARENT
         try:
             begin_ns, end_ns = self._on_our_clock(clock, begin_s, end_s)
-        except (TypeError, ValueError, OverflowError) as error:
-            self._log.say("record", f"record({shown(name)}) refused: {error}")
+        except Exception as error:  # whatever converting an object to a float raises
+            text = error_text(error)
+            self._log.say("record", f"record({shown(name)}) refused: {text}")
             return NO_PARENT
         span_id = new_id()
         parent_id = NO_PARENT if track is not None else self.current_span().id
@@ -177,7 +178,7 @@ class Tracer(HotTracer):
             self._own_log().tangled = True
             self._append(record)
         else:
-            self._collector.add_to_track(as_text(track), record)
+            self._collector.add_to_track(proper(track), record)
         return span_id
 
     def current_span(self) -> Span | NoopSpan:
@@ -257,6 +258,7 @@ class Tracer(HotTracer):
             retained, names = collector.store.count, len(collector.names)
             steps = collector.store.current.index
             recorded, dropped = collector.recorded, collector.dropped
+            opened = collector.open_records()
         files = [sink.stats for sink in collector.sinks]
         return TracerStats(
             recorded=recorded,
@@ -264,7 +266,8 @@ class Tracer(HotTracer):
             dropped=dropped + sum(file.dropped for file in files),
             retained=retained,
             forgotten=collector.forgotten,
-            open=sum(len(records) for _, records in collector.open_records()),
+            # A device span is open on each of its devices.
+            open=len({record[3] for _, records in opened for record in records}),
             pending=len(self._launches.pending()),
             unwaited=self._launches.unwaited,
             failed=self._launches.failed,
@@ -337,7 +340,8 @@ class Tracer(HotTracer):
 
     def _refuse_tags(self, tags: Any) -> None:
         self._log.say(
-            "tags", f"tags={shown(tags)}: expected a mapping of names to values"
+            "tags",
+            f"tags= got {type(tags).__name__}: expected a mapping of names to values",
         )
 
     def _ids(self, after: Any) -> tuple[int, ...] | None:
@@ -349,7 +353,8 @@ class Tracer(HotTracer):
             return tuple(span_id for span_id in ids if span_id > 0) or None
         except Exception:
             self._log.say(
-                "after", f"after={shown(after)}: expected spans or ids of spans"
+                "after",
+                f"after= got {type(after).__name__}: expected spans or ids of spans",
             )
             return None
 

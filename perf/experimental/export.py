@@ -18,6 +18,7 @@ from perf._read.step_analysis import (
     StepAnomaly,
 )
 from perf._read.steps import BEGIN, END, Interval, StepSpans, assembled
+from perf._record.span import error_text
 from perf._record.tracer import Tracer
 from perf._write.files import TraceFiles
 from perf._write.tags import RedactTags
@@ -150,8 +151,12 @@ class PerfMetricsExport:
     def _analysed(self, timelines: Any, step: StepSpans) -> dict[str, float]:
         """Accounting and critical path of a step; the hook is told what is unusual."""
         number, self._steps = self._steps, self._steps + 1
-        records, opened = timelines.records()
-        metrics, anomaly = self._analysis.step(step, records, opened)
+        try:
+            metrics, anomaly = self._analysis.step(step, *timelines.records())
+        except Exception as error:  # the other metrics need not be lost, too
+            what = error_text(error)
+            self._log.say("analysis", f"a step was not analysed: {what}", exc=error)
+            return {}
         if anomaly is not None and self._on_anomaly is not None:
             try:
                 self._on_anomaly(number, anomaly)

@@ -16,6 +16,7 @@ from perf.experimental.export import PerfMetricsExport
 from perf.experimental.timeline import Timeline
 from perf.experimental.tracer import PerfTracer
 from perf.metrics import MetricsT, PerfMetricsOptions
+from perf.testing import ManualWait
 from tests.public.drive import V2Run, play, play_launches
 from tests.public.trace_file import TraceFile
 
@@ -398,6 +399,46 @@ def test_accounting_comes_with_the_metrics() -> None:
     assert {"perf/bubble_frac", "perf/overlap_frac"} == keys["default"] - keys["off"]
     assert any(key.startswith("perf/account/occupied/") for key in keys["all"])
     assert any(key.startswith("perf/critical_path/") for key in keys["all"])
+
+
+def test_an_analysis_that_fails_costs_no_other_metric(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is logged once; here a tag that it reads cannot be shown."""
+
+    class Tag:
+        def __str__(self) -> str:
+            raise RuntimeError("tag")
+
+    built_in = PerfMetricsExport(
+        enable_trace_writer=False, role_to_devices=ROLES, analysis="all"
+    )
+    run = V2Run(["a0", "b0"], built_in.export_metrics, watch=False)
+    for _ in range(2):
+        with run.tracer.span("load", tags={"waits_for": Tag()}):
+            run.timer.clock.advance_ns(10**9)
+        run.launch("rollout", ["a0"], tags={"role": Tag()})
+        assert "perf/global_step_time" in run.tracer.export()
+    assert 1 == sum("was not analysed" in r.getMessage() for r in caplog.records)
+
+
+def test_work_that_ends_during_an_export_costs_no_metric() -> None:
+    """It was in flight when the export looked, and is recorded when it collects."""
+    built_in = PerfMetricsExport(enable_trace_writer=False, role_to_devices=ROLES)
+    wait = ManualWait()
+    tracer = PerfTracer(export_fn=built_in.export_metrics, _wait=wait)
+    results = wait.arrays("results")
+    with tracer.span("rollout", ["a0"]) as span:
+        span.async_end(results)
+    look = tracer._collector.open_records
+
+    def looked() -> Any:
+        found = look()
+        wait.finish(results)
+        return found
+
+    tracer._collector.open_records = looked  # type: ignore[method-assign]  # the moment
+    assert "perf/sum/rollout_time" in tracer.export()
 
 
 def test_the_anomaly_hook_never_reaches_the_training(

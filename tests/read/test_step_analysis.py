@@ -88,9 +88,23 @@ def test_work_in_flight_counts_to_the_export():
         (MAIN, [span("train", 0, 1, 1)]),
         (device("b"), [work("train", 0, 6, 1)]),
     ]
+    opened: Timelines = [(queue, [one]) for one in flying]
     for level in (DEFAULT, ALL):
-        metrics, _ = analysed(analysis(level), closed, [(queue, flying)], 0, 10 * MS)
+        metrics, _ = analysed(analysis(level), closed, opened, 0, 10 * MS)
         assert pytest.approx(0.0) == metrics["perf/bubble_frac"]
+
+
+def test_of_work_in_flight_only_the_first_is_on_the_device():
+    """Two at once would be two stages that it does in one stretch of time."""
+    queue = TimelineInfo("b_queue", TimelineKind.QUEUE, "b_queue")
+    closed: Timelines = [(MAIN, [span("train", 0, 1, 1), span("eval", 1, 2, 2)])]
+    flying: Timelines = [
+        (queue, [work("eval", 1, OPEN, 2)]),
+        (queue, [work("train", 0, OPEN, 1)]),
+    ]
+    metrics, _ = analysed(analysis(ALL), closed, flying, 0, 10 * MS)
+    assert pytest.approx(0.01) == metrics["perf/account/occupied/train_s"]
+    assert "perf/account/occupied/eval_s" not in metrics
 
 
 @pytest.mark.parametrize("level", [DEFAULT, ALL])

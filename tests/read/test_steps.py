@@ -134,6 +134,18 @@ def test_of_work_in_flight_the_first_runs() -> None:
     assert [("copy", 4.0, INF, 5)] == all_seconds(step.devices["tpu0"])
 
 
+def test_flights_come_one_by_one_and_may_be_none() -> None:
+    """As the recorder gives them; what ended a moment ago leaves an empty entry."""
+    first, second = (record("rollout", n, INF, n, DEVICE) for n in (3, 4))
+    for opened in (
+        [(QUEUE, [first]), (QUEUE, [second])],
+        [(QUEUE, [second]), (QUEUE, []), (QUEUE, [first])],
+    ):
+        step = step_of(opened=opened)
+        assert [("rollout", 3.0, INF, 3)] == all_seconds(step.devices["tpu0"])
+    assert {} == step_of(opened=[(QUEUE, [])]).devices
+
+
 def test_work_in_flight_that_may_overlap_counts_from_its_launch() -> None:
     """It is on the device's own timeline, as it waits for nothing."""
     flights = [record("rollout", n, INF, n, DEVICE) for n in (3, 4)]

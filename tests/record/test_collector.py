@@ -19,7 +19,7 @@ from perf._read.groups import GroupIndex
 from perf._record import collector as collector_module
 from perf._record.clock import now
 from perf._record.hot import RELIEF_AT
-from perf._record.names import OTHER
+from perf._record.names import MAX_LENGTH, OTHER
 from tests.record.recording import QuietSink, Recording, flat, in_thread, on
 
 THREADS = 8
@@ -468,6 +468,29 @@ def test_tracks_are_few(rec: Recording, monkeypatch: pytest.MonkeyPatch) -> None
     assert {"a": ["a", "a"], "b": ["b"], OTHER: ["c", "d"]} == found
 
 
+def test_the_name_of_a_track_is_cut(rec: Recording) -> None:
+    """As that of a span is."""
+    rec.tracer.record("x", 1.0, 2.0, track="t" * 5_000)
+    (timeline,) = [info.id for info, _ in rec.feed.drain().records]
+    assert f"{'t' * MAX_LENGTH}… (5000 characters)" == timeline
+
+
+def test_no_thread_waits_for_the_collector(
+    rec: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a new one, nor one that names a track, while others collect."""
+    monkeypatch.setattr(collector_module, "MAX_TRACKS", 2)
+
+    def work() -> None:
+        with rec.tracer.span("x"):
+            for track in ("a", "b", "c", "d"):
+                rec.tracer.record("y", 1.0, 2.0, track=track)
+
+    with rec.tracer._collector._lock:
+        in_thread(work)
+    assert 5 == len(rec.read())
+
+
 def test_a_track_is_named_and_tangled(rec: Recording) -> None:
     """Its spans were timed elsewhere: they need not nest."""
     rec.tracer.record("x", 1.0, 2.0, track="server")
@@ -550,6 +573,20 @@ def test_a_dead_thread_s_open_span_is_kept(rec: Recording) -> None:
     rec.feed.drain()
     span.__exit__(None, None, None)
     assert ["handed over"] == [r.name for r in on(rec.feed.drain(), timeline_id)]
+
+
+def test_dead_threads_with_open_spans_are_few(
+    rec: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest are forgotten, and their spans counted as lost."""
+    monkeypatch.setattr(collector_module, "MAX_DEAD", 2)
+    for _ in range(5):
+        in_thread(lambda: rec.tracer.span("for ever").__enter__())
+        gc.collect()
+        rec.feed.drain()
+    assert 1 + 2 == len(rec.tracer._collector._logs)
+    stats = rec.tracer.stats()
+    assert (3, 2) == (stats.dropped, stats.open)
 
 
 def test_a_thread_object_may_outlive_its_thread(rec: Recording) -> None:

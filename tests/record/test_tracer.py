@@ -192,6 +192,27 @@ def test_tags_that_are_no_mapping(
     assert 1 == caplog.text.count("expected a mapping of names to values")
 
 
+class Unshowable:
+    """An array still being computed, or deleted: looking at it blocks or raises."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("looked at")
+
+    __str__ = __float__ = __repr__
+
+
+def test_what_is_refused_is_not_looked_at(rec: Recording) -> None:
+    """The training would wait for an array that is handed over by mistake."""
+    wrong: Any = Unshowable()
+    enter(rec.tracer.span("x", tags=wrong, after=wrong))
+    enter(rec.tracer.span("x", ["a0"], wrong, wrong))
+    rec.tracer.record("x", wrong, 2.0)
+    rec.tracer.counter("x", wrong)
+    with rec.tracer.span(wrong) as span:
+        span.device_end([])
+    assert 3 == sum(record.kind == SPAN for record in rec.read())
+
+
 def enter(span: Any) -> None:
     """Opens it and closes it."""
     with span:
