@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from perf._model.log import OnceLog
@@ -53,7 +53,6 @@ class BackendHandler(logging.Handler):
         backend: anything with `log_scalar` and `close`; see `OPTIONAL_METHODS`.
         name: of the backend, in log lines; its class otherwise.
         texts: whether it is given texts: they may hold prompts and completions.
-        secrets: what must not appear in a log line. A backend's `secrets` are added.
     """
 
     def __init__(
@@ -62,7 +61,6 @@ class BackendHandler(logging.Handler):
         *,
         name: str = "",
         texts: bool = False,
-        secrets: Iterable[str] = (),
         level: int | str = logging.NOTSET,
         _clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -77,7 +75,7 @@ class BackendHandler(logging.Handler):
         self.name = name or type(backend).__name__
         self.stats = HandlerStats()
         # A configuration may give them as numbers.
-        self._secrets = tuple(map(str, (*secrets, *getattr(backend, "secrets", ()))))
+        self._secrets = tuple(map(str, getattr(backend, "secrets", ())))
         self._with_wall_time = getattr(backend, "takes_wall_time", False)
         self._texts_together = texts and getattr(backend, "texts_with_metrics", False)
         self._clock = _clock

@@ -78,7 +78,7 @@ class Pipeline:
             filters: for it alone: `Gate`, `Middleware`, any `logging.Filter`.
 
         Returns:
-            The handler, for more filters, or to take it away again.
+            The handler, for more filters.
         """
         if delivery not in ("async", "sync"):
             raise ConfigError("delivery", "async or sync", repr(delivery))
@@ -130,12 +130,6 @@ class Pipeline:
         filters = [Gate(**gate), *filters] if gate else filters
         backend = create_backend(name, options) if make is None else make(options)
         self.add(backend, name=name, filters=filters, **settings)
-
-    def remove(self, handler: BackendHandler | AsyncHandler) -> None:
-        """Takes a backend away and closes it."""
-        self._front.removeHandler(handler)
-        self._handlers = tuple(each for each in self._handlers if each is not handler)
-        handler.close()
 
     def add_middleware(
         self,

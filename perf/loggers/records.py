@@ -1,9 +1,10 @@
 """One call of a front end is one `logging.LogRecord`; its message is a mapping.
 
-`record.msg` maps names to values, `record.kind` says what they are (one of `KINDS`),
-`record.step` is the step or None, `record.options` what else was given. Records that
-others make count too: a mapping without a kind holds metrics, or hyperparameters if
-`record.hparams` is true (`logger.info({"lr": 1e-3}, extra={"hparams": True})`).
+`record.msg` maps names to values, `record.kind` says what they are (metrics, text,
+image, histogram, hparams, artifact, result or tags), `record.step` is the step or None,
+`record.options` what else was given. Records that others make count too: a mapping
+without a kind holds metrics, or hyperparameters if `record.hparams` is true
+(`logger.info({"lr": 1e-3}, extra={"hparams": True})`).
 """
 
 from __future__ import annotations
@@ -15,18 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["KINDS", "NO_OPTIONS", "kind_of", "make_message", "make_record", "step_of"]
-
-KINDS: Final = (
-    "metrics",
-    "text",
-    "image",
-    "histogram",
-    "hparams",
-    "artifact",
-    "result",
-    "tags",
-)
+__all__ = ["NO_OPTIONS", "kind_of", "make_message", "make_record", "step_of"]
 
 NO_OPTIONS: Final[Mapping[str, Any]] = {}
 _BLANK: Final = vars(

@@ -315,17 +315,6 @@ def test_a_logger_of_others_is_left_as_it_was() -> None:
     assert ([], [own]) == (logger.handlers, logger.filters)
 
 
-def test_what_is_removed_hears_nothing_more() -> None:
-    """And is closed."""
-    kept = Kept()
-    with Pipeline() as pipeline:
-        to = pipeline.add(kept)
-        pipeline.log_scalar("loss", 1.0)
-        pipeline.remove(to)
-        pipeline.log_scalar("loss", 2.0)
-    assert (1, 1) == (len(kept.scalars), kept.closed)
-
-
 @pytest.mark.parametrize(
     ("gate", "passed"),
     [
