@@ -12,6 +12,7 @@ from typing import Any
 
 from perf._model.log import OnceLog
 from perf.loggers.config import ConfigError
+from perf.loggers.levels import level_number
 from perf.loggers.records import kind_of, step_of
 from perf.loggers.redaction import error_line
 from perf.loggers.values import snapshot
@@ -105,7 +106,7 @@ class Gate(logging.Filter):
         level: the lowest level that passes.
 
     Raises:
-        ConfigError: a number out of its range.
+        ConfigError: a number out of its range, a level that is none.
     """
 
     def __init__(
@@ -129,11 +130,7 @@ class Gate(logging.Filter):
         self._every_n_steps = every_n_steps
         self._max_fraction = max_fraction
         self._period_s = 1 / max_per_s if max_per_s else 0.0
-        if isinstance(level, str):
-            if level not in logging.getLevelNamesMapping():
-                raise ConfigError("level", "a level of logging", "another name")
-            level = logging.getLevelNamesMapping()[level]
-        self._level = level
+        self._level = level_number(level)
         self._clock = _clock
         self._calls = 0
         self._next_s = 0.0

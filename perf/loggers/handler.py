@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from perf._model.log import OnceLog
 from perf.loggers.filters import own_record
+from perf.loggers.levels import level_number
 from perf.loggers.protocol import LoggingBackend
 from perf.loggers.records import kind_of, step_of
 from perf.loggers.redaction import error_line
@@ -69,7 +70,7 @@ class BackendHandler(logging.Handler):
                 f"{type(backend).__name__} is no backend: expected the methods "
                 "log_scalar(event, value, **kwargs) and close()"
             )
-        super().__init__(level)
+        super().__init__(level_number(level))
         self.backend = backend
         self.texts = texts
         self.name = name or type(backend).__name__

@@ -341,7 +341,5 @@ def _checked_common(where: str, content: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"{where}.{key}", f"one of {names}", "an unknown key")
         target = Gate if key in _GATE_KEYS else Pipeline.add
         checked(where, {key: value}, target, complete=False)
-    level = content.get("level", logging.NOTSET)
-    if isinstance(level, str) and level not in logging.getLevelNamesMapping():
-        raise ConfigError(f"{where}.level", "a level of logging", "another name")
+    level_number(content.get("level", logging.NOTSET), f"{where}.level")
     return dict(content)

@@ -324,6 +324,7 @@ def test_a_logger_of_others_is_left_as_it_was() -> None:
         ({"max_fraction": 0.1}, [9, 19]),
         ({"max_fraction": 0.0}, []),
         ({"level": "WARNING"}, []),
+        ({"level": "info"}, list(range(20))),
     ],
 )
 def test_a_gate_lets_a_part_pass(gate: dict[str, Any], passed: list[int]) -> None:
@@ -394,6 +395,26 @@ def test_a_yaml_file_makes_a_pipeline(
     assert [0, 5] == [step for _, _, step in own_backend[0].scalars]
     assert 5 == len((tmp_path / "m.jsonl").read_text().splitlines())
     assert "text" == own_backend[0].calls[0][0]
+
+
+@pytest.mark.parametrize("level", ["warning", "WARNING", logging.WARNING])
+def test_a_level_may_be_written_in_any_way(
+    level: Any, own_backend: list[Rich]
+) -> None:
+    """In a configuration, for a backend that is added, and in a call."""
+    added = Rich()
+    config = {"backends": ["own"], "own": {"level": level}}
+    with create_pipeline(config) as pipeline:
+        pipeline.add(added, level=level)
+        pipeline.log_metrics({"loss": 1.0}, step=1)
+        pipeline.log_metrics({"loss": 2.0}, step=2, level=level)
+    assert [("loss", 2.0, 2)] == own_backend[0].scalars == added.scalars
+
+
+def test_an_added_backend_with_no_level_of_logging_is_an_error() -> None:
+    """Like one in a configuration."""
+    with pytest.raises(ConfigError, match=r"^level: expected a number or one of"):
+        Pipeline().add(Kept(), level="LOUD")
 
 
 @pytest.mark.parametrize(

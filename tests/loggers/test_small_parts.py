@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from perf.loggers import ConfigError
 from perf.loggers.backends.jsonl import plain
 from perf.loggers.guard import never_raises
 from perf.loggers.levels import level_number
@@ -26,9 +27,12 @@ def test_a_level_is_a_number_or_a_name(level: int | str, number: int) -> None:
 
 
 def test_a_level_that_there_is_none_of_is_an_error() -> None:
-    """It says which there are, in order."""
-    with pytest.raises(ValueError, match=r"level='LOUD': expected one of NOTSET.*INFO"):
-        level_number("LOUD")
+    """It says which there are, in order, and not what was given."""
+    expected = r"^console\.level: expected a number or one of NOTSET.*INFO.*, found "
+    with pytest.raises(ConfigError, match=f"{expected}another name$"):
+        level_number("LOUD", "console.level")
+    with pytest.raises(ConfigError, match=f"{expected}float$"):
+        level_number(1.5, "console.level")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

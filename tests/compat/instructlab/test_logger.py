@@ -328,7 +328,7 @@ def test_the_root_logger_shows_readable_dicts(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the package too, once, however often it is set up; rank 1 shows nothing."""
-    setup_root_logger("DEBUG")
+    setup_root_logger("debug")
     setup_root_logger()
     logging.getLogger("anything").info({"loss": 0.5})
     METRICS.warning({"lr": 1e-4})
@@ -402,6 +402,7 @@ def test_without_loggers_options_and_environment_say_which(
         ({"other_key": 1}, "loggers: expected some of async"),
         ({"tensorboard_flush_interval_s": "x"}, "tensorboard.flush_interval_s: "),
         ({"mlflow_colour": "x"}, "mlflow.colour: "),
+        ({"async_level": "LOUD"}, "level: "),
     ],
 )
 def test_a_wrong_set_up_raises_at_once(options: Any, error: str) -> None:

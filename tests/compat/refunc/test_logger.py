@@ -44,7 +44,7 @@ def test_the_constructor_is_the_documented_one() -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"level": "LOUD"}, "level='LOUD': expected one of .*METRIC"),
+        ({"level": "LOUD"}, "level: expected a number or one of .*METRIC"),
         ({"max_file_size": "many"}, 'expected a size such as "100MB"'),
         ({"max_log_files": 0}, "expected 1 or more, found 0"),
     ],

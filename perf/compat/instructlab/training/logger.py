@@ -19,6 +19,7 @@ from perf.loggers import (
     services,
 )
 from perf.loggers.config import checked
+from perf.loggers.levels import level_number
 from perf.loggers.naming import substitute_placeholders
 from perf.loggers.registry import backend_factory
 from perf.loggers.values import as_float
@@ -100,7 +101,7 @@ class _MetricHandler(AsyncHandler):
         checked(self._backend, given, backend_factory(self._backend))
         backend = services.deferred_backend(self._backend, given)
         super().__init__(BackendHandler(backend, name=self._backend, texts=True))
-        self.setLevel(level)
+        self.setLevel(level_number(level))
         backend.close_at_exit(self.close)
         self._is_reached = False
 
@@ -226,7 +227,7 @@ def _replace(
         handler.close()
     for handler in handlers:
         logger.addHandler(handler)
-    logger.setLevel(level)
+    logger.setLevel(level_number(level))
     _ours[logger.name] = handlers
 
 
