@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from perf._model.log import OnceLog
@@ -18,7 +18,7 @@ from perf.loggers.fanout import FanOut
 from perf.loggers.filters import own_record
 from perf.loggers.handler import BackendHandler, HandlerStats, filter_failure
 
-__all__ = ["AsyncHandler", "BufferedHandler", "Drop"]
+__all__ = ["AsyncHandler", "BufferedHandler", "Drop", "close_together"]
 
 Drop = Literal["oldest", "newest"]
 """What gives way when a queue is full."""
@@ -323,3 +323,13 @@ class BufferedHandler(logging.handlers.MemoryHandler):
         super().close()
         if target is not None:
             target.close()
+
+
+def close_together(handlers: Iterable[logging.Handler]) -> None:
+    """Closes handlers side by side: it takes as long as the slowest."""
+    handlers = tuple(handlers)
+    for handler in handlers:
+        if isinstance(handler, AsyncHandler):
+            handler.begin_close()
+    for handler in handlers:
+        handler.close()

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from perf._model.log import OnceLog
 from perf.loggers.config import ConfigError, checked, read_config, section
-from perf.loggers.delivery import AsyncHandler, Drop
+from perf.loggers.delivery import AsyncHandler, Drop, close_together
 from perf.loggers.filters import Gate, Middleware, is_main_process
 from perf.loggers.handler import BackendHandler, HandlerStats
 from perf.loggers.levels import level_number
@@ -224,12 +224,8 @@ class Pipeline:
     def close(self) -> None:
         """Delivers what is pending and closes all backends. Harmless when repeated."""
         self._closed = True
+        close_together(self._handlers)
         for handler in self._handlers:
-            # They end side by side: it takes as long as the slowest.
-            if isinstance(handler, AsyncHandler):
-                handler.begin_close()
-        for handler in self._handlers:
-            handler.close()
             self._front.removeHandler(handler)
         for middleware in self._middleware:
             self._front.removeFilter(middleware)

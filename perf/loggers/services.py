@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from perf.loggers.deferred import DeferredBackend
@@ -12,7 +12,7 @@ from perf.loggers.protocol import LoggingBackend
 from perf.loggers.records import make_record
 from perf.loggers.registry import backend_factory
 
-__all__ = ["ServiceHandler", "close_together", "deferred_backend"]
+__all__ = ["ServiceHandler", "deferred_backend"]
 
 PATIENCE_S: Final = 30.0
 """So long a program waits for a service to be reached, before it goes on without."""
@@ -51,12 +51,3 @@ def deferred_backend(name: str, options: Mapping[str, Any]) -> DeferredBackend:
     given = {key: value for key, value in options.items() if value is not None}
     cls: Any = backend_factory(name)
     return DeferredBackend(cls, given)
-
-
-def close_together(handlers: Iterable[AsyncHandler]) -> None:
-    """Closes handlers side by side: it takes as long as the slowest."""
-    handlers = tuple(handlers)
-    for handler in handlers:
-        handler.begin_close()
-    for handler in handlers:
-        handler.close()

@@ -68,3 +68,22 @@ class Waiting(Kept):
         self.entered.set()
         self.go_on.wait(60)
         super().log_scalar(event, value, **kwargs)
+
+
+class Patient(Waiting):
+    """Hangs likewise, and wants to be waited for."""
+
+    stall_timeout_s = 60.0
+
+
+class Ending(Kept):
+    """Says when it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = threading.Event()
+
+    def close(self) -> None:
+        """Says so."""
+        super().close()
+        self.ended.set()

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from perf.loggers.delivery import AsyncHandler, BufferedHandler
+from perf.loggers.delivery import AsyncHandler, BufferedHandler, close_together
 from perf.loggers.handler import BackendHandler
 from perf.loggers.records import make_record
-from tests.loggers.sinks import Kept, Raising, Waiting
+from tests.loggers.sinks import Ending, Kept, Patient, Raising, Waiting
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -315,6 +315,22 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     """No queue for nothing, and no third way to drop."""
     with pytest.raises(ValueError, match="expected"):
         handler(Kept(), **options)
+
+
+def test_handlers_are_closed_side_by_side() -> None:
+    """One that hangs is waited for while the others end; none takes records more."""
+    waiting, other = Patient(), Ending()
+    hanging, ending = handler(waiting), handler(other)
+    log(hanging, 1)
+    assert waiting.entered.wait(30)
+    both = [logging.NullHandler(), hanging, ending]
+    closing = threading.Thread(target=close_together, args=[iter(both)])
+    closing.start()
+    assert other.ended.wait(10)
+    log(hanging, 2)
+    waiting.go_on.set()
+    closing.join()
+    assert (1, [("loss", 1, 1)]) == (waiting.closed, waiting.scalars)
 
 
 def test_a_buffer_hands_over_when_full_at_errors_and_at_close() -> None:

@@ -398,9 +398,7 @@ def test_a_yaml_file_makes_a_pipeline(
 
 
 @pytest.mark.parametrize("level", ["warning", "WARNING", logging.WARNING])
-def test_a_level_may_be_written_in_any_way(
-    level: Any, own_backend: list[Rich]
-) -> None:
+def test_a_level_may_be_written_in_any_way(level: Any, own_backend: list[Rich]) -> None:
     """In a configuration, for a backend that is added, and in a call."""
     added = Rich()
     config = {"backends": ["own"], "own": {"level": level}}

@@ -11,8 +11,8 @@ import pytest
 from perf.loggers import ConfigError, MissingExtraError, register, registry
 from perf.loggers.deferred import DeferredBackend
 from perf.loggers.records import make_record
-from perf.loggers.services import ServiceHandler, close_together, deferred_backend
-from tests.loggers.sinks import Kept, Waiting
+from perf.loggers.services import ServiceHandler, deferred_backend
+from tests.loggers.sinks import Kept
 
 
 class Service(Kept):
@@ -98,17 +98,3 @@ def test_what_there_is_none_of_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(registry, "available", lambda name: False)
     with pytest.raises(MissingExtraError, match="mlflow-skinny"):
         deferred_backend("mlflow", {})
-
-
-def test_handlers_are_closed_side_by_side() -> None:
-    """None takes records any more while the first is still waited for."""
-    slow, other = Waiting(), Kept()
-    handlers = [ServiceHandler(slow), ServiceHandler(other)]
-    handlers[0].handle(make_record({"loss": 0.5}))
-    assert slow.entered.wait(30)
-    closing = threading.Thread(target=close_together, args=[iter(handlers)])
-    closing.start()
-    slow.go_on.set()
-    closing.join()
-    handlers[1].handle(make_record({"late": 1}))
-    assert (1, 1, []) == (slow.closed, other.closed, other.scalars)

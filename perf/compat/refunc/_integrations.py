@@ -8,7 +8,8 @@ from typing import Any
 
 from perf import loggers
 from perf.loggers.config import ConfigError, checked
-from perf.loggers.services import ServiceHandler, close_together, deferred_backend
+from perf.loggers.delivery import close_together
+from perf.loggers.services import ServiceHandler, deferred_backend
 
 
 class MLflowIntegration(ServiceHandler):

@@ -14,6 +14,7 @@ from perf.compat.refunc._entries import EntryStore, LogEntry, LogLevel, export
 from perf.compat.refunc._formatters import ColoredFormatter, JSONFormatter, MLFormatter
 from perf.compat.refunc._handlers import AsyncHandler, BufferedHandler
 from perf.compat.refunc._integrations import as_integration
+from perf.loggers.delivery import close_together
 from perf.loggers.fanout import FanOut
 from perf.loggers.guard import never_raises
 from perf.loggers.levels import level_number
@@ -342,10 +343,10 @@ class MLLogger:
 
     def close(self) -> None:
         """Delivers what is pending and closes all, integrations too."""
-        for handler in tuple(self._logger.handlers):
-            if handler is not self._store:
-                self._logger.removeHandler(handler)
-                handler.close()
+        closing = [each for each in self._logger.handlers if each is not self._store]
+        for handler in closing:
+            self._logger.removeHandler(handler)
+        close_together(closing)
 
     def get_log_entries(
         self,

@@ -30,10 +30,12 @@ from perf.compat.instructlab.training.logger import (
     setup_metric_logger,
     setup_root_logger,
 )
-from perf.loggers import ConfigError
+from perf.loggers import ConfigError, services
+from perf.loggers.backends import jsonl, tensorboard
 from tests.compat.jepa.reading import wandb_rows, wandb_run
 from tests.loggers import wandb_file
 from tests.loggers.backends import read_mlflow, read_tensorboard, tensorboard_events
+from tests.loggers.sinks import Ending, Patient
 
 ROOT = Path(__file__).parents[3]
 METRICS = logging.getLogger("instructlab.training.metrics")
@@ -392,6 +394,34 @@ def test_without_loggers_options_and_environment_say_which(
     assert {("loss", 7): 0.5} == read_tensorboard(folder)
     assert {("loss", 7): 0.5} == read_mlflow(tmp_path / "ml")
     assert not (tmp_path / "logs").exists()
+
+
+def test_the_handlers_before_are_closed_side_by_side(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that hangs is waited for while the others end."""
+    waiting, other = Patient(), Ending()
+
+    class Hanging(Patient):
+        def __init__(self, path: str) -> None:
+            self.__dict__ = waiting.__dict__
+
+    class Other(Ending):
+        def __init__(self, log_dir: str) -> None:
+            self.__dict__ = other.__dict__
+
+    monkeypatch.setattr(services, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(jsonl, "JsonlBackend", Hanging)
+    monkeypatch.setattr(tensorboard, "TensorboardBackend", Other)
+    setup_metric_logger("async,tensorboard", "my_run", "out")
+    METRICS.info({"loss": 0.5})
+    assert waiting.entered.wait(30)
+    again = threading.Thread(target=setup_metric_logger, args=["tensorboard"])
+    again.start()
+    assert other.ended.wait(10)
+    waiting.go_on.set()
+    again.join()
+    assert 1 == waiting.closed
 
 
 @pytest.mark.row("I14")

@@ -30,7 +30,7 @@ from tests.compat.refunc import servers
 from tests.compat.refunc.servers import Answer, Loopback
 from tests.loggers import wandb_file
 from tests.loggers.backends import scrape
-from tests.loggers.sinks import Raising, Rich, Waiting
+from tests.loggers.sinks import Ending, Patient, Raising, Rich, Waiting
 
 Serve = Callable[[Answer], Loopback]
 
@@ -245,6 +245,20 @@ def test_a_hanging_integration_holds_up_nobody(logger: MLLogger) -> None:
     waiting.go_on.set()
     logger.flush()
     assert 10 == len(waiting.scalars)
+
+
+def test_integrations_are_closed_side_by_side(logger: MLLogger) -> None:
+    """One that hangs is waited for while the others end."""
+    waiting, other = Patient(), Ending()
+    logger.add_integrations([waiting, other])
+    logger.log_metrics({"loss": 0.5})
+    assert waiting.entered.wait(30)
+    closing = threading.Thread(target=logger.close)
+    closing.start()
+    assert other.ended.wait(10)
+    waiting.go_on.set()
+    closing.join()
+    assert 1 == waiting.closed
 
 
 @pytest.mark.row("R43")

@@ -19,6 +19,7 @@ from perf.loggers import (
     services,
 )
 from perf.loggers.config import checked
+from perf.loggers.delivery import close_together
 from perf.loggers.levels import level_number
 from perf.loggers.naming import substitute_placeholders
 from perf.loggers.registry import backend_factory
@@ -222,9 +223,10 @@ _ours: Final[dict[str, list[logging.Handler]]] = {}
 def _replace(
     logger: logging.Logger, handlers: list[logging.Handler], level: int | str
 ) -> None:
-    for handler in _ours.get(logger.name, ()):
+    before = _ours.get(logger.name, ())
+    for handler in before:
         logger.removeHandler(handler)
-        handler.close()
+    close_together(before)
     for handler in handlers:
         logger.addHandler(handler)
     logger.setLevel(level_number(level))
