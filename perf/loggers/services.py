@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -21,19 +22,37 @@ PATIENCE_S: Final = 30.0
 class ServiceHandler(AsyncHandler):
     """A backend behind a queue: what it does, raises or waits for delays nobody.
 
-    One that is deferred is reached at once, by its own thread.
+    One that is deferred is reached by its own thread, for which the first caller waits.
 
     Args:
         backend: anything with `log_scalar` and `close`.
         name: of the service, in log lines.
+        texts: whether it is given texts.
+        at_once: whether a deferred one is reached now, not with the first mapping.
     """
 
-    def __init__(self, backend: LoggingBackend, name: str = "") -> None:
-        super().__init__(BackendHandler(backend, name=name), flush_interval_s=5.0)
+    def __init__(
+        self,
+        backend: LoggingBackend,
+        name: str = "",
+        *,
+        texts: bool = False,
+        at_once: bool = True,
+    ) -> None:
+        to = BackendHandler(backend, name=name, texts=texts)
+        super().__init__(to, flush_interval_s=5.0)
+        self._is_reached = not isinstance(backend, DeferredBackend)
         if isinstance(backend, DeferredBackend):
             backend.close_at_exit(self.close)
+            if at_once:
+                self.handle(make_record({}, "tags"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queues a record. With the first mapping it is waited for the service."""
+        super().emit(record)
+        if not self._is_reached and isinstance(record.msg, Mapping):
             # At exit it would be too late: libraries cannot start then.
-            self.handle(make_record({}, "tags"))
+            self._is_reached = True
             self.flush(PATIENCE_S)
 
 

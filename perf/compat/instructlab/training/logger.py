@@ -8,21 +8,19 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from perf.loggers import (
-    AsyncHandler,
-    BackendHandler,
     ConfigError,
     IsMappingFilter,
     auto_configure_integrations,
     available,
     filters,
     flatten_metrics,
-    services,
 )
 from perf.loggers.config import checked
 from perf.loggers.delivery import close_together
 from perf.loggers.levels import level_number
 from perf.loggers.naming import substitute_placeholders
 from perf.loggers.registry import backend_factory
+from perf.loggers.services import ServiceHandler, deferred_backend
 from perf.loggers.values import as_float
 
 __all__ = [
@@ -74,7 +72,7 @@ def _text(value: Any) -> str:
     return f"{number:.2e}" if is_extreme else f"{number:.3f}"
 
 
-class _MetricHandler(AsyncHandler):
+class _MetricHandler(ServiceHandler):
     """Hands mappings to a backend, which is made with the first one.
 
     Args:
@@ -99,20 +97,11 @@ class _MetricHandler(AsyncHandler):
         own = {key: text.format(**places) for key, text in self._options.items()}
         given = {**own, **options}
         # What is wrong with them is said now, not when the first record comes.
+        number = level_number(level)
         checked(self._backend, given, backend_factory(self._backend))
-        backend = services.deferred_backend(self._backend, given)
-        super().__init__(BackendHandler(backend, name=self._backend, texts=True))
-        self.setLevel(level_number(level))
-        backend.close_at_exit(self.close)
-        self._is_reached = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Queues a record. With the first it is waited until the backend is made."""
-        super().emit(record)
-        if not self._is_reached and isinstance(record.msg, Mapping):
-            # At exit it would be too late: W&B cannot start then.
-            self._is_reached = True
-            self.flush(services.PATIENCE_S)
+        backend = deferred_backend(self._backend, given)
+        super().__init__(backend, self._backend, texts=True, at_once=False)
+        self.setLevel(number)
 
 
 class AsyncStructuredHandler(_MetricHandler):
