@@ -458,6 +458,22 @@ def test_json_lines_hold_each_call(tmp_path: Path) -> None:
     ] == rows
 
 
+def test_json_lines_lose_no_metric_to_their_own_keys(tmp_path: Path) -> None:
+    """One of the same name is on the line too, with signs behind its name."""
+    with Pipeline([create_backend("jsonl", {"path": tmp_path / "m.jsonl"})]) as to:
+        to.log_metrics({"step": 99, "step_": 98, "timestamp": 7.5, "kind": 6}, step=1)
+        to.log_metrics({"step": 99})
+        to.log_hparams({"kind": "adam"})
+    lines = (tmp_path / "m.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert all(row.pop("timestamp").endswith("+00:00") for row in rows)
+    assert [
+        {"step__": 99, "step_": 98, "timestamp_": 7.5, "kind": 6, "step": 1},
+        {"step": 99},
+        {"kind_": "adam", "kind": "hparams"},
+    ] == rows
+
+
 @pytest.mark.parametrize("colored", [True, False])
 def test_the_console_shows_a_line_for_each_call(colored: bool) -> None:
     """In the format that was asked for; escape sequences only with colour."""

@@ -24,7 +24,8 @@ class JsonlBackend:
     """Appends a line for each call: its values, `step` if any, and `timestamp`.
 
     NaN and the infinities become the texts "NaN", "Infinity" and "-Infinity", as JSON
-    has none. Whatever is no metric has its sort under `kind`.
+    has none. Whatever is no metric has its sort under `kind`. A value that is called
+    like one of these has a `_` behind its name.
 
     Args:
         path: the file; its folder is made. `{rank}`, `{time}` and the like are filled
@@ -88,13 +89,19 @@ class JsonlBackend:
             return
         time_s = time.time() if wall_time is None else wall_time
         moment = dt.datetime.fromtimestamp(time_s, dt.UTC)
-        line = {
-            **{name: plain(value) for name, value in values.items()},
-            **{name: plain(value) for name, value in others.items()},
-            "timestamp": moment.isoformat(timespec="milliseconds"),
-        }
+        timestamp = moment.isoformat(timespec="milliseconds")
+        own = {**others, "timestamp": timestamp}
+        line = {_free(name, own, values): each for name, each in values.items()} | own
         # At once, so that a half-written line can only be the last.
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(plain(line), ensure_ascii=False) + "\n")
+
+
+def _free(name: str, own: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """The name, or one that neither the line's own keys nor other values have."""
+    if name in own:
+        while name in own or name in values:
+            name += "_"
+    return name
 
 
 def plain(value: Any) -> Any:
