@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from perf.loggers import ConfigError, Pipeline, available, create_backend
+from perf.loggers import (
+    ConfigError,
+    Pipeline,
+    available,
+    create_backend,
+    create_pipeline,
+)
 from perf.loggers.rotation import parse_size
 from tests.loggers import wandb_file
 from tests.loggers.backends import read_tensorboard, scrape, tensorboard_events
@@ -584,6 +590,22 @@ def test_webhooks_get_errors_and_results_only(name: str, server: Any) -> None:
     error, result = (body["text"] for body in server.bodies)
     assert "out of memory" in error
     assert "accuracy: 0.5" in result
+
+
+@pytest.mark.parametrize("name", ["slack", "webhook"])
+def test_the_level_of_a_webhook_is_that_of_any_backend(name: str, server: Any) -> None:
+    """What is below it is not sent."""
+    if name == "slack":
+        pytest.importorskip("slack_sdk", reason="the slack extra is missing")
+    address = {"slack": "webhook_url", "webhook": "url"}[name]
+    section = {address: server.url, "level": "critical"}
+    with create_pipeline({"backends": [name], name: section}) as pipeline:
+        pipeline.notify("out of memory", logging.ERROR)
+        pipeline.notify("out of everything", logging.CRITICAL)
+    (body,) = server.bodies
+    assert "out of everything" in body["text"]
+    with pytest.raises(ConfigError, match=rf"^{name}\.min_level: .*unknown key"):
+        create_backend(name, {address: server.url, "min_level": logging.CRITICAL})
 
 
 def test_webhooks_send_headers_and_values(server: Any) -> None:

@@ -20,7 +20,7 @@ __all__ = ["WebhookBackend"]
 
 
 class WebhookBackend:
-    """Posts errors and results; metrics are not sent.
+    """Posts errors and results; neither metrics nor lines below ERROR are sent.
 
     The body is `{"text": …, "level": …}` for a line of text, and `{"text": …,
     "results": {…}, "step": …}` for results.
@@ -28,7 +28,6 @@ class WebhookBackend:
     Args:
         url: where to. It counts as a secret, like the headers.
         headers: more headers, such as `Authorization`.
-        level: the lowest level of lines that are sent.
         results: whether results are sent.
         timeout_s: for one request.
     """
@@ -37,7 +36,6 @@ class WebhookBackend:
         self,
         url: str,
         headers: Mapping[str, str] | None = None,
-        min_level: int = logging.ERROR,
         results: bool = True,
         timeout_s: float = 10.0,
     ) -> None:
@@ -47,7 +45,6 @@ class WebhookBackend:
         # YAML reads `X-Api-Version: 1.5` as a number.
         own = {name: str(value) for name, value in (headers or {}).items()}
         self._headers = {"Content-Type": "application/json", **own}
-        self._level = min_level
         self._results = results
         self._timeout_s = timeout_s
         self.stall_timeout_s = timeout_s + 1
@@ -65,8 +62,8 @@ class WebhookBackend:
             self._post({"text": text, "results": values, **kwargs})
 
     def notify(self, message: str, level: int) -> None:
-        """Sends a line, if it is bad enough."""
-        if level >= self._level:
+        """Sends a line, if it is an error."""
+        if level >= logging.ERROR:
             self._post({"text": message, "level": logging.getLevelName(level)})
 
     def close(self) -> None:
