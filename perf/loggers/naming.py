@@ -5,10 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
+from collections.abc import Collection
+from typing import Final
 
 from perf.loggers.filters import process_rank
 
-__all__ = ["file_name", "substitute_placeholders", "timestamp_name"]
+__all__ = [
+    "MOST_NAMES",
+    "bounded_name",
+    "file_name",
+    "substitute_placeholders",
+    "timestamp_name",
+]
+
+MOST_NAMES: Final = 10_000
+"""A service that keeps a value for each metric keeps as many."""
 
 
 def timestamp_name() -> str:
@@ -36,3 +47,8 @@ def substitute_placeholders(name: str) -> str:
 def file_name(name: str) -> str:
     """A name as one part of a path: what is no letter, digit or sign of few is "_"."""
     return re.sub(r"[^\w.+=-]", "_", name) if name.strip(".") else "_"
+
+
+def bounded_name(name: str, known: Collection[str]) -> str:
+    """A metric's name, or "(other)" for a new one when `MOST_NAMES` are known."""
+    return name if name in known or len(known) < MOST_NAMES else "(other)"

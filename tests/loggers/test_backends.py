@@ -21,6 +21,7 @@ from perf.loggers import (
     available,
     create_backend,
     create_pipeline,
+    naming,
 )
 from perf.loggers.rotation import parse_size
 from tests.loggers import wandb_file
@@ -353,6 +354,21 @@ def test_prometheus_shows_the_latest_values() -> None:
 
 
 @pytest.mark.usefixtures("prometheus")
+def test_prometheus_shows_a_bounded_number_of_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond that all further ones are one gauge; those before go on."""
+    monkeypatch.setattr(naming, "MOST_NAMES", 2)
+    backend: Any = create_backend("prometheus", {"port": 0})
+    for value, name in enumerate("abcda"):
+        backend.log_scalar(name, value)
+    assert {"training_a": 4.0, "training_b": 1.0, "_other_": 3.0} == (
+        scrape(backend.port)
+    )
+    backend.close()
+
+
+@pytest.mark.usefixtures("prometheus")
 def test_prometheus_backends_of_one_port_share_it() -> None:
     """As the loggers of one training have it; the last to close gives it back."""
     first: Any = create_backend("prometheus", {"port": 0})
@@ -414,6 +430,37 @@ def test_opentelemetry_sets_gauges() -> None:
         "tunix.training.gradient.norm": [(2.0, {"tunix.training.mode": "train"})],
     } == found
     assert provider.force_flush()  # it is still there
+    provider.shutdown()
+
+
+def test_opentelemetry_sets_a_bounded_number_of_gauges(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond that all further names are one; those before go on."""
+    metrics = pytest.importorskip(
+        "opentelemetry.sdk.metrics", reason="the opentelemetry extra is missing"
+    )
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    monkeypatch.setattr(naming, "MOST_NAMES", 2)
+    reader = InMemoryMetricReader()
+    provider = metrics.MeterProvider([reader])
+    backend = create_backend("opentelemetry", {"meter_provider": provider})
+    for value, name in enumerate("abcda"):
+        backend.log_scalar(f"{name}/train/loss", value, step=value)
+    found = sorted(
+        (metric.name, point.attributes.get("rlperf.metrics.prefix", ""), point.value)
+        for scope in reader.get_metrics_data().resource_metrics
+        for each in scope.scope_metrics
+        for metric in each.metrics
+        for point in metric.data.data_points
+    )
+    assert [
+        ("rlperf._other_", "", 3),
+        ("rlperf.training.loss", "a", 4),
+        ("rlperf.training.loss", "b", 1),
+    ] == [each for each in found if "step" not in each[0]]
+    backend.close()
     provider.shutdown()
 
 

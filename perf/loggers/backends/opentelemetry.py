@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from perf.loggers.filters import is_main_process
+from perf.loggers.naming import bounded_name
 from perf.loggers.values import as_float
 
 __all__ = ["OpenTelemetryBackend"]
@@ -51,6 +52,7 @@ class OpenTelemetryBackend:
         number = as_float(value)
         if self._meter is None or number is None:
             return
+        event = bounded_name(event, self._names)
         if event not in self._names:
             self._names[event] = self._named(event)
         attributes, name = self._names[event]

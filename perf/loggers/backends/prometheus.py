@@ -10,12 +10,11 @@ import numpy as np
 
 from perf.loggers.config import ConfigError
 from perf.loggers.filters import is_main_process
+from perf.loggers.naming import bounded_name
 from perf.loggers.sharing import Shared
 from perf.loggers.values import as_float
 
 __all__ = ["PrometheusBackend"]
-
-_MOST_NAMES: Final = 10_000
 
 
 @dataclasses.dataclass
@@ -80,8 +79,7 @@ class PrometheusBackend:
 
     def _gauge(self, shown: _Exposition, event: str) -> Any:
         name = f"{self._namespace}_{event.strip('/')}" if self._namespace else event
-        if name not in shown.gauges and len(shown.gauges) >= _MOST_NAMES:
-            name = "(other)"
+        name = bounded_name(name, shown.gauges)
         gauge = shown.gauges.get(name)
         if gauge is None:
             from prometheus_client import Gauge
