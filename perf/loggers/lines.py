@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from perf.loggers.values import format_metrics
+from perf.loggers.values import format_metrics, joined
 
 __all__ = ["LineBackend"]
 
@@ -54,6 +54,5 @@ class LineBackend:
     ) -> None:
         step = kwargs.get("step")
         at = "" if step is None else f"step={step} "
-        shown = format_metrics(values, self._precision).items()
-        line = ", ".join(f"{name}={value}" for name, value in shown)
+        line = joined(format_metrics(values, self._precision))
         self.notify(f"{at}{what}{line}", logging.INFO)

@@ -12,11 +12,14 @@ __all__ = [
     "add_prefix",
     "as_array",
     "as_float",
+    "finite_values",
     "flatten_metrics",
     "format_metrics",
+    "joined",
     "kept",
     "resolved",
     "snapshot",
+    "step_or_zero",
 ]
 
 
@@ -48,6 +51,17 @@ def as_float(value: Any) -> float | None:
         return float(array.reshape(())) if array.size == 1 else None
     except (TypeError, ValueError):
         return None
+
+
+def finite_values(values: Any) -> np.ndarray:
+    """The finite ones of an array of any shape, float64 [values]."""
+    array = as_array(values).astype(np.float64).ravel()
+    return array[np.isfinite(array)]
+
+
+def step_or_zero(kwargs: Mapping[str, Any]) -> int:
+    """The step among the arguments of a call, for services that have to have one."""
+    return int(kwargs.get("step") or 0)
 
 
 def kept(value: Any) -> Any:
@@ -102,6 +116,11 @@ def format_metrics(metrics: Mapping[str, Any], precision: int = 4) -> dict[str, 
     have as many in scientific notation.
     """
     return {name: _text(value, precision) for name, value in metrics.items()}
+
+
+def joined(texts: Mapping[str, str]) -> str:
+    """Metrics for display on one line: "loss=0.5000, lr=1.0000e-04"."""
+    return ", ".join(f"{name}={text}" for name, text in texts.items())
 
 
 def _text(value: Any, precision: int) -> str:

@@ -477,11 +477,13 @@ def test_clu_writes_scalars(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = create_backend("clu", {"logdir": "logs"})
     backend.log_scalar("loss", np.asarray(0.5), step=1)
     backend.log_scalar("loss", 0.25)
+    backend.log_scalar("loss", 0.125, step=None)
     backend.close()
     backend.close()
     assert [
         ("scalars", 1, {"loss": 0.5}),
         ("scalars", 0, {"loss": 0.25}),
+        ("scalars", 0, {"loss": 0.125}),
         ("close", 0, {}),
     ] == written
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from perf.compat.refunc._entries import LogEntry, LogLevel, entry_of
 from perf.loggers.backends.jsonl import plain
-from perf.loggers.values import format_metrics
+from perf.loggers.values import format_metrics, joined
 
 _DEFAULT: Final = {
     LogLevel.TRACE: "2",
@@ -66,8 +66,7 @@ class _Line(logging.Formatter):
             parts.append(f"{entry.logger_name}:")
         parts += [*self._counters(entry), entry.message]
         if self.show_metrics and entry.metrics:
-            values = format_metrics(entry.metrics, self.metric_precision).items()
-            text = ", ".join(f"{name}={value}" for name, value in values)
+            text = joined(format_metrics(entry.metrics, self.metric_precision))
             parts.append(text if self.compact_mode else f"| {self._painted(text, '1')}")
         trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
         return " ".join(parts) + trace

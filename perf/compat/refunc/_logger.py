@@ -22,7 +22,7 @@ from perf.loggers.naming import file_name
 from perf.loggers.progress import ConsoleHandler
 from perf.loggers.records import make_record
 from perf.loggers.rotation import open_or_say
-from perf.loggers.values import format_metrics, snapshot
+from perf.loggers.values import format_metrics, joined, snapshot
 
 
 class _Values(dict[str, Any]):
@@ -33,8 +33,7 @@ class _Values(dict[str, Any]):
         self._message = message
 
     def __str__(self) -> str:
-        values = [f"{name}={each}" for name, each in format_metrics(self).items()]
-        return f"{self._message}: {', '.join(values)}"
+        return f"{self._message}: {joined(format_metrics(self))}"
 
 
 def _at(level: LogLevel) -> Callable[..., None]:

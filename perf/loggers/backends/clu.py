@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from perf.loggers.filters import is_main_process
-from perf.loggers.values import as_float
+from perf.loggers.values import as_float, step_or_zero
 
 __all__ = ["CluBackend"]
 
@@ -39,12 +39,12 @@ class CluBackend:
         """Writes a scalar; what is no single number is left out."""
         number = as_float(value)
         if self._writer is not None and number is not None:
-            self._writer.write_scalars(int(kwargs.get("step", 0)), {event: number})
+            self._writer.write_scalars(step_or_zero(kwargs), {event: number})
 
     def log_text(self, name: str, text: str, **kwargs: Any) -> None:
         """Writes a text."""
         if self._writer is not None:
-            self._writer.write_texts(int(kwargs.get("step", 0)), {name: text})
+            self._writer.write_texts(step_or_zero(kwargs), {name: text})
 
     def log_hparams(self, hparams: Mapping[str, Any]) -> None:
         """Writes hyperparameters."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from perf.loggers.filters import is_main_process
 from perf.loggers.naming import timestamp_name
-from perf.loggers.values import as_float
+from perf.loggers.values import as_float, step_or_zero
 
 __all__ = ["MLflowBackend"]
 
@@ -68,7 +68,7 @@ class MLflowBackend:
         if self._client is None:
             return
         time_ms = int((kwargs.get("wall_time") or time.time()) * 1000)
-        step = int(kwargs.get("step") or 0)
+        step = step_or_zero(kwargs)
         numbers = {name: as_float(value) for name, value in metrics.items()}
         self._client.log_batch(
             self.run_id,
@@ -82,8 +82,8 @@ class MLflowBackend:
     def log_text(self, name: str, text: str, **kwargs: Any) -> None:
         """Keeps a text as a file of the run."""
         if self._client is not None:
-            step = int(kwargs.get("step") or 0)
-            self._client.log_text(self.run_id, text, f"{self._legal(name)}/{step}.txt")
+            file = f"{self._legal(name)}/{step_or_zero(kwargs)}.txt"
+            self._client.log_text(self.run_id, text, file)
 
     def log_hparams(self, hparams: Mapping[str, Any]) -> None:
         """Logs parameters; one that has another value already keeps it."""

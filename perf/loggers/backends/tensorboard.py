@@ -13,7 +13,7 @@ import numpy as np
 from perf.loggers.filters import is_main_process
 from perf.loggers.images import as_batches
 from perf.loggers.sharing import Shared
-from perf.loggers.values import as_array, as_float
+from perf.loggers.values import as_float, finite_values, step_or_zero
 
 __all__ = ["PERF_LAYOUT", "TensorboardBackend"]
 
@@ -146,8 +146,7 @@ class TensorboardBackend:
     def log_histogram(self, name: str, values: Any, **kwargs: Any) -> None:
         """Writes a histogram of the finite values."""
         if self._file is not None and self._with_histograms:
-            array = as_array(values).astype(np.float64).ravel()
-            finite = array[np.isfinite(array)]
+            finite = finite_values(values)
             if finite.size:
                 summary = self._make.histogram(name, finite, bins="auto")
                 self._file.add(summary, *_when(kwargs))
@@ -188,4 +187,4 @@ class TensorboardBackend:
 
 def _when(kwargs: Mapping[str, Any]) -> tuple[int, float | None]:
     """Step and seconds since 1970."""
-    return int(kwargs.get("step") or 0), kwargs.get("wall_time")
+    return step_or_zero(kwargs), kwargs.get("wall_time")

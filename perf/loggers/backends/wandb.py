@@ -15,7 +15,7 @@ from perf.loggers.filters import is_main_process
 from perf.loggers.images import as_batches
 from perf.loggers.naming import timestamp_name
 from perf.loggers.sharing import Shared
-from perf.loggers.values import as_array, as_float
+from perf.loggers.values import as_float, finite_values
 
 __all__ = ["STEP_COLUMN", "WandbBackend"]
 
@@ -114,8 +114,7 @@ class WandbBackend:
     def log_histogram(self, name: str, values: Any, **kwargs: Any) -> None:
         """Logs a histogram of the finite values."""
         if self._run is not None:
-            array = as_array(values).astype(np.float64).ravel()
-            finite = array[np.isfinite(array)]
+            finite = finite_values(values)
             if finite.size:
                 self._log({name: self._wandb.Histogram(finite)}, kwargs)
 

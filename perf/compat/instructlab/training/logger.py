@@ -21,7 +21,7 @@ from perf.loggers.levels import level_number
 from perf.loggers.naming import substitute_placeholders
 from perf.loggers.registry import backend_factory
 from perf.loggers.services import ServiceHandler, deferred_backend
-from perf.loggers.values import as_float
+from perf.loggers.values import as_float, joined
 
 __all__ = [
     "AsyncStructuredHandler",
@@ -60,8 +60,8 @@ class FormatDictFilter(logging.Filter):
 
 class _Readable(dict[str, Any]):
     def __str__(self) -> str:
-        items = flatten_metrics(self).items()
-        return ", ".join(f"{name}={_text(value)}" for name, value in items)
+        flat = flatten_metrics(self)
+        return joined({name: _text(value) for name, value in flat.items()})
 
 
 def _text(value: Any) -> str:
