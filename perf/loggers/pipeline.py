@@ -293,8 +293,8 @@ def create_pipeline(
         source: a YAML file or its content: `backends`, a list of names, and a section
             of options for each that needs some. A section holds the arguments of the
             backend, of `Pipeline.add` and of `Gate`; those that stand beside
-            `backends` hold for all. `enabled: false` leaves a backend out;
-            `main_process_only: false` has all processes write, not only the first.
+            `backends` hold for all. `enabled: false` leaves a backend out. Only in the
+            main process is any made.
         logger: see `Pipeline`.
 
     Raises:
@@ -311,12 +311,9 @@ def create_pipeline(
         for name in list(config)
         if name in known_backends()
     }
-    main_only = config.pop("main_process_only", True)
-    if not isinstance(main_only, bool):
-        raise ConfigError("main_process_only", "bool", type(main_only).__name__)
     common = _checked_common("configuration", config)
     pipeline = Pipeline(logger=logger)
-    if main_only and not is_main_process():
+    if not is_main_process():
         return pipeline
     try:
         for name in names:

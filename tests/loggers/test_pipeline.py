@@ -432,7 +432,6 @@ def test_an_added_backend_with_no_level_of_logging_is_an_error() -> None:
         ({"backends": ["own"], "own": {"level": "hunter22"}}, "own.level"),
         ({"backends": ["own"], "own": {"every_n_steps": 0}}, "every_n_steps"),
         ({"backends": [], "sinks": "hunter22"}, "configuration.sinks"),
-        ({"backends": [], "main_process_only": "hunter22"}, "main_process_only"),
         ({"backends": ["slack"]}, "slack.webhook_url"),
         ({3: "hunter22"}, "configuration.3"),
     ],
@@ -467,14 +466,15 @@ def test_a_backend_switched_off_is_not_made(own_backend: list[Rich]) -> None:
 def test_only_the_main_process_writes(
     monkeypatch: pytest.MonkeyPatch, own_backend: list[Rich]
 ) -> None:
-    """Elsewhere no backend is even made, unless all are to write."""
+    """Elsewhere no backend is even made, nor can a configuration ask for it."""
     import jax
 
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     create_pipeline({"backends": ["own"]}).close()
     assert [] == own_backend
-    create_pipeline({"backends": ["own"], "main_process_only": False}).close()
-    assert 1 == len(own_backend)
+    with pytest.raises(ConfigError, match=r"main_process_only.*an unknown key"):
+        create_pipeline({"backends": ["own"], "main_process_only": False})
+    assert [] == own_backend
 
 
 def test_what_was_made_is_closed_when_the_rest_cannot_be(

@@ -17,8 +17,8 @@ class FilesBackend(LineBackend):
     """Writes a line for each call into files that take turns.
 
     Args:
-        path: of the current file; older ones have a number at the end. `{rank}`,
-            `{time}` and the like are filled in.
+        path: of the current file; older ones have a number at the end. `{time}`
+            and the like are filled in.
         max_file_size: of one, "100MB".
         max_files: how many there are, the current one included.
         precision: digits after the point.

@@ -28,8 +28,7 @@ class JsonlBackend:
     like one of these has a `_` behind its name.
 
     Args:
-        path: the file; its folder is made. `{rank}`, `{time}` and the like are filled
-            in.
+        path: the file; its folder is made. `{time}` and the like are filled in.
     """
 
     takes_wall_time = True
