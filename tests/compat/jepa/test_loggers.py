@@ -362,6 +362,18 @@ def test_gradients_are_logged_where_they_are_switched_on(
 
 
 @pytest.mark.parametrize("on", [True, False])
+def test_a_histogram_of_ones_own_is_logged_whatever_its_name(
+    tmp_path: Path, on: bool
+) -> None:
+    """The switch is for the gradients of a watched model."""
+    names = ["gradients/mine", "policy_gradients/norms"]
+    with TensorBoardLogger({"log_dir": "logs", "log_gradients": on}) as logger:
+        for name in names:
+            logger.log_histogram(name, np.ones(3), step=1)
+    assert names == tags(tmp_path / "logs", "histograms")
+
+
+@pytest.mark.parametrize("on", [True, False])
 def test_gradients_are_looked_at_only_where_they_are_logged(on: bool) -> None:
     """At the steps of the frequency, and without a step."""
     looked: list[int | None] = []

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 from perf.loggers import Middleware, Pipeline, flatten_metrics
 from perf.loggers.config import ConfigError, checked
 from perf.loggers.guard import never_raises
-from perf.loggers.records import NO_OPTIONS, kind_of, make_record, step_of
+from perf.loggers.records import NO_OPTIONS, make_record, step_of
+from perf.loggers.values import kept
 
 __all__ = ["BaseLogger", "LoggerRegistry"]
 
@@ -180,7 +181,10 @@ class BaseLogger(Pipeline):
             found = found()
         for name, gradient in flatten_metrics(found).items():
             if gradient is not None:
-                self.log_histogram(f"gradients/{name}", gradient, step)
+                values = {f"gradients/{name}": kept(gradient)}
+                record = make_record(values, "histogram", step)
+                record.is_gradient = True
+                self._emit(record)
 
     def _forget_models(self) -> None:
         atexit.unregister(self._forget_models)
@@ -215,10 +219,7 @@ class _Switches(logging.Filter):
         return self.log_gradients and (step or 0) % self.log_frequency == 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        is_gradient = kind_of(record) == "histogram" and "gradients/" in str(
-            [*record.msg]
-        )
-        return self.log_gradients or not is_gradient
+        return self.log_gradients or not hasattr(record, "is_gradient")
 
 
 class LoggerRegistry:
