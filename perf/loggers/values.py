@@ -15,6 +15,7 @@ __all__ = [
     "finite_values",
     "flatten_metrics",
     "format_metrics",
+    "is_number",
     "joined",
     "kept",
     "resolved",
@@ -51,6 +52,12 @@ def as_float(value: Any) -> float | None:
         return float(array.reshape(())) if array.size == 1 else None
     except (TypeError, ValueError):
         return None
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number or an array of one; no device is waited for."""
+    shape = getattr(value, "shape", None)
+    return isinstance(value, int | float) if shape is None else math.prod(shape) == 1
 
 
 def finite_values(values: Any) -> np.ndarray:

@@ -235,6 +235,38 @@ def test_a_callback_keeps_models_at_the_save_frequency(tmp_path: Path) -> None:
     assert [("model", "model")] * 2 == wandb_artifacts(tmp_path)
 
 
+class OnDevice:
+    """An array of one number that nobody may wait for."""
+
+    shape = (1,)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise AssertionError("it was waited for")
+
+
+def test_a_callback_logs_the_numbers_among_the_outputs() -> None:
+    """Nested ones too; no matrices, texts or objects, and it waits for no device."""
+    logger, loss = Kept(), OnDevice()
+    outputs = {
+        "loss": loss,
+        "parts": {"kl": np.float32(0.5), "count": np.ones(())},
+        "done": True,
+        "logits": np.zeros((2, 3)),
+        "none": np.zeros(0),
+        "text": "a text",
+        "state": object(),
+        "names": ["a"],
+    }
+    LoggingCallback(logger).on_batch_end(object(), None, outputs, None, 0)
+    [(metrics, _)] = logger.calls
+    assert {
+        "train/loss": loss,
+        "train/parts/kl": 0.5,
+        "train/parts/count": 1.0,
+        "train/done": True,
+    } == metrics
+
+
 def test_a_callback_takes_whatever_a_loop_has() -> None:
     """A loss alone, no step, no optimizer; a logger that raises is no error."""
     logger = Kept()

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from perf.compat.jepa.loggers.base_logger import BaseLogger
-from perf.loggers import add_prefix
+from perf.loggers import add_prefix, flatten_metrics
 from perf.loggers.guard import never_raises
+from perf.loggers.values import is_number
 
 __all__ = ["LoggingCallback"]
 
@@ -40,7 +41,9 @@ class LoggingCallback:
             given = outputs if isinstance(outputs, Mapping) else {"loss": outputs}
             groups = getattr(getattr(trainer, "optimizer", None), "param_groups", None)
             found = {**given, **({"lr": groups[0]["lr"]} if groups else {})}
-            self.logger.log_metrics(add_prefix(found, "train"), step=step)
+            flat = add_prefix(flatten_metrics(found), "train")
+            values = {name: value for name, value in flat.items() if is_number(value)}
+            self.logger.log_metrics(values, step=step)
         if step is not None and self.logger.saves_models:
             self.logger.log_model(model, "model", step)
 
