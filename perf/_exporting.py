@@ -52,8 +52,17 @@ def make_folder_path(folder: str | os.PathLike[str] | None) -> str:
 
 
 def attach_writer(tracer: Tracer, writer: Any) -> None:
-    """Has a writer take everything that the tracer records from now on."""
-    writer.attach(tracer._collector.subscribe(writer))
+    """Has a writer take everything that the tracer records from now on.
+
+    Raises:
+        RuntimeError: the writer was attached before.
+    """
+    feed = tracer._collector.subscribe(writer)
+    try:
+        writer.attach(feed)
+    except BaseException:
+        tracer._collector.unsubscribe(feed)
+        raise
 
 
 def called(

@@ -99,6 +99,27 @@ def test_a_folder_in_the_environment_has_a_writer(
         assert writer is writer.feed.sink
 
 
+def test_a_writer_that_cannot_be_attached_is_fed_nothing(tracer: Any) -> None:
+    """Records would wait for nobody, and its files are not of this tracer."""
+
+    class Refusing(Writer):
+        def attach(self, feed: Any) -> None:
+            raise RuntimeError("attached already")
+
+    collector, refusing = tracer._collector, Refusing("x")
+    feeds, sinks = list(collector.feeds), list(collector.sinks)
+    with pytest.raises(RuntimeError, match="already"):
+        exporting.attach_writer(tracer, refusing)
+    assert (feeds, sinks) == (collector.feeds, collector.sinks)
+    writer = Writer("x")
+    exporting.attach_writer(tracer, writer)
+    writer.attach = Refusing("x").attach  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="already"):
+        exporting.attach_writer(tracer, writer)
+    assert [*sinks, writer] == collector.sinks
+    assert writer.feed in collector.feeds
+
+
 def test_an_empty_folder_is_none(tracer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that is set to nothing."""
     monkeypatch.setenv("RLPERF_DIR", "")

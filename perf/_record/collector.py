@@ -217,6 +217,12 @@ class Collector:
             self.sinks.append(sink)
         return feed
 
+    def unsubscribe(self, feed: Feed) -> None:
+        """As if it had never been: its sink could not be attached."""
+        with self._lock:
+            self.feeds = [each for each in self.feeds if each is not feed]
+            self.sinks.remove(feed.sink)
+
     def drop_feed(self, feed: Feed) -> None:
         """A sink gets nothing any more; what it did not take is lost."""
         with self._lock:
