@@ -69,7 +69,8 @@ class PerfettoTraceWriter:
         self._tags = TagRules.of(redact_tags, keep_content)
         self._writer = self._make_writer(V1Layout())
         self._handed: HandedOver | None = None
-        self._has_tracer = False
+        self._attached: list[TraceWriter] = []
+        """One for each tracer: each writes a file of its own."""
 
     def __reduce__(self) -> Any:
         # A copy is configuration: it writes a file of its own.
@@ -87,20 +88,20 @@ class PerfettoTraceWriter:
     @property
     def attached(self) -> bool:
         """Whether it was given a tracer: then it writes what that records, no more."""
-        return self._has_tracer
+        return bool(self._attached)
 
     def attach(
         self, tracer: Tracer, role_to_devices: Mapping[str, Sequence[str]] | None = None
     ) -> None:
-        """Writes everything that a tracer records from now on.
+        """Writes everything that a tracer records from now on, to a file of its own.
 
         Args:
             tracer: whose spans.
             role_to_devices: ids of the devices by role, for the tracks of the roles.
         """
-        self._writer = self._make_writer(V1Layout(role_to_devices))
-        attach_writer(tracer, self._writer)
-        self._has_tracer = True
+        writer = self._make_writer(V1Layout(role_to_devices))
+        attach_writer(tracer, writer)
+        self._attached.append(writer)
 
     def log_trace(
         self,
@@ -133,8 +134,9 @@ class PerfettoTraceWriter:
         self._writer.flush()
 
     def close(self) -> None:
-        """Writes what is left and lets go of the file."""
-        self._writer.close()
+        """Writes what is left and lets go of all files."""
+        for writer in (self._writer, *self._attached):
+            writer.close()
 
 
 def _merged(groups: Sequence[SpanGroup]) -> list[SpanGroup]:

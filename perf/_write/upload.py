@@ -230,8 +230,6 @@ class Uploads:
     def start(self) -> None:
         """Takes the local folder, and looks after what waits there. Never raises."""
         with self._state:
-            # After `finish` the folder may be gone, and the thread there all the same.
-            self._ends = False
             with contextlib.suppress(OSError):  # as writing to it will tell
                 self._spool.own()
             if self._thread is not None:
@@ -338,9 +336,7 @@ class Uploads:
             self._state.wait_for(lambda: self._waiting or self._ends)
             if self._waiting:
                 return self._waiting[0]
-            # Not a moment later: `start` may come in between, and rely on it.
             self._spool.release()
-            self._thread = None
             return None
 
     def _uploaded(self, part: Path) -> bool:

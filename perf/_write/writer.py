@@ -108,6 +108,7 @@ class TraceWriter:
         self._disk = _disk if url is None else _spool
         self.tags = tags or TagRules()
         self._source: Source | None = None
+        self._was_attached = False
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -156,6 +157,8 @@ class TraceWriter:
         self._has_gap = False
         """Whether something is lost that the file cannot do without, such as the ends
         of slices: what is recorded from now on belongs into another."""
+        self._is_concluded = False
+        """Whether its last words are that it ends."""
 
     def __reduce__(self) -> Any:
         options = self.process_index, self.files, self.tags
@@ -170,12 +173,15 @@ class TraceWriter:
         """Begins to write what a source gives, once a second and when woken.
 
         Raises:
-            RuntimeError: it is attached already.
+            RuntimeError: it was attached before, whether or not it is closed: its files
+                and statistics are those of one tracer.
         """
-        if self._source is not None:
-            raise RuntimeError("this writer is attached to a tracer already")
+        if self._was_attached:
+            raise RuntimeError(
+                "this writer was attached to a tracer before: attach a copy of it"
+            )
         import_all()
-        self._source = source
+        self._source, self._was_attached = source, True
         if self._uploads is not None:
             self._uploads.start()
         worker().add(self)
@@ -220,10 +226,7 @@ class TraceWriter:
             self._source = None
             with self._guarded():
                 self._conclude()
-            if self._uploads is None:
-                self._file.close()
-            else:
-                self._end_file()
+            self._end_file()
         source.close()
         if self._uploads is not None:
             self._uploads.finish(for_ever=True)
@@ -366,9 +369,12 @@ class TraceWriter:
 
     def _mark_end(self) -> None:
         """Says in the file that it is complete; what is recorded later may follow."""
+        if self._is_concluded and not self._untold:
+            return
         if self._stream is not None and not self._begins:
             with self._guarded():
                 self._file.append(self._losses(self._stream) + self._stream.end())
+                self._is_concluded = True
 
     def _end_file(self) -> None:
         """Lets the file go; another begins with the next bytes."""
@@ -420,7 +426,7 @@ class TraceWriter:
                 data = compressed(data)
             if self._full_at_ns is None and self._limits.segment_ns:
                 self._full_at_ns = time.monotonic_ns() + self._limits.segment_ns
-            self._begins = False
+            self._begins = self._is_concluded = False
         self._file.append(data, _count(batch), slices)
         if self._limits.max_disk_bytes:
             self._forget_files(self._disk.make_room(self._limits.max_disk_bytes))

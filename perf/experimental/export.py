@@ -165,7 +165,7 @@ class PerfMetricsExport:
         return metrics
 
     def shutdown(self, wait: bool = True) -> None:
-        """Writes what is left and lets go of the file."""
+        """Writes what is left and lets go of all files."""
         if self._writer is not None:
             self._writer.close()
 

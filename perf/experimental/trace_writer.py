@@ -85,12 +85,11 @@ class PerfettoTraceWriter(TraceWriter):
         self._role_to_devices = role_to_devices
         self._documented_names = documented_names
         roles = Roles.of(role_to_devices or {}, required=False)
-        layout = V2Layout(roles.devices, documented_names)
-        self._writer = _FileWriter(
-            self._folder, layout, files=self._files, tags=self._tags
-        )
+        self._layout = V2Layout(roles.devices, documented_names)
+        self._writer = self._make_writer()
         self._handed: HandedOver | None = None
-        self._has_tracer = False
+        self._attached: list[_FileWriter] = []
+        """One for each tracer: each writes a file of its own."""
         self._steps_written: dict[str, int] = {}
 
     def __reduce__(self) -> Any:
@@ -103,15 +102,21 @@ class PerfettoTraceWriter(TraceWriter):
             self._tags,
         )
 
+    def _make_writer(self) -> _FileWriter:
+        return _FileWriter(
+            self._folder, self._layout, files=self._files, tags=self._tags
+        )
+
     @property
     def attached(self) -> bool:
         """Whether it was given a tracer: then it writes what that records, no more."""
-        return self._has_tracer
+        return bool(self._attached)
 
     def attach(self, tracer: Tracer) -> None:
-        """Writes everything that a tracer records from now on."""
-        attach_writer(tracer, self._writer)
-        self._has_tracer = True
+        """Writes everything that a tracer records from now on, to a file of its own."""
+        writer = self._make_writer()
+        attach_writer(tracer, writer)
+        self._attached.append(writer)
 
     def write_timelines(self, timelines: Mapping[str, Timeline]) -> None:
         """Writes what is new in the committed steps of the timelines."""
@@ -136,8 +141,9 @@ class PerfettoTraceWriter(TraceWriter):
         self._writer.flush()
 
     def close(self) -> None:
-        """Writes what is left and lets go of the file."""
-        self._writer.close()
+        """Writes what is left and lets go of all files."""
+        for writer in (self._writer, *self._attached):
+            writer.close()
 
 
 def _made_anew(

@@ -20,6 +20,8 @@ import perf
 from perf import trace
 from perf._read.load import load
 from perf.experimental import tracer as tracer_v2
+from perf.experimental.trace_writer import PerfettoTraceWriter as WriterV2
+from perf.perfetto import PerfettoTraceWriter
 from tests.public.conftest import Version
 from tests.public.drive import Run, V1Run, V2Run
 from tests.public.trace_file import TraceFile
@@ -171,6 +173,47 @@ def test_a_with_statement_closes_the_tracer(version: Version, tmp_path: Path) ->
     with run.tracer as tracer, tracer.span("work"):
         run.at(1.0)
     assert TraceFile(tmp_path).named("work")
+
+
+@pytest.mark.parametrize("closes", [True, False], ids=["closed", "still open"])
+def test_an_export_serves_one_tracer_after_the_other(
+    version: Version, tmp_path: Path, closes: bool
+) -> None:
+    """Each writes a file of its own, and tells of that alone: a notebook's cell that
+    makes the tracer is run again.
+    """
+    make, export_fn = version
+    export = export_fn(tmp_path)
+    runs = []
+    for name in ("first", "second"):
+        run = make(["a0", "b0"], export, watch=False)
+        with run.tracer.span(name):
+            pass
+        if closes:
+            run.tracer.close()
+        runs.append(run)
+    for run, name in zip(runs, ("first", "second"), strict=True):
+        with run.tracer.span("late"):
+            pass
+        run.tracer.close()
+        (path,) = run.tracer.stats().trace_paths
+        late = set() if closes else {"late"}
+        assert {name} | late == {piece.name for piece in load(Path(path)).slices}
+
+
+@pytest.mark.parametrize("make", [PerfettoTraceWriter, WriterV2])
+def test_closing_a_writer_closes_all_its_files(
+    make: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """Whichever tracers it was attached to."""
+    writer, tracers = make(str(tmp_path)), [trace.PerfTracer() for _ in range(2)]
+    for tracer in tracers:
+        writer.attach(tracer)
+        with tracer.span("work"):
+            pass
+    writer.close()
+    files = [load(Path(tracer.stats().trace_paths[0])) for tracer in tracers]
+    assert [True, True] == [file.has_ended for file in files]
 
 
 def test_closing_twice_is_no_error(run: Run) -> None:

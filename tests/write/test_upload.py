@@ -267,56 +267,6 @@ def test_a_thread_that_cannot_be_started(
     uploads.start()
 
 
-def test_what_begins_again_while_its_folder_is_asked_for(
-    folder: Folder, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Closed and attached again, it has its thread, its local folder and its lock."""
-    monkeypatch.setattr(folder, "reach", folder.open.wait)
-    folder.open.clear()
-    uploads = make()
-    uploads.finish(for_ever=True)
-    assert uploads.settle()
-    uploads.start()
-    assert uploads.folder.exists()
-    other = Spool(URL)
-    other.own()
-    other.left_behind()
-    other.release()
-    assert uploads.folder.exists()
-    folder.open.set()
-    put(uploads, "a")
-    assert settled(uploads)
-    put(uploads, "b")
-    assert settled(uploads)
-    assert ["a", "b"] == folder.order
-
-
-def test_what_begins_again_while_its_thread_ends(
-    folder: Folder, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The thread that has decided to end is not relied on any more."""
-    uploads = make()
-    has_begun = threading.Event()
-    find_next = uploads._next
-
-    def begin_before_the_end() -> Path | None:
-        found = find_next()
-        if found is None and not has_begun.is_set():
-            uploads.start()
-            has_begun.set()
-        return found
-
-    monkeypatch.setattr(uploads, "_next", begin_before_the_end)
-    put(uploads, "a")
-    uploads.finish(for_ever=True)
-    assert uploads.settle()
-    assert has_begun.wait(60)
-    put(uploads, "b")
-    uploads._patience_s = 5
-    assert settled(uploads)
-    assert ["a", "b"] == folder.order
-
-
 # The spool
 
 

@@ -123,6 +123,25 @@ def test_a_writer_serves_one_tracer(tmp_path: Path) -> None:
     writer.close()
 
 
+def test_a_writer_serves_one_tracer_in_its_life(tmp_path: Path, source: Source) -> None:
+    """A copy of it writes the next trace: the files of this one are told here."""
+    writer = TraceWriter(tmp_path, V1Layout())
+    writer.attach(source)
+    source.records = [span(1, 0, 1)]
+    writer.close()
+    before = writer.stats
+    with pytest.raises(RuntimeError, match="copy"):
+        writer.attach(Source())
+    assert (before, False) == (writer.stats, writer.attached)
+    other = copy.copy(writer)
+    other.attach(source)
+    source.records = [span(2, 2, 3)]
+    other.close()
+    assert [["span 1"], ["span 2"]] == [
+        names(path) for each in (writer, other) for path in each.stats.paths
+    ]
+
+
 def test_statistics_say_what_was_written(writer: TraceWriter, source: Source) -> None:
     """Slices, bytes, and what it took."""
     source.records = [span(1, 0, 1), ("tick", 1, 1, 2, 0, 4, None, None)]
@@ -415,6 +434,25 @@ def test_a_closed_file_says_that_it_ends(tmp_path: Path) -> None:
         [("end", {"slices": 2, "open_slices": 1})],
         [("end", {"slices": 1, "open_slices": 0})],
     ] == [about(path) for path in writer.stats.paths]
+
+
+def test_a_file_that_nothing_followed_ends_once(
+    tmp_path: Path, writer: TraceWriter, source: Source
+) -> None:
+    """At the interpreter's exit two hooks say that it ends, and the user may close."""
+    source.records = [span(1, 0, 1)]
+    writer.finish()
+    writer.finish()
+    end = ("end", {"slices": 1, "open_slices": 0})
+    assert [end] == about(writer.stats.paths[0])
+    source.records = [span(2, 2, 3)]
+    writer.finish()
+    source.dropped = 3
+    writer.finish()
+    writer.close()
+    last = ("end", {"slices": 2, "open_slices": 0})
+    lost = ("lost", {"records": 3})
+    assert [end, last, lost, last] == about(writer.stats.paths[0])
 
 
 def test_a_writer_that_wrote_nothing_ends_nothing(tmp_path: Path) -> None:
