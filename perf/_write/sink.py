@@ -142,7 +142,10 @@ class TraceFile:
         host = re.sub(r"[^\w.-]", "-", socket.gethostname())
         whose = f"{host}_{self._process_index or 0}_{os.getpid()}"
         if self._leaves:
-            yield f"{stem}_{whose}_part{next(self._numbers)}.pb"
+            # What is there already is not seen from here. In a container that starts
+            # again all else may be the same.
+            chance = os.urandom(4).hex()
+            yield f"{stem}_{whose}_part{next(self._numbers)}_{chance}.pb"
         if self._process_index is None:
             yield f"{stem}.pb"
         yield f"{stem}_{whose}.pb"

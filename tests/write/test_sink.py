@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import re
@@ -70,17 +71,20 @@ def test_files_of_a_run_of_several_processes_say_whose_they_are(tmp_path: Path) 
 def test_files_that_leave_their_folder_never_had_their_name_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where they go, one would be written over the other."""
+    """Where they go, one would be written over the other: of the same second and, in
+    containers, of processes of the same number.
+    """
     monkeypatch.setattr("time.time", lambda: 5.0)
     names = set()
-    for _ in range(3):
+    for part in (1, 2, 1):
+        monkeypatch.setattr(TraceFile, "_numbers", itertools.count(part))
         file = TraceFile(
             tmp_path, "perfetto_trace", None, OnceLog(), Disk(), leaves=True
         )
         file.append(b"x")
         file.close()
         assert file.path is not None
-        assert f"_{os.getpid()}_part" in file.path.name
+        assert f"_{os.getpid()}_part{part}_" in file.path.name
         names.add(file.path.name)
         file.path.unlink()
     assert 3 == len(names)

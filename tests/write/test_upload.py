@@ -569,7 +569,7 @@ def test_a_copy_writes_to_the_same_folder(folder: Folder, writer: Callable) -> N
 # The end of a process
 
 PROGRAM = """
-import os, shutil, signal, sys, threading
+import os, shutil, signal, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from perf._write import writer as module
@@ -664,12 +664,15 @@ def test_what_a_killed_process_left_is_uploaded_by_the_next(
 def test_a_container_that_starts_again_uploads_what_was_left(
     tmp_path: Path, spool: Path
 ) -> None:
-    """On a volume that stays; its first process is number 1 each time."""
+    """On a volume that stays; its first process is number 1 each time, and the clock
+    may show the same second.
+    """
+    again = "os.getpid, time.time = lambda: 1, lambda: 5.0"
     there = tmp_path / "there"
     found = run(
         there,
-        """
-        os.getpid = lambda: 1
+        f"""
+        {again}
         Folder.put = lambda self, part: threading.Event().wait()
         writer = start()
         source.records = [span(1, 0, 1)]
@@ -681,8 +684,8 @@ def test_a_container_that_starts_again_uploads_what_was_left(
     assert [] == found
     assert 1 == len(left(spool))
     shutil.rmtree(there, ignore_errors=True)  # There, if it was asked for in time.
-    program = """
-        os.getpid = lambda: 1
+    program = f"""
+        {again}
         writer = start()
         source.records = [span(2, 0, 1)]
         writer.close()
