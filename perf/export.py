@@ -116,12 +116,15 @@ class PerfMetricsExport:
         log_actor_train_time_at_micro_batch_level: bool = False,
         *,
         trace_files: TraceFiles | None = None,
+        keep_content: Iterable[str] = (),
     ) -> PerfMetricsExport:
         """Like `from_cluster_config`, with options given beside the cluster's."""
         writer = None
         if options.enable_trace_writer:
             folder = options.trace_dir or None
-            writer = PerfettoTraceWriter(folder, files=trace_files)
+            writer = PerfettoTraceWriter(
+                folder, files=trace_files, keep_content=keep_content
+            )
         return PerfMetricsExport(
             roles_of(cluster_config),
             writer,

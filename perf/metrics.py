@@ -14,6 +14,7 @@ from perf._model.metrics import MetricsBuffer, MetricsT
 from perf._model.tree import Span, SpanGroup
 from perf._read.query import PerfSpanQuery
 from perf._write.files import TraceFiles
+from perf._write.tags import TagRules
 
 __all__ = [
     "MetricsBuffer",
@@ -30,6 +31,7 @@ __all__ = [
 _SECTIONS = ("rl_training_config", "training_config")
 _OPTIONS = "perf_metrics_options"
 _FILES = "trace_files"
+_CONTENT = "keep_content"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +128,8 @@ def load_config(
         source: a YAML file; or its content: a mapping with `perf_metrics_options`,
             on its own or under `rl_training_config` (or `training_config`), or those
             options themselves. `trace_files` beside `perf_metrics_options` holds the
-            arguments of a `perf.perfetto.TraceFiles`.
+            arguments of a `perf.perfetto.TraceFiles`, and `keep_content` the names of
+            tags with prompts, completions and the like that are written.
         cluster_config: gives the built-in functions the devices of each role:
             anything with `role_to_mesh`, a mapping of roles ("rollout", "actor",
             "reference") to meshes or devices. Not needed if all are custom.
@@ -137,7 +140,7 @@ def load_config(
             where one is needed; the message names it.
         OSError: the file cannot be read.
     """
-    options, files = _loaded(source)
+    options, writing = _loaded(source)
     trace_dir = options.trace_dir or None
     config = PerfMetricsConfig()
     if options.enable_perf_v1:
@@ -149,7 +152,7 @@ def load_config(
             from perf.export import PerfMetricsExport
 
             config.custom_export_fn = PerfMetricsExport.from_options(
-                options, cluster_config, trace_files=files
+                options, cluster_config, **writing
             )
     if options.enable_perf_v2:
         if options.custom_export_fn_path_v2:
@@ -163,7 +166,7 @@ def load_config(
                 cluster_config,
                 options.enable_trace_writer,
                 trace_dir,
-                trace_files=files,
+                **writing,
             ).export_metrics
     return config
 
@@ -177,9 +180,10 @@ def load_options(
 
 def _loaded(
     source: str | os.PathLike[str] | Mapping[str, Any] | PerfMetricsOptions,
-) -> tuple[PerfMetricsOptions, TraceFiles | None]:
+) -> tuple[PerfMetricsOptions, dict[str, Any]]:
+    """The options, and how a trace is written, as arguments of an export."""
     if isinstance(source, PerfMetricsOptions):
-        return source, None
+        return source, {}
     content: Any = source
     if not isinstance(source, Mapping):
         content = _yaml(source)
@@ -187,15 +191,17 @@ def _loaded(
         if section in content:
             content = _mapping(section, content[section])
             break
-    files = None
+    writing: dict[str, Any] = {}
     if _FILES in content:
-        files = TraceFiles.from_mapping(_mapping(_FILES, content[_FILES]))
+        writing[_FILES] = TraceFiles.from_mapping(_mapping(_FILES, content[_FILES]))
+    if content.get(_CONTENT) is not None:
+        writing[_CONTENT] = TagRules.of(None, content[_CONTENT]).keep
     if _OPTIONS not in content and not _is_bare(content):
         _refuse_misspelt(content)
     found = content.get(_OPTIONS, content if _is_bare(content) else {})
     if not isinstance(found, PerfMetricsOptions):
         found = PerfMetricsOptions.from_mapping(_mapping(_OPTIONS, found))
-    return found, files
+    return found, writing
 
 
 def _refuse_misspelt(content: Mapping[str, Any]) -> None:

@@ -68,8 +68,10 @@ class TagRules:
                 f"redact_tags={redact!r}: expected a function of a span's name and "
                 f"tags, found {type(redact).__name__}"
             )
-        names = [] if isinstance(keep, str) else list(keep)
-        if isinstance(keep, str) or not all(isinstance(name, str) for name in names):
+        # Neither one name, which is a collection of letters, nor names with a "no".
+        is_wrong = isinstance(keep, (str, Mapping)) or not isinstance(keep, Iterable)
+        names = [] if is_wrong else list(keep)
+        if is_wrong or not all(isinstance(name, str) for name in names):
             raise ValueError(
                 f"keep_content={keep!r}: expected names of tags, e.g. ['prompt']"
             )

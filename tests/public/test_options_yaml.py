@@ -283,6 +283,45 @@ def test_how_a_trace_is_spread_over_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "shown"),
+    [
+        ("keep_content: [prompt]", ["prompt"]),
+        ("keep_content:", []),
+        ("", []),
+    ],
+)
+def test_content_that_is_written(tmp_path: Path, option: str, shown: list[str]) -> None:
+    """`keep_content` beside the options goes to the writers of both versions."""
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "rl_training_config:\n"
+        "  perf_metrics_options:\n"
+        "    enable_perf_v2: true\n"
+        f"    trace_dir: {tmp_path}/traces\n"
+        f"  {option}\n"
+    )
+    loaded = load_config(config, cluster())
+    tags = {"prompt": "what is asked", "completion": "what is answered"}
+    for tracer in (
+        trace.PerfTracer(export_fn=loaded.custom_export_fn),
+        tracer_v2.PerfTracer(export_fn=loaded.custom_export_fn_v2),
+    ):
+        with tracer, tracer.span("rollout", tags=tags):
+            pass
+        (path,) = tracer.stats().trace_paths
+        written = load_trace(path).slices[0].tags
+        assert shown == [key for key in tags if written[key] == tags[key]]
+
+
+@pytest.mark.parametrize("names", ["prompt", 5, [5], {"prompt": False}])
+def test_wrong_names_of_content_are_refused(names: Any) -> None:
+    """Like any other option, also where no writer is asked for."""
+    options = {"enable_trace_writer": False}
+    with pytest.raises(ValueError, match=r"keep_content=.*\['prompt'\]"):
+        load_config({"perf_metrics_options": options, "keep_content": names}, cluster())
+
+
+@pytest.mark.parametrize(
     ("files", "said"),
     [({"segment": 1}, "unknown keys.*segment"), (5, "trace_files.*mapping.*int")],
 )
