@@ -22,11 +22,7 @@ TRACE_DIR_VARIABLE: Final = "RLPERF_DIR"
 
 
 def attach(tracer: Tracer, export_fn: Any, make_writer: Callable[[str], Any]) -> None:
-    """Attaches the writer of an export function, and that of the environment.
-
-    A function, or the owner of a bound method, that has `attach(tracer)` is told of
-    everything the tracer records, not only of what is exported.
-    """
+    """Attaches the writer of an export function, or that of the environment."""
     if export_fn is not None and not callable(export_fn):
         hint = (
             "; pass its export_metrics" if hasattr(export_fn, "export_metrics") else ""
@@ -35,15 +31,25 @@ def attach(tracer: Tracer, export_fn: Any, make_writer: Callable[[str], Any]) ->
             f"export_fn={export_fn!r}: expected a function, found "
             f"{type(export_fn).__name__}{hint}"
         )
-    attached = False
-    for candidate in (export_fn, getattr(export_fn, "__self__", None)):
-        method = getattr(candidate, "attach", None)
-        if callable(method):
-            attached = bool(method(tracer))
-            break
+    attached = attach_export(export_fn, tracer)
     folder = os.environ.get(TRACE_DIR_VARIABLE)
     if folder and not attached:
         attach_writer(tracer, make_writer(folder))
+
+
+def attach_export(export_fn: Any, tracer: Tracer) -> bool:
+    """Tells an export function of everything a tracer records, not of exports alone.
+
+    One that has `attach(tracer)` wants that, or the owner of a bound method.
+
+    Returns:
+        Whether it writes a trace.
+    """
+    for candidate in (export_fn, getattr(export_fn, "__self__", None)):
+        method = getattr(candidate, "attach", None)
+        if callable(method):
+            return bool(method(tracer))
+    return False
 
 
 def make_folder_path(folder: str | os.PathLike[str] | None) -> str:

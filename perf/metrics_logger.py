@@ -7,30 +7,24 @@ with MetricsLogger(options) as logger:
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import importlib
-import importlib.util
-import logging
-import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, overload
 
 import numpy as np
 
+from perf._exporting import attach_export
+from perf._metrics_logger_options import OF_JAX, BackendFactory, MetricsLoggerOptions
 from perf._model.log import OnceLog
 from perf.loggers.backends.clu import CluBackend
-from perf.loggers.backends.opentelemetry import OpenTelemetryBackend
 from perf.loggers.backends.tensorboard import TensorboardBackend
 from perf.loggers.backends.wandb import WandbBackend
-from perf.loggers.config import ConfigError, MissingExtraError, section
-from perf.loggers.filters import is_main_process
 from perf.loggers.pipeline import Pipeline
 from perf.loggers.protocol import LoggingBackend
 from perf.loggers.redaction import error_line
-from perf.loggers.registry import available, create_backend, known_backends, skipped
 from perf.loggers.values import resolved
 
 __all__ = [
@@ -44,14 +38,6 @@ __all__ = [
     "WandbBackend",
 ]
 
-BackendFactory = Callable[[], LoggingBackend]
-"""Makes a backend; a class is one too."""
-
-_CUSTOM: Final = "custom_backend"
-_DEFAULTS: Final = ("clu", "tensorboard", "wandb")
-"""Made by environment; all others only where they are named."""
-_PATIENCE_S: Final = 0.25
-_OF_JAX: Final = "/jax/"
 _KEPT_NAMES: Final = 10_000
 _KEPT_VALUES: Final = 10_000
 """Of each metric's history."""
@@ -65,137 +51,6 @@ class Mode(enum.StrEnum):
 
     def __str__(self) -> str:
         return self.value
-
-
-@dataclasses.dataclass
-class MetricsLoggerOptions:
-    """Which backends a logger has. Safe to copy and to pickle: it holds no live one.
-
-    Attributes:
-        log_dir: the folder for whatever is written to files.
-        project_name: of W&B.
-        run_name: of W&B; empty for the time of its start.
-        flush_every_n_steps: how often TensorBoard's file is written out.
-        backend_factories: classes or functions that make a backend, called once for
-            each logger; they replace the defaults. An empty list: no backends.
-        backend_kwargs: constructor arguments by backend. Those of "tensorboard",
-            "wandb" and "clu" only add to the defaults; any other known backend
-            ("jsonl", "prometheus", …) is made because it is named here.
-            "custom_backend" is a list of factories, as above; if empty, it is ignored.
-        text_backends: names of backends that are given texts, which may hold prompts
-            and completions; "jsonl" makes a file for them. No other backend gets any.
-        enable_opentelemetry: also set gauges of OpenTelemetry.
-    """
-
-    log_dir: str
-    project_name: str = "tunix"
-    run_name: str = ""
-    flush_every_n_steps: int = 100
-    backend_factories: Sequence[BackendFactory] | None = None
-    # May hold webhook addresses and keys, and frameworks log their configuration.
-    backend_kwargs: Mapping[str, Any] = dataclasses.field(
-        default_factory=dict, repr=False
-    )
-    text_backends: Sequence[str] = ()
-    enable_opentelemetry: bool = False
-
-    def create_backends(self) -> list[LoggingBackend]:
-        """Fresh live backends, none in a process that is not the main one.
-
-        None of them raises from `log_scalar` or delays its caller, and a closed one
-        hears nothing any more, so a foreign logger may have them as they are.
-
-        Raises:
-            ConfigError: options that cannot be.
-            MissingExtraError: a backend was named, and its library is not installed.
-        """
-        pipelines: list[LoggingBackend] = []
-        for name, backend, texts, patience_s in self._made():
-            pipeline = Pipeline()
-            pipeline.logger.addFilter(_is_of_the_training)
-            pipeline.add(backend, name=name, texts=texts, patience_s=patience_s)
-            pipelines.append(pipeline)
-        return pipelines
-
-    def _made(
-        self, meter_provider: Any = None
-    ) -> Iterator[tuple[str, LoggingBackend, bool, float]]:
-        """Live backends, with name, whether they get texts, and our patience."""
-        kwargs = self._checked_kwargs()
-        if not is_main_process():
-            return
-        factories = self.backend_factories
-        if factories is None:
-            factories = kwargs.get(_CUSTOM) or None
-        for factory in factories or ():
-            # What somebody's own backend prints is expected to be there at once.
-            yield _name_of(factory), factory(), False, _PATIENCE_S
-        names = [] if factories is not None else list(self._defaults(kwargs))
-        names += [name for name in kwargs if name not in (_CUSTOM, *_DEFAULTS)]
-        names += [name for name in self.text_backends if name not in names]
-        for name in names:
-            options = {**self._own_options(name), **section(name, kwargs.get(name))}
-            yield name, create_backend(name, options), name in self.text_backends, 0.0
-        if self.enable_opentelemetry and "opentelemetry" not in names:
-            if not available("opentelemetry"):
-                raise MissingExtraError("opentelemetry", "opentelemetry-sdk")
-            yield "opentelemetry", OpenTelemetryBackend(meter_provider), False, 0.0
-
-    def _checked_kwargs(self) -> dict[str, Any]:
-        kwargs = section("backend_kwargs", self.backend_kwargs)
-        if isinstance(self.text_backends, str):
-            raise ConfigError("text_backends", "a list of names", "str")
-        for option, names in (
-            ("backend_kwargs", kwargs),
-            ("text_backends", self.text_backends),
-        ):
-            for name in names:
-                if name not in (_CUSTOM, *known_backends()):
-                    known = ", ".join((_CUSTOM, *known_backends()))
-                    raise ConfigError(
-                        f"{option}.{name}", f"one of {known}", "an unknown name"
-                    )
-        for factory in (*(self.backend_factories or ()), *(kwargs.get(_CUSTOM) or ())):
-            if not callable(factory):
-                raise ConfigError(
-                    "backend_factories",
-                    "classes or functions that make a backend",
-                    f"a live {type(factory).__name__}",
-                )
-        return kwargs
-
-    def _defaults(self, kwargs: Mapping[str, Any]) -> Iterator[str]:
-        if importlib.util.find_spec("google3") is not None:
-            yield "clu"
-            return
-        for name in ("tensorboard", "wandb"):
-            if available(name) or name in kwargs or name in self.text_backends:
-                yield name
-            else:
-                skipped(name)
-
-    def _own_options(self, name: str) -> dict[str, Any]:
-        """What these options say to a backend."""
-        match name:
-            case "tensorboard":
-                return {
-                    "log_dir": self.log_dir,
-                    "flush_every_n_steps": self.flush_every_n_steps,
-                }
-            case "clu":
-                return {"logdir": self.log_dir}
-            case "wandb":
-                return {"project": self.project_name, "name": self.run_name or None}
-            case "mlflow":
-                return {
-                    "experiment_name": self.project_name,
-                    "run_name": self.run_name or None,
-                }
-            case "jsonl":
-                return {"path": os.path.join(self.log_dir, "metrics.jsonl")}
-            case "files":
-                return {"path": os.path.join(self.log_dir, "metrics.log")}
-        return {}
 
 
 class _History:
@@ -429,7 +284,7 @@ class MetricsLogger:
 
     def _heard(self, event: str, value: Any, **kwargs: Any) -> None:
         """Called by JAX. What it records of itself is no metric of the training."""
-        if not event.startswith(_OF_JAX):
+        if not event.startswith(OF_JAX):
             self._pipeline.log_scalar(event, value, **kwargs)
 
     def _key(
@@ -482,11 +337,7 @@ class _LoggedExport:
 
     def attach(self, tracer: Any) -> bool:
         """Has the writer of the export function take what a tracer records."""
-        owner = getattr(self._export_fn, "__self__", None)
-        for candidate in (self._export_fn, owner):
-            if callable(method := getattr(candidate, "attach", None)):
-                return bool(method(tracer))
-        return False
+        return attach_export(self._export_fn, tracer)
 
 
 _LONG: Final = ("metrics_prefix", "metric_name", "scalar_value", "mode", "step")
@@ -514,17 +365,3 @@ def _bound(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         if name not in call:
             raise TypeError(f"log() is missing the argument {name!r}")
     return call
-
-
-def _is_of_the_training(record: logging.LogRecord) -> bool:
-    """Whether a record is no metric that JAX records of itself."""
-    return not (
-        isinstance(record.msg, Mapping)
-        and any(name.startswith(_OF_JAX) for name in record.msg)
-    )
-
-
-def _name_of(factory: BackendFactory) -> str:
-    """What a backend is called in log lines; a lambda has no name of use."""
-    name = getattr(factory, "__name__", type(factory).__name__)
-    return "" if name == "<lambda>" else name

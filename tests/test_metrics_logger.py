@@ -1,16 +1,9 @@
-"""`perf.metrics_logger`: Tunix's logger and its options, as documented."""
+"""`perf.metrics_logger`: Tunix's logger, as documented."""
 
 from __future__ import annotations
 
-import copy
-import importlib.util
 import json
-import logging
-import os
-import pickle
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,13 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perf import metrics_logger
-from perf.loggers import ConfigError, MissingExtraError
+from perf import _metrics_logger_options, metrics_logger
 from perf.metrics_logger import MetricsLogger, MetricsLoggerOptions, Mode
 from perf.trace import PerfTracer
-from tests.loggers.sinks import Kept, Raising, Rich, Waiting
-
-ROOT = Path(__file__).parent.parent
+from tests.loggers.sinks import Kept, Raising, Rich, Waiting, options
 
 
 class Printing:
@@ -57,210 +47,9 @@ class FileBackend:
         self.file.close()
 
 
-def options(*backends: Any, **more: Any) -> MetricsLoggerOptions:
-    """Options with factories for live backends."""
-    factories = [lambda backend=backend: backend for backend in backends]
-    return MetricsLoggerOptions("logs", backend_factories=factories, **more)
-
-
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-# Options
-
-
-@pytest.mark.row("L2")
-def test_defaults_are_the_documented_ones() -> None:
-    """Project, run name, flush frequency."""
-    made = MetricsLoggerOptions("logs")
-    assert ("logs", "tunix", "", 100, None) == (
-        made.log_dir,
-        made.project_name,
-        made.run_name,
-        made.flush_every_n_steps,
-        made.backend_factories,
-    )
-
-
-@pytest.mark.row("B6", "L11")
-def test_options_can_be_pickled_and_copied() -> None:
-    """With a class they survive pickling, with a lambda a deep copy."""
-    plain = MetricsLoggerOptions("logs", backend_factories=[Printing])
-    assert plain == pickle.loads(pickle.dumps(plain))
-    made: list[Kept] = []
-
-    def factory() -> Kept:
-        made.append(Kept())
-        return made[-1]
-
-    copied = (
-        copy.deepcopy(options()),
-        copy.deepcopy(
-            MetricsLoggerOptions("logs", backend_factories=[lambda: factory()])
-        ),
-    )
-    assert [] == made
-    for _ in range(2):
-        MetricsLogger(copied[1]).close()
-    assert 2 == len(made)
-
-
-def test_the_text_of_options_shows_no_secrets() -> None:
-    """Frameworks log their configuration."""
-    kwargs = {"slack": {"webhook_url": "https://hooks.slack.com/services/T/B/s3cr3t"}}
-    assert "s3cr3t" not in repr(MetricsLoggerOptions("logs", backend_kwargs=kwargs))
-
-
-@pytest.mark.parametrize("how", ["backend_factories", "custom_backend"])
-@pytest.mark.row("B9")
-def test_factories_replace_the_defaults(how: str, tmp_path: Path) -> None:
-    """Both spellings; nothing is written to the log folder."""
-    kept = Kept()
-    factories: Any = [lambda: kept]
-    if how == "backend_factories":
-        made = MetricsLoggerOptions("logs", backend_factories=factories)
-    else:
-        made = MetricsLoggerOptions("logs", backend_kwargs={how: factories})
-    with MetricsLogger(metrics_logger_options=made) as logger:
-        logger.log("train/loss", 0.5, mode="train", step=1)
-    assert ([("train/loss", 0.5, 1)], 1) == (kept.scalars, kept.closed)
-    assert [] == list(tmp_path.iterdir())
-
-
-def test_backend_factories_come_before_custom_backend() -> None:
-    """One of both is used."""
-    one, other = Kept(), Kept()
-    made = options(one, backend_kwargs={"custom_backend": [lambda: other]})
-    MetricsLogger(made).close()
-    assert (1, 0) == (one.closed, other.closed)
-
-
-def test_an_empty_list_of_factories_means_no_backend(tmp_path: Path) -> None:
-    """As at the document's time; values are remembered all the same."""
-    with MetricsLogger(MetricsLoggerOptions("logs", backend_factories=[])) as logger:
-        logger.log("loss", 1.0, step=1)
-        assert logger.metric_exists("loss", "train")
-    assert [] == list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("wrong", "key"),
-    [
-        ({"backend_factories": [Kept()]}, "backend_factories"),
-        ({"backend_kwargs": {"custom_backend": [Kept()]}}, "backend_factories"),
-        ({"backend_kwargs": {"nobody": {}}}, "backend_kwargs.nobody"),
-        ({"backend_kwargs": {"jsonl": {"file": "x"}}}, "jsonl.file"),
-        ({"text_backends": ["nobody"]}, "text_backends.nobody"),
-        ({"text_backends": "jsonl"}, "text_backends"),
-    ],
-)
-def test_wrong_options_are_errors_that_name_the_key(
-    wrong: dict[str, Any], key: str
-) -> None:
-    """At once, when the logger is made."""
-    made = MetricsLoggerOptions("logs", **{"backend_factories": [], **wrong})
-    with pytest.raises(ConfigError) as caught:
-        MetricsLogger(made)
-    assert key == caught.value.key
-
-
-@pytest.mark.parametrize("wrong", ["logs", "", {"log_dir": "logs"}])
-def test_what_are_no_options_is_a_type_error(wrong: Any) -> None:
-    """It says what was found and how options are made."""
-    found = rf"found {type(wrong).__name__}; .*MetricsLoggerOptions\(log_dir="
-    with pytest.raises(TypeError, match=found):
-        MetricsLogger(wrong)
-
-
-def test_more_backends_are_made_because_they_are_named(tmp_path: Path) -> None:
-    """Those that are no default; their files are in the log folder."""
-    made = options(Kept(), backend_kwargs={"jsonl": {}, "files": {"precision": 2}})
-    with MetricsLogger(made) as logger:
-        logger.log("actor", "loss", 0.5, "train", 1)
-    row = json.loads((tmp_path / "logs" / "metrics.jsonl").read_text())
-    assert (0.5, 1) == (row["actor/train/loss"], row["step"])
-    line = (tmp_path / "logs" / "metrics.log").read_text()
-    assert line.endswith("step=1 actor/train/loss=0.50\n")
-
-
-@pytest.mark.row("L5")
-def test_without_wandb_one_line_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The rest works; asked for by name, it is an error that names the extra."""
-    pytest.importorskip("tensorboardX", reason="the tensorboard extra is missing")
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name: None if name == "wandb" else find(name),
-    )
-    caplog.set_level(logging.INFO)
-    MetricsLogger(MetricsLoggerOptions("logs")).close()
-    assert ["wandb metrics are skipped"] == [
-        m.partition(":")[0] for m in caplog.messages
-    ]
-    named = MetricsLoggerOptions("logs", backend_kwargs={"wandb": {"mode": "offline"}})
-    with pytest.raises(MissingExtraError, match=r"pip install 'rlperf\[wandb\]'"):
-        MetricsLogger(named)
-
-
-DEFAULTS = """
-from perf.metrics_logger import MetricsLogger, MetricsLoggerOptions
-options = MetricsLoggerOptions(log_dir="logs", run_name="first")
-logger, other = MetricsLogger(options), MetricsLogger(options)
-for step in range(3):
-    logger.log("train/loss", 0.5 ** step, mode="train", step=step)
-    other.log("critic", "loss", 2.0, "train", step)
-logger.close()
-other.close()
-"""
-
-
-@pytest.mark.row("L3")
-def test_by_default_an_event_file_and_an_offline_run_appear(tmp_path: Path) -> None:
-    """With no configuration and no key; two loggers of a training share both."""
-    for library in ("tensorboardX", "tensorboard", "wandb"):
-        pytest.importorskip(library, reason=f"{library} is not installed")
-    from tests.loggers import wandb_file
-    from tests.loggers.backends import read_tensorboard
-
-    environment = {
-        name: value for name, value in os.environ.items() if "WANDB" not in name
-    }
-    environment |= {"PYTHONPATH": str(ROOT), "NETRC": str(tmp_path / "none")}
-    subprocess.run(
-        [sys.executable, "-c", DEFAULTS],
-        cwd=tmp_path,
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
-    assert 1 == len(list((tmp_path / "logs").iterdir()))
-    found = read_tensorboard(tmp_path / "logs")
-    assert {("train/loss", s): 0.5**s for s in range(3)} | {
-        ("critic/train/loss", s): 2.0 for s in range(3)
-    } == found
-    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    run = wandb_file.run(path)
-    assert ("tunix", "first") == (run.project, run.display_name)
-    rows = list(wandb_file.history(path))
-    assert {1, 0.5, 0.25} == {row["train/loss"] for row in rows if "train/loss" in row}
-
-
-@pytest.mark.row("B5")
-def test_only_the_main_process_makes_backends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere the logger remembers values and writes none."""
-    monkeypatch.setattr(jax, "process_index", lambda: 1)
-    kept = Kept()
-    made = options(kept)
-    assert [] == made.create_backends()
-    with MetricsLogger(made) as logger:
-        logger.log("loss", 1.0, step=1)
-        assert 1.0 == logger.get_metric("loss", "train")
-    assert ([], 0) == (kept.scalars, kept.closed)
 
 
 # Logging
@@ -341,7 +130,7 @@ def test_a_backend_of_ones_own_is_there_when_log_returns(
     capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it prints is in order with what the program prints."""
-    monkeypatch.setattr(metrics_logger, "_PATIENCE_S", 60)
+    monkeypatch.setattr(_metrics_logger_options, "_PATIENCE_S", 60)
     logger = MetricsLogger(MetricsLoggerOptions("logs", backend_factories=[Printing]))
     logger.log("train/loss", 0.5, mode="train", step=1)
     assert "Logged train/loss: 0.5\n" == capsys.readouterr().out
@@ -510,24 +299,6 @@ def test_two_loggers_do_not_hear_each_other() -> None:
     )
 
 
-def test_live_backends_may_be_handed_to_another_logger() -> None:
-    """They never raise, and a closed one that is still called hears nothing."""
-    kept, raising = Kept(), Raising()
-    backends = options(kept, raising).create_backends()
-    for backend in backends:
-        jax.monitoring.register_scalar_listener(backend.log_scalar)
-    try:
-        jax.monitoring.record_scalar("actor/train/loss", 0.5, step=1)
-        jax.monitoring.record_scalar("/jax/of_its_own", 0.5)
-        for backend in backends:
-            backend.close()
-        jax.monitoring.record_scalar("actor/train/loss", 0.25, step=2)
-    finally:
-        for backend in backends:
-            jax.monitoring.unregister_scalar_listener(backend.log_scalar)
-    assert [("actor/train/loss", 0.5, 1)] == kept.scalars
-
-
 # The tracer
 
 
@@ -595,31 +366,7 @@ def test_an_export_function_that_is_none_is_refused() -> None:
         MetricsLogger().log_exports(object())  # type: ignore[arg-type]
 
 
-# Others
-
-
-def test_opentelemetry_is_an_option() -> None:
-    """With the provider that is given; it stays alive."""
-    metrics = pytest.importorskip(
-        "opentelemetry.sdk.metrics", reason="the opentelemetry extra is missing"
-    )
-    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-
-    reader = InMemoryMetricReader()
-    provider = metrics.MeterProvider([reader])
-    logger = MetricsLogger(
-        options(enable_opentelemetry=True), otel_meter_provider=provider
-    )
-    logger.log("actor", "loss", 0.5, "train", 1)
-    logger.close()
-    found = {
-        metric.name
-        for resource in reader.get_metrics_data().resource_metrics
-        for scope in resource.scope_metrics
-        for metric in scope.metrics
-    }
-    assert {"rlperf.training.loss", "rlperf.training.step"} == found
-    provider.shutdown()
+# Another library
 
 
 @pytest.mark.filterwarnings("default")

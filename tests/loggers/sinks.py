@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from perf.metrics_logger import MetricsLoggerOptions
+
 
 class Kept:
     """Keeps what it is told."""
@@ -87,3 +89,9 @@ class Ending(Kept):
         """Says so."""
         super().close()
         self.ended.set()
+
+
+def options(*backends: Any, **more: Any) -> MetricsLoggerOptions:
+    """Options with factories for live backends."""
+    factories = [lambda backend=backend: backend for backend in backends]
+    return MetricsLoggerOptions("logs", backend_factories=factories, **more)
