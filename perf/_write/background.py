@@ -15,8 +15,9 @@ from perf._model.log import OnceLog
 
 PERIOD_S: Final = 1.0
 """At most so long is a span in memory alone."""
-_STOP_S: Final = 30.0
-"""How long the interpreter's exit waits for a write that hangs."""
+HANG_S: Final = 30.0
+"""How long a write that hangs is waited for: by `close`, and at the interpreter's exit
+by a last round and for the thread."""
 
 
 class Writer(Protocol):
@@ -81,6 +82,8 @@ class Worker:
         Returns:
             Whether it is done.
         """
+        if deadline_s is not None:
+            deadline_s = min(deadline_s, threading.TIMEOUT_MAX)
         with self._state:
             self._asked += 1
             asked = self._asked
@@ -106,7 +109,7 @@ class Worker:
             self._bell.put(None)
             thread = self._thread
         if thread is not None:
-            thread.join(_STOP_S)
+            thread.join(HANG_S)
         self.finish()
 
     def finish(self) -> None:
@@ -177,12 +180,13 @@ def worker() -> Worker:
         # what threading calls when the main thread ends does. That comes earlier, too:
         # a little later no pool of threads works any more, and uploads may need one.
         # The last hook is called first: ours has to follow that of the pools. Private,
-        # so it may go.
-        import concurrent.futures.thread  # noqa: F401 - for its hook alone
+        # so it may go. Refused when the process ends already.
+        with contextlib.suppress(RuntimeError):
+            import concurrent.futures.thread  # noqa: F401 - for its hook alone
 
-        register = getattr(threading, "_register_atexit", None)
-        if register is not None:
-            register(lambda: _worker.finish())
+            register = getattr(threading, "_register_atexit", None)
+            if register is not None:
+                register(lambda: _worker.finish())
     return _worker
 
 

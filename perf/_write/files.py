@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -36,7 +37,8 @@ class TraceFiles:
             uploads; what is not uploaded by then stays on the local disk.
 
     Raises:
-        ValueError: a negative number, a segment of no size, or a wrong type.
+        ValueError: a number that is negative or has no end, a segment of no size, or a
+            wrong type.
     """
 
     segment_mb: float | None = None
@@ -57,7 +59,7 @@ class TraceFiles:
                     f"trace_files.{field.name}={value!r}: expected {expected}, found "
                     f"{type(value).__name__}"
                 )
-            if value < 0 or (field.name == "segment_mb" and value == 0):
+            if not 0 <= value < math.inf or (field.name == "segment_mb" and value == 0):
                 raise ValueError(
                     f"trace_files.{field.name}={value!r}: expected a positive number"
                 )

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from perf._model.log import OnceLog
 from perf._model.spans import Batch, ClockSnapshot
 from perf._model.tracks import Process
-from perf._write.background import worker
+from perf._write.background import HANG_S, worker
 from perf._write.compression import compressed
 from perf._write.files import Disk, TraceFiles
 from perf._write.layout import Layout
@@ -114,6 +114,8 @@ class TraceWriter:
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()
         """Held while writing, and by nothing that a recording thread waits for."""
+        self._hangs = False
+        """Whether a write has had it for so long that nobody waits any more."""
         self._log = OnceLog()
         self._uploads: Uploads | None = None
         if self._remote is not None:
@@ -215,18 +217,20 @@ class TraceWriter:
     def close(self) -> None:
         """Writes what was recorded so far and lets go of source and file.
 
-        Waits for uploads, `files.upload_wait_s` at most.
+        Waits for uploads, `files.upload_wait_s` at most. A write that hangs is left
+        alone after half a minute.
         """
         source = self._source
         if source is None or self in _here.inside:
             return
         worker().remove(self)
         self._write_all()
-        with self._held():
+        with self._held() as is_held:
             self._source = None
-            with self._guarded():
-                self._conclude()
-            self._end_file()
+            if is_held:
+                with self._guarded():
+                    self._conclude()
+                self._end_file()
         source.close()
         if self._uploads is not None:
             self._uploads.finish(for_ever=True)
@@ -264,11 +268,12 @@ class TraceWriter:
         if self in _here.inside:
             return
         self._write_all()
-        with self._held():
-            with self._guarded():
-                self._conclude()
-            if self._uploads is not None and not self._file.waiting_bytes:
-                self._end_file()
+        with self._held() as is_held:
+            if is_held:
+                with self._guarded():
+                    self._conclude()
+                if self._uploads is not None and not self._file.waiting_bytes:
+                    self._end_file()
         if self._uploads is not None:
             self._uploads.finish(for_ever=False)
 
@@ -281,8 +286,8 @@ class TraceWriter:
         """Takes what the source has and writes it, in the calling thread."""
         if self in _here.inside:
             return
-        with self._held():
-            if self._source is None:
+        with self._held() as is_held:
+            if self._source is None or not is_held:
                 return
             with self._guarded():
                 self._turn_over()
@@ -294,13 +299,27 @@ class TraceWriter:
             self._own_ns += time.thread_time_ns() - begin_ns
 
     @contextlib.contextmanager
-    def _held(self) -> Iterator[None]:
-        """Its lock, and that this thread is inside: a signal may interrupt it there."""
+    def _held(self) -> Iterator[bool]:
+        """Its lock, and that this thread is inside: a signal may interrupt it there.
+
+        Yields:
+            Whether it could be had; not where a write hangs.
+        """
+        is_held = False
         try:
             _here.inside.append(self)
-            with self._lock:
-                yield
+            is_held = self._lock.acquire(timeout=0 if self._hangs else HANG_S)
+            self._hangs = not is_held
+            if self._hangs:
+                self._log.say(
+                    "hangs",
+                    f"a write hangs: {self.folder}. It is not waited for any more, and "
+                    "what was recorded last may be missing there.",
+                )
+            yield is_held
         finally:
+            if is_held:
+                self._lock.release()
             _here.inside.remove(self)
 
     def _write_all(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -70,6 +71,15 @@ def test_waiting_ends_at_the_deadline() -> None:
     worker.add(writer)
     assert not worker.round(0.01)
     writer.may_go_on.set()
+    worker.stop()
+
+
+def test_a_deadline_may_be_any_number() -> None:
+    """Also one that the system's clocks cannot show."""
+    worker, writer = Worker(), Counting()
+    worker.add(writer)
+    assert worker.round(math.inf)
+    assert not worker.round(-math.inf)
     worker.stop()
 
 
@@ -183,7 +193,7 @@ writer.attach(source)
 """
 
 
-def names_after(folder: Path, program: str) -> list[set[str]]:
+def names_after(folder: Path, program: str, *, said: str = "") -> list[set[str]]:
     """The names of the slices in each file that a program left, largest first."""
     from perf._read.load import load
 
@@ -193,9 +203,12 @@ def names_after(folder: Path, program: str) -> list[set[str]]:
         env=env,
         capture_output=True,
         text=True,
+        timeout=120,
         check=False,
     )
-    assert (0, "") == (done.returncode, done.stderr)
+    assert 0 == done.returncode, done.stderr
+    assert said in done.stderr
+    assert bool(said) == bool(done.stderr), done.stderr
     traces = [load(path) for path in folder.glob("*.pb")]
     return sorted(({s.name for s in t.slices} for t in traces), key=len, reverse=True)
 
@@ -224,6 +237,43 @@ def test_a_process_that_ends_says_so_in_its_file(tmp_path: Path) -> None:
         assert [{"span 1"}] == names_after(tmp_path / name, program)
         (path,) = (tmp_path / name).glob("*.pb")
         assert (name == "ended") == load(path).has_ended
+
+
+def test_a_write_that_hangs_does_not_keep_a_process_from_its_end(
+    tmp_path: Path,
+) -> None:
+    """A mount that is gone, in the worker's thread; a log line says so."""
+    assert [] == names_after(
+        tmp_path,
+        "from perf._write import background, sink, writer as module\n"
+        "background.HANG_S = module.HANG_S = 0.1\n"
+        "begun = threading.Event()\n"
+        "def hang(self):\n"
+        "    begun.set()\n"
+        "    threading.Event().wait()\n"
+        "sink.TraceFile._create = hang\n"
+        "source.records = [span(1, 0, 1)]\n"
+        "writer.wake()\n"
+        "begun.wait()\n",
+        said="hangs",
+    )
+
+
+def test_a_writer_that_is_attached_while_the_process_ends(tmp_path: Path) -> None:
+    """In an exit hook no other can be set up any more: that is nobody's error."""
+    assert [{"span 1"}] == names_after(
+        tmp_path,
+        "import atexit\n"
+        "from perf._write import background\n"
+        "writer.close()\n"
+        "background._hooked = False\n"
+        "def late():\n"
+        "    writer = TraceWriter(sys.argv[1], V1Layout())\n"
+        "    writer.attach(source)\n"
+        "    source.records = [span(1, 0, 1)]\n"
+        "    writer.close()\n"
+        "atexit.register(late)\n",
+    )
 
 
 def test_threads_that_outlive_the_main_thread_are_written(tmp_path: Path) -> None:

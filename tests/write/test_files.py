@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from perf._write.files import MB, Disk, TraceFiles
     [
         ({"segment_mb": 0}, "segment_mb=0.*positive"),
         ({"segment_mb": -1}, "segment_mb=-1"),
+        ({"segment_mb": math.inf}, "segment_mb=inf.*positive"),
+        ({"segment_s": math.nan}, "segment_s=nan.*positive"),
         ({"max_disk_mb": -1}, "max_disk_mb=-1"),
         ({"segment_s": "5"}, "segment_s='5'.*number.*str"),
         ({"upload_wait_s": None}, "upload_wait_s=None.*number.*NoneType"),

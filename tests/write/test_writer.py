@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import pickle
 import threading
@@ -357,6 +358,42 @@ def test_a_handler_that_interrupts_its_writer_does_not_wait_for_it(
     assert writer.flush()
     writer.close()
     other.close()
+
+
+@pytest.mark.parametrize("last", ["close", "finish"])
+def test_a_write_that_hangs_is_not_waited_for_for_ever(
+    writer: TraceWriter,
+    source: Source,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    last: str,
+) -> None:
+    """It has the lock; when it ends after all, what waited is written."""
+    monkeypatch.setattr(writer_module, "HANG_S", 0.1)
+    hangs, goes_on = threading.Event(), threading.Event()
+    write = TraceFile._write
+
+    def hang(file: TraceFile, into: io.FileIO, data: bytes) -> None:
+        hangs.set()
+        goes_on.wait()
+        write(file, into, data)
+
+    monkeypatch.setattr(TraceFile, "_write", hang)
+    source.records = [span(1, 0, 1)]
+    thread = threading.Thread(target=writer.write_now)
+    thread.start()
+    hangs.wait()
+    with caplog.at_level(logging.WARNING, logger="perf"):
+        getattr(writer, last)()
+    assert 1 == len(caplog.records)
+    assert f"hangs: {writer.folder}" in caplog.text
+    assert (int(last == "close"), last != "close") == (source.closed, writer.attached)
+    goes_on.set()
+    thread.join()
+    source.records = [span(2, 2, 3)]
+    writer.finish()
+    more = ["span 2"] if last == "finish" else []
+    assert ["span 1", *more] == names(writer.stats.paths[-1])
 
 
 def test_a_fault_at_the_very_end_reaches_nobody(
