@@ -113,6 +113,14 @@ _REMOTE: Final = (64.0, 300.0, 1024.0)
 """As in `TraceFiles`: MB of a file, its age in seconds, MB of all."""
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file is there, or may be: its folder cannot be reached just now."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
+
+
 class Disk:
     """What the trace files of this process take. Any thread may use it."""
 

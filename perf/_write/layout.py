@@ -64,7 +64,7 @@ class Plan(Protocol):
         """Further tracks of a timeline."""
         ...
 
-    name: Callable[[RawRecord], str | None] | None
+    name: NameOf
     """The name of a slice where it is not the span's own; None: always its own."""
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from perf._model.log import OnceLog
-from perf._write.files import MB, Disk
+from perf._write.files import MB, Disk, is_there
 
 SPOOL_VARIABLE: Final = "RLPERF_SPOOL_DIR"
 """Environment variable: where parts wait for their upload."""
@@ -344,7 +344,7 @@ class Uploads:
         try:
             self._remote.put(part)
         except Exception as error:
-            if part.exists():
+            if is_there(part):
                 self._failed(error, f"{part.name} was not uploaded")
                 return False
         else:

@@ -16,7 +16,7 @@ from perf._model.spans import Batch, ClockSnapshot
 from perf._model.tracks import Process
 from perf._write.background import HANG_S, worker
 from perf._write.compression import compressed
-from perf._write.files import Disk, TraceFiles
+from perf._write.files import Disk, TraceFiles, is_there
 from perf._write.layout import Layout
 from perf._write.run_info import command, import_all, run_info
 from perf._write.sink import MAX_WAITING_BYTES, TraceFile
@@ -407,7 +407,7 @@ class TraceWriter:
             there = tuple(
                 each
                 for each in past.paths
-                if each in known and (each != path or _is_there(each))
+                if each in known and (each != path or is_there(each))
             )
         elif path is not None:
             self._uploads.put(path)
@@ -487,13 +487,6 @@ def _together(past: WriteStats, file: TraceFile) -> WriteStats:
         last_error=file.last_error or past.last_error,
         dropped=past.dropped + file.lost_records,
     )
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # its folder cannot be reached just now
-        return True
 
 
 def _count(batch: Batch) -> int:

@@ -267,6 +267,26 @@ def test_a_thread_that_cannot_be_started(
     uploads.start()
 
 
+def test_a_local_folder_that_cannot_be_reached_ends_no_uploads(
+    folder: Folder, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount that is away for a while: asking whether a part is there fails, too."""
+
+    def away(path: Path, **options: bool) -> bool:
+        raise OSError(107, "Transport endpoint is not connected")
+
+    folder.works = False
+    uploads = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", away)
+        put(uploads, "a")
+        assert folder.failed.acquire(timeout=10)
+        assert folder.failed.acquire(timeout=10)
+    folder.works = True
+    assert settled(uploads)
+    assert ["a"] == folder.order
+
+
 # The spool
 
 

@@ -368,7 +368,9 @@ def test_a_write_that_hangs_is_not_waited_for_for_ever(
     caplog: pytest.LogCaptureFixture,
     last: str,
 ) -> None:
-    """It has the lock; when it ends after all, what waited is written."""
+    """It has the lock, and is waited for once; when it ends after all, what waited is
+    written.
+    """
     monkeypatch.setattr(writer_module, "HANG_S", 0.1)
     hangs, goes_on = threading.Event(), threading.Event()
     write = TraceFile._write
@@ -388,6 +390,8 @@ def test_a_write_that_hangs_is_not_waited_for_for_ever(
     assert 1 == len(caplog.records)
     assert f"hangs: {writer.folder}" in caplog.text
     assert (int(last == "close"), last != "close") == (source.closed, writer.attached)
+    monkeypatch.setattr(writer_module, "HANG_S", 3600)
+    writer.write_now()
     goes_on.set()
     thread.join()
     source.records = [span(2, 2, 3)]
