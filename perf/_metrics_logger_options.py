@@ -24,7 +24,8 @@ OF_JAX: Final = "/jax/"
 _CUSTOM: Final = "custom_backend"
 _DEFAULTS: Final = ("clu", "tensorboard", "wandb")
 """Made by environment; all others only where they are named."""
-_PATIENCE_S: Final = 0.25
+_PATIENCE_S: Final = 0.25  # mutate: ok any time of this size
+"""How long a logger waits for somebody's own backend to have a value."""
 
 
 @dataclasses.dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from pathlib import Path
@@ -159,23 +158,6 @@ def test_a_backend_that_hangs_or_raises_does_not_reach_the_training() -> None:
     waiting.go_on.set()
     logger.close()
     assert 5 == len(kept.scalars)
-
-
-@pytest.mark.row("M18")
-def test_texts_go_to_text_backends_only(tmp_path: Path) -> None:
-    """By step, readable; no scalar backend sees one, and they have no history."""
-    kept = Kept()
-    with MetricsLogger(options(kept, text_backends=["jsonl"])) as logger:
-        logger.log("global", "prompts", "1 + 1 =", "train", 3)
-        logger.log("completions", "2", mode="train", step=3)
-        assert not logger.metric_exists("global", "prompts", "train")
-    assert [] == kept.scalars
-    lines = (tmp_path / "logs" / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    assert [("1 + 1 =", 3), ("2", 3)] == [
-        (row.get("global/train/prompts", row.get("train/completions")), row["step"])
-        for row in rows
-    ]
 
 
 def test_metrics_with_aggregations_are_logged_aggregated() -> None:

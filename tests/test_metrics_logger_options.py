@@ -32,12 +32,13 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults_are_the_documented_ones() -> None:
     """Project, run name, flush frequency."""
     made = MetricsLoggerOptions("logs")
-    assert ("logs", "tunix", "", 100, None) == (
+    assert ("logs", "tunix", "", 100, None, False) == (
         made.log_dir,
         made.project_name,
         made.run_name,
         made.flush_every_n_steps,
         made.backend_factories,
+        made.enable_opentelemetry,
     )
 
 
@@ -96,7 +97,9 @@ def test_backend_factories_come_before_custom_backend() -> None:
 
 def test_an_empty_list_of_factories_means_no_backend(tmp_path: Path) -> None:
     """As at the document's time; values are remembered all the same."""
-    with MetricsLogger(MetricsLoggerOptions("logs", backend_factories=[])) as logger:
+    made = MetricsLoggerOptions("logs", backend_factories=[])
+    assert [] == made.create_backends()
+    with MetricsLogger(made) as logger:
         logger.log("loss", 1.0, step=1)
         assert logger.metric_exists("loss", "train")
     assert [] == list(tmp_path.iterdir())
@@ -140,6 +143,23 @@ def test_more_backends_are_made_because_they_are_named(tmp_path: Path) -> None:
     assert (0.5, 1) == (row["actor/train/loss"], row["step"])
     line = (tmp_path / "logs" / "metrics.log").read_text()
     assert line.endswith("step=1 actor/train/loss=0.50\n")
+
+
+@pytest.mark.row("M18")
+def test_texts_go_to_text_backends_only(tmp_path: Path) -> None:
+    """By step, readable; no scalar backend sees one, and they have no history."""
+    kept = Kept()
+    with MetricsLogger(options(kept, text_backends=["jsonl"])) as logger:
+        logger.log("global", "prompts", "1 + 1 =", "train", 3)
+        logger.log("completions", "2", mode="train", step=3)
+        assert not logger.metric_exists("global", "prompts", "train")
+    assert [] == kept.scalars
+    lines = (tmp_path / "logs" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [("1 + 1 =", 3), ("2", 3)] == [
+        (row.get("global/train/prompts", row.get("train/completions")), row["step"])
+        for row in rows
+    ]
 
 
 @pytest.mark.row("L5")

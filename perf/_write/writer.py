@@ -305,10 +305,10 @@ class TraceWriter:
         Yields:
             Whether it could be had; not where a write hangs.
         """
-        is_held = False
+        lock, is_held = self._lock, False  # a child forked meanwhile has another
         try:
             _here.inside.append(self)
-            is_held = self._lock.acquire(timeout=0 if self._hangs else HANG_S)
+            is_held = lock.acquire(timeout=0 if self._hangs else HANG_S)
             self._hangs = not is_held
             if self._hangs:
                 self._log.say(
@@ -319,7 +319,7 @@ class TraceWriter:
             yield is_held
         finally:
             if is_held:
-                self._lock.release()
+                lock.release()
             _here.inside.remove(self)
 
     def _write_all(self) -> None:
