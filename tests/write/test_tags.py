@@ -17,6 +17,7 @@ from perf.experimental import export as v2_export
 from perf.experimental import trace_writer as v2_writer
 from perf.experimental.tracer import PerfTracer
 from perf.trace import PerfTracer as V1Tracer
+from tests.perfetto.trace_processor import TraceProcessor, counters
 
 SECRET = "the user's own words"
 
@@ -134,6 +135,27 @@ def test_a_hook_says_which_tags_are_written(tmp_path: Path) -> None:
     """It is given the span's name and tags; what it returns is written."""
     tags = {"rollout_key": SECRET, "host": 1}
     assert {"host": 1} == written(tmp_path, tags, redact_tags=redact)
+
+
+def test_a_hook_is_asked_for_tags_alone(tmp_path: Path) -> None:
+    """Neither for a counter's unit nor for a span that has none."""
+    asked: list[str] = []
+
+    def hook(name: str, tags: Mapping[str, Any]) -> Mapping[str, Any]:
+        asked.append(name)
+        return tags
+
+    export = v2_export.PerfMetricsExport(trace_dir=str(tmp_path), redact_tags=hook)
+    with PerfTracer(export_fn=export.export_metrics) as tracer:
+        tracer.counter("queue_length", 3, unit="samples")
+        with tracer.span("bare"), tracer.span("rollout", tags={"step": 1}):
+            pass
+    (path,) = tmp_path.iterdir()
+    with TraceProcessor(path) as tp:
+        (sample,) = counters(tp)
+    assert ("queue_length", "samples") == (sample.track[-1], sample.unit)
+    assert {"bare", "rollout"} == {piece.name for piece in load(path).slices}
+    assert ["rollout"] == asked
 
 
 def test_a_hook_does_not_change_what_queries_see(tmp_path: Path) -> None:
