@@ -57,6 +57,15 @@ def outline(page: str) -> _Outline:
     return parser
 
 
+LOADED = """
+(async () => {
+  while (document.readyState !== 'complete' || !document.querySelector('h1'))
+    await new Promise(requestAnimationFrame);
+})()
+"""
+"""Waits until the page is there."""
+
+
 @pytest.fixture(scope="module")
 def page() -> str:
     """Of a run with a hostile name among its stages."""
@@ -90,9 +99,7 @@ def browser(page: str, tmp_path: Path) -> Iterator[Any]:
     path.write_text(page, encoding="utf-8")
     with Chromium(width=1100, height=900, timeout_s=120) as found:
         found.call("Page.navigate", url=path.as_uri())
-        loaded = "document.readyState === 'complete' && !!document.querySelector('h1')"
-        while not found.evaluate(loaded):
-            pass
+        found.evaluate(LOADED)
         yield found
 
 
