@@ -21,7 +21,6 @@ from perf._write.compression import compressed
 from perf._write.layout import V1Layout, V2Layout
 from perf._write.stream import TraceStream
 from perf._write.wire import blob
-from tests.perfetto.trace_processor import TraceProcessor, TraceProcessorError
 from tests.write.golden import step_of_v1, steps_of_v2
 from tests.write.recorded import Op, Recorder, operations
 from tests.write.traces import (
@@ -35,6 +34,7 @@ from tests.write.traces import (
     span,
     stream,
 )
+from tools.perfetto.trace_processor import TraceProcessor, TraceProcessorError
 
 FIRST = batch(
     (

@@ -13,9 +13,9 @@ import pytest
 
 from perf.report.analysis import analyse
 from perf.report.page import as_page
-from tests.perfetto import chromium
-from tests.perfetto.chromium import Chromium
 from tests.report.runs import TrainingRun
+from tools.perfetto import chromium
+from tools.perfetto.chromium import Chromium
 
 needs_browser = pytest.mark.skipif(
     chromium.find() is None and "RLPERF_REQUIRE_BROWSER" not in os.environ,

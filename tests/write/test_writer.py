@@ -18,8 +18,8 @@ from perf._write.layout import V1Layout, V2Layout
 from perf._write.sink import TraceFile
 from perf._write.stream import TraceStream
 from perf._write.writer import TraceWriter
-from tests.perfetto.trace_processor import TraceProcessor, slices
 from tests.write.traces import MAIN, clocks, span
+from tools.perfetto.trace_processor import TraceProcessor, slices
 
 
 class Source:

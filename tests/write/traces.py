@@ -19,7 +19,7 @@ from perf._model.spans import (
 from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION, Process
 from perf._write.layout import Layout, V1Layout
 from perf._write.stream import TraceStream
-from tests.perfetto.trace_processor import Slice, TraceProcessor, slices
+from tools.perfetto.trace_processor import Slice, TraceProcessor, slices
 
 PROCESS = Process(42, "train.py", ("python", "train.py"))
 MAIN = TimelineInfo("host-1", TimelineKind.HOST, "MainThread", True, 11)
