@@ -12,7 +12,8 @@ from perf._read.recording import Recording, Step
 from perf.report.analysis import Report, analyse
 from perf.report.plain import as_text, as_values
 from perf.report.words import duration, findings, percent
-from tests.read.test_accounting import MAIN, MS, span
+from tests.read.drawn import span
+from tests.read.simulator import MAIN, MS
 from tests.report.runs import TrainingRun, moved
 
 

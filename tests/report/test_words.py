@@ -10,11 +10,9 @@ from perf._model.spans import DEVICE, RawRecord, TimelineInfo, TimelineKind
 from perf._read.recording import Recording, Step
 from perf.report.analysis import analyse
 from perf.report.words import Finding, findings
+from tests.read.drawn import Timelines, span, work
 from tests.read.simulator import MAIN, MS
-from tests.read.test_accounting import span, work
 from tests.report.runs import TrainingRun, moved
-
-Timelines = list[tuple[TimelineInfo, list[RawRecord]]]
 
 
 def found_in(recording: Recording) -> list[Finding]:
