@@ -66,8 +66,8 @@ coverage: $(VENV)/.test ## run the tests and list the lines they did not reach
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-bench: $(VENV)/.$(if $(PEERS),peers,bench) ## measure costs; PEERS=1 also installs google-tunix to compare with
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/.$(if $(PEERS),peers,bench) ## measure costs; PEERS=1 compares, google-tunix too
+	$(BIN)/python -m benchmarks $(if $(PEERS),--peers) $(ARGS)
 
 format: $(VENV)/.check ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix

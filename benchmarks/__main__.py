@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.facts import FACTS
 from benchmarks.report import as_json, as_markdown, as_text
 from benchmarks.runner import ROOMS, Results, run
 
@@ -24,6 +25,10 @@ def main() -> None:
         elapsed_s = time.monotonic() - begin_s
         print(f"{elapsed_s:5.0f} s  {room}, {subject}", file=sys.stderr)
     print(as_markdown(results) if arguments.markdown else as_text(results))
+    measured = {room.name for room in rooms}
+    for fact in FACTS:
+        if fact.room in measured and fact.key not in results:
+            print(f"not measured: {fact.key}", file=sys.stderr)
     if arguments.json is not None:
         text = json.dumps(as_json(results), indent=2, ensure_ascii=False)
         arguments.json.write_text(text + "\n", encoding="utf-8")

@@ -30,6 +30,11 @@ class Fact:
     more_is_better: bool = False
     """Whether the goal is the least it may be."""
 
+    @property
+    def room(self) -> str:
+        """The room that measures it."""
+        return self.key.partition("/")[0]
+
     def is_met(self, value: float, floor: float | None) -> bool | None:
         """Whether a value reaches the goal; None where there is none.
 

@@ -80,10 +80,10 @@ def layer_of(module: str) -> str:
     return "cli" if parts == ["__main__"] else "doors"
 
 
-def sources() -> dict[str, str]:
-    """The source of every module in perf/, by the module's name."""
+def sources(folder: str = "perf") -> dict[str, str]:
+    """The source of every module in a folder, by the module's name."""
     found = {}
-    for path in sorted((ROOT / "perf").rglob("*.py")):
+    for path in sorted((ROOT / folder).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         found[name] = path.read_text(encoding="utf-8")

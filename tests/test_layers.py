@@ -126,6 +126,17 @@ def test_imports_go_down_only() -> None:
     assert not found, "\n".join(found)
 
 
+def test_tools_stand_without_the_tests() -> None:
+    """Tests import tools; the other way round there would be no first one."""
+    found = [
+        str(each)
+        for module, source in sources("tools").items()
+        for each in imports(module, source)
+        if is_in(each.target, frozenset({"tests"}))
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_import_perf_reaches_nothing_heavy() -> None:
     """Nothing that `import perf` executes imports a package from outside but numpy."""
     heavy = [

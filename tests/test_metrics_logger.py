@@ -354,8 +354,8 @@ def test_an_export_function_that_is_none_is_refused() -> None:
 @pytest.mark.filterwarnings("default")
 @pytest.mark.tunix
 @pytest.mark.row("L9")
-def test_metrax_backends_plug_in_and_ours_into_metrax(tmp_path: Path) -> None:
-    """Unchanged: its classes are factories here, ours are backends there."""
+def test_metrax_backends_plug_in(tmp_path: Path) -> None:
+    """Unchanged: its classes are factories."""
     metrax = pytest.importorskip("metrax.logging", reason="metrax is not installed")
     from tests.loggers.backends import read_tensorboard
 
@@ -365,6 +365,29 @@ def test_metrax_backends_plug_in_and_ours_into_metrax(tmp_path: Path) -> None:
     with MetricsLogger(made) as logger:
         logger.log("actor", "loss", 0.5, "train", 1)
     assert {("actor/train/loss", 1): 0.5} == read_tensorboard(tmp_path)
-    names = set(dir(metrax.LoggingBackend)) & {"log_scalar", "close"}
-    assert {"log_scalar", "close"} == names
-    assert all(hasattr(metrics_logger.TensorboardBackend, name) for name in names)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.tunix
+@pytest.mark.row("L9")
+def test_ours_plug_in_where_those_of_metrax_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In google-tunix's logger, which knows backends by metrax's protocol."""
+    theirs = pytest.importorskip("tunix.sft.metrics_logger", reason="needs tunix")
+    from tests.loggers.backends import read_tensorboard
+
+    backend = metrics_logger.TensorboardBackend(tmp_path)
+    # Closing removes all listeners of the process; those of other tests are to stay.
+    monkeypatch.setattr(
+        jax.monitoring,
+        "clear_event_listeners",
+        lambda: jax.monitoring.unregister_scalar_listener(backend.log_scalar),
+    )
+    backends = {"custom_backend": [lambda: backend]}
+    logger = theirs.MetricsLogger(
+        theirs.MetricsLoggerOptions("logs", backend_kwargs=backends)
+    )
+    logger.log("actor", "loss", 0.5, "train", 1)
+    logger.close()
+    assert {("actor/train/loss", 1): 0.5} == read_tensorboard(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 from perf import notebook
 from perf._read.serve import TraceServer
 from perf.notebook import show_trace
-from tests.read.test_check import file_of
+from tests.write.traces import file_of
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.perfetto import ui
-from tests.perfetto.chromium import ChromiumError
+from tools.perfetto import ui
+from tools.perfetto.chromium import ChromiumError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

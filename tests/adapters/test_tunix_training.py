@@ -19,7 +19,7 @@ import pytest
 
 from perf._model.spans import OPEN
 from perf._read.load import load
-from tests.perfetto.trace_processor import Slice, TraceProcessor, slices
+from tools.perfetto.trace_processor import Slice, TraceProcessor, slices
 
 pytestmark = [
     pytest.mark.tunix,

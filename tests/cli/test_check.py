@@ -15,8 +15,7 @@ from perf._read.check import MEANINGS
 from perf._write.layout import V1Layout
 from perf._write.stream import TraceStream
 from perf.cli import check
-from tests.read.test_check import FIRST, file_of
-from tests.write.traces import MAIN, PROCESS, batch, span, stream
+from tests.write.traces import FIRST, MAIN, PROCESS, batch, file_of, span, stream
 
 Captured = pytest.CaptureFixture[str]
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from perf.__main__ import main
-from tests.perfetto import chromium, ui
-from tests.perfetto.trace_processor import (
+from tools.perfetto import chromium, ui
+from tools.perfetto.trace_processor import (
     Slice,
     TraceProcessor,
     counters,

@@ -20,8 +20,8 @@ import pytest
 from perf.__main__ import main
 from perf._read import serve
 from perf.cli import view
-from tests.perfetto import chromium, ui
-from tests.read.test_check import file_of
+from tests.write.traces import file_of
+from tools.perfetto import chromium, ui
 
 Captured = pytest.CaptureFixture[str]
 

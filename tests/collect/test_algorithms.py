@@ -10,23 +10,7 @@ import pytest
 
 from perf import collect
 from perf.collect import rl
-from tests.collect.test_rl import found
-
-MASK = np.array([[1, 1, 0], [1, 0, 0]])
-TOKENS = np.array([[1.0, 2.0, 9.0], [6.0, 9.0, 9.0]])
-REWARDS = np.array([[1.0, 2.0], [3.0, 4.0]])
-GRPO: dict[str, Any] = {
-    "rewards": REWARDS,
-    "advantages": np.array([-1.0, 1.0]),
-    "completion_mask": MASK,
-    "reward_functions": ["exact", "short"],
-}
-PPO: dict[str, Any] = {
-    **GRPO,
-    "advantages": TOKENS,
-    "returns": 2 * TOKENS,
-    "values": -TOKENS,
-}
+from tests.collect.batches import GRPO, MASK, PPO, REWARDS, TOKENS, found
 
 
 def test_grpo_is_its_parts() -> None:

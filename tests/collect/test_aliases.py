@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from perf import collect
-from tests.collect.test_algorithms import PPO, TOKENS
+from tests.collect.batches import PPO, TOKENS
 
 
 @pytest.mark.parametrize(

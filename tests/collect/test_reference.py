@@ -16,7 +16,7 @@ import optax
 from perf import collect
 from perf._model.metrics import MetricsT
 from perf.collect import rl
-from tests.collect.test_algorithms import MASK, PPO, TOKENS
+from tests.collect.batches import MASK, PPO, TOKENS
 
 PAGE = Path(__file__).parents[2] / "docs/reference/collected_metrics.md"
 AGGREGATIONS: dict[Callable[..., Any] | None, str] = {

@@ -17,16 +17,12 @@ from hypothesis import strategies as st
 
 from perf._model.metrics import MetricsT
 from perf.collect import rl
+from tests.collect.batches import found
 
 MASK = [[1, 1, 0], [1, 0, 0]]
 """Three tokens of two completions."""
 PADDED = [[1.0, 2.0, np.nan], [6.0, np.inf, np.nan]]
 """Values of those tokens: 1, 2 and 6. The padding holds what must not be looked at."""
-
-
-def found(metrics: MetricsT) -> dict[str, float]:
-    """Names and numbers."""
-    return {name: float(np.asarray(value)) for name, (value, _) in metrics.items()}
 
 
 def batches() -> st.SearchStrategy[tuple[np.ndarray, np.ndarray]]:

@@ -12,7 +12,7 @@ from perf.demo.grpo import LossStats
 from perf.demo.measures import experience_metrics, gradient_work, loss_metrics
 from perf.demo.model import ModelConfig, init_policy
 from perf.demo.task import SortTask
-from tests.collect.test_rl import found
+from tests.collect.batches import found
 
 CONFIG = DemoConfig(prompts=1, group_size=2, task=SortTask(length=2, symbols=3))
 TOKENS = jnp.array([[2, 1], [2, 1]])

@@ -14,7 +14,7 @@ from perf.metrics import PerfSpanQuery
 from perf.testing import FakeClock
 from perf.trace import PerfTracer as V1Tracer
 from tests.faults.child import run, traces
-from tests.perfetto.trace_processor import TraceProcessor, slices
+from tools.perfetto.trace_processor import TraceProcessor, slices
 
 ATTEMPT = """
     perf = traced()

@@ -9,7 +9,7 @@ import pytest
 
 from perf.perfetto import PerfettoTraceWriter
 from tests.faults.child import names, run, traces
-from tests.perfetto.trace_processor import TraceProcessor
+from tools.perfetto.trace_processor import TraceProcessor
 
 FILL = """
     def fill(tracer, failed):

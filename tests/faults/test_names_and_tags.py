@@ -14,7 +14,7 @@ from perf._record.names import MAX_LENGTH, MAX_NAMES, OTHER
 from perf._write.values import MAX_TEXT
 from perf.experimental.export import PerfMetricsExport
 from perf.experimental.tracer import PerfTracer
-from tests.perfetto.trace_processor import TraceProcessor
+from tools.perfetto.trace_processor import TraceProcessor
 
 MEGABYTE = 1 << 20
 

@@ -10,7 +10,7 @@ from perf._record import collector as collector_module
 from perf.experimental import tracer as v2
 from perf.experimental.export import PerfMetricsExport
 from tests.faults.child import names, run, traces
-from tests.record.test_collector import held_elsewhere
+from tests.record.recording import held_elsewhere
 
 
 def test_a_forked_child_that_only_records_is_written(tmp_path: Path) -> None:

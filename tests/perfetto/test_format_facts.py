@@ -19,7 +19,7 @@ from tests.perfetto.packets import (
     trace,
     track,
 )
-from tests.perfetto.trace_processor import TraceProcessor, slices
+from tools.perfetto.trace_processor import TraceProcessor, slices
 
 Row = tuple[str, str | None, int, int]
 

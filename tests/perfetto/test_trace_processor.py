@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
-from tests.perfetto import wasm
 from tests.perfetto.packets import (
     begin,
     end,
@@ -19,7 +18,8 @@ from tests.perfetto.packets import (
     trace,
     track,
 )
-from tests.perfetto.trace_processor import (
+from tools.perfetto import wasm
+from tools.perfetto.trace_processor import (
     CounterSample,
     Flow,
     Slice,

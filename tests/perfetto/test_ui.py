@@ -5,7 +5,6 @@ import struct
 
 import pytest
 
-from tests.perfetto import chromium, ui
 from tests.perfetto.packets import (
     begin,
     end,
@@ -17,6 +16,7 @@ from tests.perfetto.packets import (
     track,
 )
 from tools import screenshot
+from tools.perfetto import chromium, ui
 
 needs_browser = pytest.mark.skipif(
     chromium.find() is None and "RLPERF_REQUIRE_BROWSER" not in os.environ,

@@ -9,7 +9,7 @@ from typing import Any
 
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket
 
-from tests.perfetto import trace_processor
+from tools.perfetto import trace_processor
 
 
 class TraceFile:

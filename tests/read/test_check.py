@@ -21,44 +21,21 @@ from perf._write.compression import compressed
 from perf._write.layout import V1Layout, V2Layout
 from perf._write.stream import TraceStream
 from perf._write.wire import blob
-from tests.perfetto.trace_processor import TraceProcessor, TraceProcessorError
 from tests.write.golden import step_of_v1, steps_of_v2
 from tests.write.recorded import Op, Recorder, operations
 from tests.write.traces import (
-    MAIN,
+    FIRST,
     PROCESS,
     RUN,
+    SECOND,
     TPU,
-    WORKER,
     batch,
+    file_of,
     packets,
     span,
     stream,
 )
-
-FIRST = batch(
-    (
-        MAIN,
-        [
-            span(3, 12, 14, parent=2, tags={"a": {"b": ["x", None]}, "c": "x"}),
-            ("tick", 15, 15, 4, 2, 4, {"n": 1}, None),
-            ("loss", 16, 0.25, 5, 0, 5, "nats", None),
-            ("tokens", 18, 3, 6, 0, 5, None, None),
-            span(2, 10, 20),
-        ],
-    ),
-    (WORKER, [span(7, 30, 40, after=(3,))]),
-    opened=[(MAIN, [span(8, 50)])],
-    at_ns=60,
-)
-SECOND = batch((MAIN, [span(9, 65, 68, name="eval"), span(8, 50, 70)]), at_ns=90)
-
-
-def file_of(layout: Any = None, *, ends: bool = True) -> bytes:
-    """A file with all that a file may have."""
-    file = stream(layout)
-    data = file.encode(FIRST) + file.encode(SECOND)
-    return data + file.end() if ends else data
+from tools.perfetto.trace_processor import TraceProcessor, TraceProcessorError
 
 
 def checked(data: bytes, folder: Path) -> Verdict:

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf._model.spans import RawRecord, TimelineInfo
 from perf._read.critical_path import critical_path, walk_back
 from perf._read.graph import Graph, Node, build
 from perf._read.schedule import Schedule
@@ -21,19 +20,8 @@ from perf._read.what_if import (
     retime,
     what_if,
 )
-from tests.read.simulator import Simulation
-from tests.read.test_accounting import (
-    LAST,
-    MAIN,
-    MS,
-    WORKER,
-    device,
-    schedules,
-    span,
-    work,
-)
-
-Timelines = list[tuple[TimelineInfo, list[RawRecord]]]
+from tests.read.drawn import LAST, WORKER, Timelines, device, schedules, span, work
+from tests.read.simulator import MAIN, MS, Simulation
 
 
 @st.composite

@@ -23,8 +23,8 @@ from perf._read.step_analysis import (
     StepAnomaly,
 )
 from perf._read.steps import from_records
-from tests.read.simulator import Simulation
-from tests.read.test_accounting import MAIN, MS, Timelines, device, span, work
+from tests.read.drawn import Timelines, device, span, work
+from tests.read.simulator import MAIN, MS, Simulation
 
 ROLES = Roles.of({"rollout": ["a"], "actor": ["b"]})
 

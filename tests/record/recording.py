@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,3 +107,23 @@ def in_thread(work: Callable[[], Any]) -> Any:
     thread.start()
     thread.join()
     return returned[0]
+
+
+@contextlib.contextmanager
+def held_elsewhere(collector: Any) -> Iterator[None]:
+    """Another thread is collecting all the while."""
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with collector._lock:
+            held.set()
+            over.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import itertools
 import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,7 +19,14 @@ from perf._record import collector as collector_module
 from perf._record.clock import now
 from perf._record.hot import RELIEF_AT
 from perf._record.names import MAX_LENGTH, OTHER
-from tests.record.recording import QuietSink, Recording, flat, in_thread, on
+from tests.record.recording import (
+    QuietSink,
+    Recording,
+    flat,
+    held_elsewhere,
+    in_thread,
+    on,
+)
 
 THREADS = 8
 SPANS = RELIEF_AT + RELIEF_AT // 2
@@ -255,26 +261,6 @@ def test_a_step_wakes_every_sink(rec: Recording) -> None:
 
 
 # Bounds
-
-
-@contextlib.contextmanager
-def held_elsewhere(collector: Any) -> Iterator[None]:
-    """Another thread is collecting all the while."""
-    held, over = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with collector._lock:
-            held.set()
-            over.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.fixture

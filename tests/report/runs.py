@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from perf._model.spans import (
@@ -107,3 +109,18 @@ class TrainingRun:
         records.append((MAIN, rewards))
         path.write_bytes(stream.encode(Batch(records, [], frozenset(), clocks)))
         return path
+
+
+def moved(recording: Recording, move: Callable[[int], int]) -> Recording:
+    """The same with other times."""
+    return dataclasses.replace(
+        recording,
+        timelines=[
+            (info, [(r[0], move(r[1]), move(r[2]), *r[3:]) for r in records])
+            for info, records in recording.timelines
+        ],
+        steps=[
+            Step(s.number, move(s.begin_ns), move(s.end_ns)) for s in recording.steps
+        ],
+        end_ns=move(recording.end_ns),
+    )

@@ -13,9 +13,9 @@ import pytest
 
 from perf.report.analysis import analyse
 from perf.report.page import as_page
-from tests.perfetto import chromium
-from tests.perfetto.chromium import Chromium
 from tests.report.runs import TrainingRun
+from tools.perfetto import chromium
+from tools.perfetto.chromium import Chromium
 
 needs_browser = pytest.mark.skipif(
     chromium.find() is None and "RLPERF_REQUIRE_BROWSER" not in os.environ,
@@ -57,6 +57,15 @@ def outline(page: str) -> _Outline:
     return parser
 
 
+LOADED = """
+(async () => {
+  while (document.readyState !== 'complete' || !document.querySelector('h1'))
+    await new Promise(requestAnimationFrame);
+})()
+"""
+"""Waits until the page is there."""
+
+
 @pytest.fixture(scope="module")
 def page() -> str:
     """Of a run with a hostile name among its stages."""
@@ -90,9 +99,7 @@ def browser(page: str, tmp_path: Path) -> Iterator[Any]:
     path.write_text(page, encoding="utf-8")
     with Chromium(width=1100, height=900, timeout_s=120) as found:
         found.call("Page.navigate", url=path.as_uri())
-        loaded = "document.readyState === 'complete' && !!document.querySelector('h1')"
-        while not found.evaluate(loaded):
-            pass
+        found.evaluate(LOADED)
         yield found
 
 

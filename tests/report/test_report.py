@@ -12,8 +12,9 @@ from perf._read.recording import Recording, Step
 from perf.report.analysis import Report, analyse
 from perf.report.plain import as_text, as_values
 from perf.report.words import duration, findings, percent
-from tests.read.test_accounting import MAIN, MS, span
-from tests.report.runs import TrainingRun
+from tests.read.drawn import span
+from tests.read.simulator import MAIN, MS
+from tests.report.runs import TrainingRun, moved
 
 
 @pytest.fixture(scope="module")
@@ -48,35 +49,16 @@ def test_what_ifs_are_ranked(report):
 
 def stretched(run: TrainingRun, step: int, by_ns: int) -> Recording:
     """The same with one step longer by a stage of its trainer's thread."""
-    recording = run.recording()
     cut = run.windows[step].end_ns - 1
-
-    def moved(time_ns: int) -> int:
-        return time_ns + by_ns if time_ns > cut else time_ns
-
-    timelines = [
-        (info, [(r[0], moved(r[1]), moved(r[2]), *r[3:]) for r in records])
-        for info, records in recording.timelines
-    ]
-    for info, records in timelines:
+    longer = moved(
+        run.recording(), lambda time_ns: time_ns + by_ns if time_ns > cut else time_ns
+    )
+    for info, records in longer.timelines:
         if info.is_main:
             records.append(
                 ("checkpoint", cut, cut + by_ns, 10**9, 0, 0, {"step": step}, None)
             )
-    steps = [
-        type(s)(s.number, moved(s.begin_ns), moved(s.end_ns)) for s in recording.steps
-    ]
-    return type(recording)(
-        recording.paths,
-        recording.run,
-        timelines,
-        steps,
-        (),
-        (),
-        recording.begin_ns,
-        moved(recording.end_ns),
-        (),
-    )
+    return longer
 
 
 def test_an_unusual_step_is_named_with_its_reason():

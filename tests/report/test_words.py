@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from perf._model.spans import DEVICE, RawRecord, TimelineInfo, TimelineKind
 from perf._read.recording import Recording, Step
 from perf.report.analysis import analyse
 from perf.report.words import Finding, findings
+from tests.read.drawn import Timelines, span, work
 from tests.read.simulator import MAIN, MS
-from tests.read.test_accounting import span, work
-from tests.report.runs import TrainingRun
-
-Timelines = list[tuple[TimelineInfo, list[RawRecord]]]
+from tests.report.runs import TrainingRun, moved
 
 
 def found_in(recording: Recording) -> list[Finding]:
@@ -25,21 +23,6 @@ def found_in(recording: Recording) -> list[Finding]:
 def about(recording: Recording, cause: str) -> list[str]:
     """The sentences that name a cause."""
     return [f.text for f in found_in(recording) if f.cause == cause]
-
-
-def moved(recording: Recording, move: Callable[[int], int]) -> Recording:
-    """The same with other times."""
-    return dataclasses.replace(
-        recording,
-        timelines=[
-            (info, [(r[0], move(r[1]), move(r[2]), *r[3:]) for r in records])
-            for info, records in recording.timelines
-        ],
-        steps=[
-            Step(s.number, move(s.begin_ns), move(s.end_ns)) for s in recording.steps
-        ],
-        end_ns=move(recording.end_ns),
-    )
 
 
 def made(timelines: Timelines, windows: Sequence[tuple[int, int]]) -> Recording:

@@ -1,4 +1,10 @@
-"""The runs whose files are kept in tests/golden, to be read when they change."""
+"""The runs whose files are kept in tests/golden, to be read when they change.
+
+    python -m tests.write.golden
+
+writes them anew, after a change to what files hold. The difference is then to be read
+like code.
+"""
 
 from __future__ import annotations
 
@@ -98,3 +104,18 @@ def as_text(data: bytes) -> str:
     """A trace in protobuf's text form."""
     text: str = text_format.MessageToString(pb.Trace.FromString(data))
     return text
+
+
+def main() -> None:
+    """Writes all of them and says which changed."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, make in GOLDEN.items():
+        path = FOLDER / f"{name}.textproto"
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = as_text(make())
+        path.write_text(text, encoding="utf-8")
+        print(f"{'unchanged' if text == before else 'written'}: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from perf._model.spans import DEVICE, Batch
-from tests.perfetto.trace_processor import TraceProcessor, flows, slices
 from tests.write.traces import (
     MAIN,
     QUEUE,
@@ -14,6 +13,7 @@ from tests.write.traces import (
     span,
     written,
 )
+from tools.perfetto.trace_processor import TraceProcessor, flows, slices
 
 TPU1 = TPU._replace(id="tpu1", name="tpu1")
 QUEUE1 = QUEUE._replace(id="tpu1_queue", name="tpu1_queue")

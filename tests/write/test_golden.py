@@ -10,7 +10,7 @@ from tests.write.traces import shown
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_bytes_are_those_that_were_read(name: str) -> None:
-    """What a file holds changes only on purpose: `python -m tools.regold`."""
+    """What a file holds changes only on purpose: `python -m tests.write.golden`."""
     golden = (FOLDER / f"{name}.textproto").read_text(encoding="utf-8")
     assert text_format.Parse(golden, pb.Trace()) == pb.Trace.FromString(GOLDEN[name]())
 

@@ -9,7 +9,6 @@ import pytest
 
 from perf._model.spans import DEVICE, GROUP, TimelineInfo, TimelineKind
 from perf._write.layout import Layout, V1Layout, V2Layout
-from tests.perfetto.trace_processor import Slice, TraceProcessor, threads
 from tests.write.traces import (
     MAIN,
     QUEUE,
@@ -21,6 +20,7 @@ from tests.write.traces import (
     span,
     written,
 )
+from tools.perfetto.trace_processor import Slice, TraceProcessor, threads
 
 TOP = ("train.py", "Post-Training Run")
 APART = {"rollout": ["tpu0"], "actor": ["tpu1"], "reference": ["tpu2"]}

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from perf._model.spans import COUNTER, INSTANT
-from tests.perfetto.trace_processor import TraceProcessor
 from tests.write.traces import (
     MAIN,
     SERVER,
@@ -12,6 +11,7 @@ from tests.write.traces import (
     times,
     written,
 )
+from tools.perfetto.trace_processor import TraceProcessor
 
 
 def tracks(data: bytes) -> dict[str, set[int]]:

@@ -14,15 +14,6 @@ from perf._model.spans import OPEN, TimelineInfo, TimelineKind
 from perf._read.load import load
 from perf._write.layout import Layout, V1Layout, V2Layout
 from perf._write.stream import TraceStream
-from tests.perfetto.trace_processor import (
-    CounterSample,
-    Flow,
-    Slice,
-    TraceProcessor,
-    counters,
-    flows,
-    slices,
-)
 from tests.write.recorded import Op, Recorder, Seen, operations
 from tests.write.traces import (
     MAIN,
@@ -37,6 +28,15 @@ from tests.write.traces import (
     span,
     stream,
     written,
+)
+from tools.perfetto.trace_processor import (
+    CounterSample,
+    Flow,
+    Slice,
+    TraceProcessor,
+    counters,
+    flows,
+    slices,
 )
 
 TOP = ("train.py", "Post-Training Run")

@@ -23,8 +23,7 @@ from perf._write.files import MB, Disk, TraceFiles
 from perf._write.layout import V1Layout
 from perf._write.upload import Spool, Uploads, as_url, remote_folder
 from perf._write.writer import TraceWriter
-from tests.write.test_writer import Source, names
-from tests.write.traces import span
+from tests.write.traces import Source, names, span
 
 ROOT = Path(__file__).parents[2]
 URL = "test://bucket/traces"
@@ -595,8 +594,7 @@ from pathlib import Path
 from perf._write import writer as module
 from perf._write.files import TraceFiles
 from perf._write.layout import V1Layout
-from tests.write.test_writer import Source
-from tests.write.traces import span
+from tests.write.traces import Source, span
 
 there = Path(sys.argv[1])
 

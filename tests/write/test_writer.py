@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from perf._model.spans import OPEN, Batch, RawRecord
+from perf._model.spans import OPEN, Batch
 from perf._read.load import load
 from perf._write import writer as writer_module
 from perf._write.files import MB, Disk, TraceFiles
@@ -19,44 +19,8 @@ from perf._write.layout import V1Layout, V2Layout
 from perf._write.sink import TraceFile
 from perf._write.stream import TraceStream
 from perf._write.writer import TraceWriter
-from tests.perfetto.trace_processor import TraceProcessor, slices
-from tests.write.traces import MAIN, clocks, span
-
-
-class Source:
-    """What a tracer is to a writer."""
-
-    def __init__(self) -> None:
-        self.records: list[RawRecord] = []
-        self.opened: list[RawRecord] = []
-        self.now_ns = 10**6
-        self.anew: list[bool] = []
-        self.dropped = 0
-        self.lost_ends = False
-        self.closed = 0
-        self.busy = 0
-
-    def close(self) -> None:
-        self.closed += 1
-
-    def drain(self, *, anew: bool = False) -> Batch:
-        self.anew.append(anew)
-        if self.busy:
-            self.busy -= 1
-            return Batch([], [], frozenset(), clocks(self.now_ns), is_whole=False)
-        taken, self.records = self.records, []
-        opened, self.opened = self.opened, []
-        dropped, self.dropped = self.dropped, 0
-        lost_ends, self.lost_ends = self.lost_ends, False
-        self.now_ns += 10
-        return Batch(
-            [(MAIN, taken)] if taken else [],
-            [(MAIN, opened)] if opened else [],
-            frozenset(),
-            clocks(self.now_ns),
-            dropped,
-            lost_ends=lost_ends,
-        )
+from tests.write.traces import Source, names, span
+from tools.perfetto.trace_processor import TraceProcessor, slices
 
 
 @pytest.fixture
@@ -71,12 +35,6 @@ def writer(tmp_path: Path, source: Source) -> TraceWriter:
     made = TraceWriter(tmp_path / "traces", V1Layout())
     made._source = source
     return made
-
-
-def names(path: Path | None) -> list[str]:
-    """The names of the slices in a file."""
-    assert path is not None
-    return [piece.name for piece in load(path).slices]
 
 
 def test_what_a_source_gives_is_in_the_file_after_a_flush(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from perf._model.errors import TraceFormatError
 from perf._model.spans import OPEN
 from perf._read.load import load
-from tests.perfetto.trace_processor import TraceProcessor, TraceProcessorError
+from tools.perfetto.trace_processor import TraceProcessor, TraceProcessorError
 
 _LONGEST_S: Final = 0.4
 """At most so long after the first flush comes the kill."""

@@ -107,6 +107,16 @@ class Load:
                 pass
         self.made[who] = self.made.get(who, 0) + _PER_ROUND
 
+    async def pair_in_task(self, who: str, number: int) -> None:
+        """Likewise in the calling task; others go on inside its spans."""
+        me = f"{who}/{number}"
+        async with self.tracer.span("outer", tags={"me": me}):
+            await asyncio.sleep(0)
+            tags = {"me": me + "/in", "inside": me}
+            async with self.tracer.span("inner", tags=tags):
+                await asyncio.sleep(0)
+        self.made[who] = self.made.get(who, 0) + _PER_ROUND
+
     def thread(self, who: str, rate: float) -> None:
         """Records at a rate, with a burst at times, until it is told to stop."""
         numbers, pace = itertools.count(), _Pace(rate)
@@ -120,18 +130,12 @@ class Load:
                 self.pair(who, next(numbers))
 
     async def task(self, who: str, rate: float) -> None:
-        """Likewise as one of many tasks; others go on inside its spans."""
+        """Likewise as one of many tasks."""
         numbers, pace = itertools.count(), _Pace(rate)
         while not self.stopping.is_set():
             await asyncio.sleep(_TICK_S)
             for _ in range(pace.due()):
-                me = f"{who}/{next(numbers)}"
-                async with self.tracer.span("outer", tags={"me": me}):
-                    await asyncio.sleep(0)
-                    tags = {"me": me + "/in", "inside": me}
-                    async with self.tracer.span("inner", tags=tags):
-                        await asyncio.sleep(0)
-                self.made[who] = self.made.get(who, 0) + _PER_ROUND
+                await self.pair_in_task(who, next(numbers))
 
     async def tasks(self, rate: float) -> None:
         """All tasks."""

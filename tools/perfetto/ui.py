@@ -15,8 +15,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from tests.perfetto.chromium import Chromium, ChromiumError
-from tests.perfetto.wasm import web_dist
+from tools.perfetto.chromium import Chromium, ChromiumError
+from tools.perfetto.wasm import web_dist
 
 # Runs in the page. `app` and `waitForPerfettoIdle` are what the UI offers to its own
 # tests. Of a trace that it cannot read it tells in a dialog, and there is no `trace`.

@@ -19,7 +19,7 @@ from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 from perfetto.trace_processor.platform import PlatformDelegate
 from perfetto.trace_processor.protos import ProtoFactory
 
-from tests.perfetto.wasm import Instance, chunks
+from tools.perfetto.wasm import Instance, chunks
 
 HIDDEN_LOSSES: Final = (
     "interned_data_tokenizer_errors",
