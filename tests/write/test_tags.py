@@ -17,7 +17,7 @@ from perf.experimental import export as v2_export
 from perf.experimental import trace_writer as v2_writer
 from perf.experimental.tracer import PerfTracer
 from perf.trace import PerfTracer as V1Tracer
-from tests.perfetto.trace_processor import TraceProcessor, counters
+from tools.perfetto.trace_processor import TraceProcessor, counters
 
 SECRET = "the user's own words"
 
