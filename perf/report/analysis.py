@@ -18,6 +18,8 @@ from perf._read.accounting import (
     Accountant,
     WindowAccount,
     account_window,
+    added,
+    by_role,
 )
 from perf._read.critical_path import CriticalPath, critical_path
 from perf._read.recording import Recording, Sampled, Step
@@ -195,15 +197,10 @@ def analyse(
             tell("accounting", number / len(recording.steps))
     warm_up, steps = _without_warm_up(found)
     steps = _judged(steps)
-    total = Account()
-    roles: dict[str, Account] = {}
     devices: dict[str, Account] = {}
     blame: Counter[str] = Counter()
     blame_by_role: Counter[str] = Counter()
     for each in steps:
-        total.add(each.account.all)
-        for role, some in each.account.roles.items():
-            roles.setdefault(role, Account()).add(some)
         for device, some in each.account.devices.items():
             devices.setdefault(device, Account()).add(some)
         blame.update(each.by_stage)
@@ -224,8 +221,8 @@ def analyse(
         schedule,
         warm_up,
         steps,
-        total,
-        roles,
+        added(devices),
+        by_role(schedule, devices),
         devices,
         outside,
         outside_ns,
