@@ -157,8 +157,9 @@ class Accountant:
     def device(self, device: str, begin_ns: int, end_ns: int) -> Account:
         """What a device's time in [begin, end) went to."""
         account = Account()
+        held = account.held
         for begin, end, bucket, kind in self.pieces(device, begin_ns, end_ns):
-            account.held[bucket, kind] += end - begin
+            held[bucket, kind] += end - begin
         queue = self._schedule.queues.get(device)
         for record in queue.between(begin_ns, end_ns) if queue else ():
             stage = str((record[6] or {}).get("NAME", record[0]))
@@ -226,7 +227,7 @@ class Accountant:
             if not holes:
                 break
         pieces += [(*hole, UNACCOUNTED, "") for hole in holes]
-        pieces = _merged(sorted(pieces))
+        pieces = _merged(pieces)
         if self._bound_ns:
             pieces = [
                 piece
@@ -268,6 +269,7 @@ class Accountant:
     ) -> tuple[list[_Piece], list[_Piece]]:
         """When the launching thread was at work in a gap, and when it was waiting."""
         lane = self._schedule.threads.get(thread or "")
+        launches = self._schedule.launches
         at_work: list[_Piece] = []
         waiting: list[_Piece] = []
         for from_ns, to_ns, record in lane.innermost(begin, end) if lane else ():
@@ -277,13 +279,15 @@ class Accountant:
             elif tags and WAITS_FOR in tags:
                 waiting.append((from_ns, to_ns, f"{WAIT}{tags[WAITS_FOR]}", TAGGED))
             elif name not in STRUCTURE:
-                since, until = blocked(self._schedule.launch_of(record), device)
-                since, until = max(from_ns, since), min(to_ns, until)
-                if since < until:
-                    waiting.append((since, until, f"{WAIT}{name}", BLOCKED))
-                    if from_ns < since:
-                        at_work.append((from_ns, since, f"{HOST}{name}", ""))
-                    from_ns = until
+                launch = launches[record[3]]
+                if launch.parts:
+                    since, until = blocked(launch, device)
+                    since, until = max(from_ns, since), min(to_ns, until)
+                    if since < until:
+                        waiting.append((since, until, f"{WAIT}{name}", BLOCKED))
+                        if from_ns < since:
+                            at_work.append((from_ns, since, f"{HOST}{name}", ""))
+                        from_ns = until
                 if from_ns < to_ns:
                     at_work.append((from_ns, to_ns, f"{HOST}{name}", ""))
         return at_work, waiting
@@ -446,7 +450,10 @@ def _filled(
     left: list[_Hole] = []
     for at, end in holes:
         for from_ns, to_ns, name, kind in weaker:
-            from_ns, to_ns = max(at, from_ns), min(end, to_ns)
+            if from_ns < at:
+                from_ns = at
+            if to_ns > end:
+                to_ns = end
             if from_ns < to_ns:
                 if at < from_ns:
                     left.append((at, from_ns))
@@ -458,12 +465,17 @@ def _filled(
 
 
 def _merged(pieces: list[_Piece]) -> list[_Piece]:
-    """Neighbours of one bucket and evidence as one."""
-    found: list[_Piece] = []
-    for piece in pieces:
-        if found and found[-1][2:] == piece[2:]:
-            piece = (found.pop()[0], *piece[1:])
-        found.append(piece)
+    """In order, neighbours of one bucket and evidence as one."""
+    if len(pieces) < 2:
+        return pieces
+    pieces.sort()
+    found = pieces[:1]
+    for begin, end, bucket, kind in pieces[1:]:
+        last = found[-1]
+        if last[2] == bucket and last[3] == kind:
+            found[-1] = last[0], end, bucket, kind
+        else:
+            found.append((begin, end, bucket, kind))
     return found
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
+import operator
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -209,7 +211,6 @@ class Schedule:
         self.stage_roles: dict[str, str] = {}
         self.awaited: set[int] = set()
         self.waited_for: set[str] = set()
-        self._by_end: dict[str, tuple[list[int], list[Launch]]] = {}
         roles: dict[str, dict[str, None]] = {}
         for info, records in timelines:
             if info.is_main:
@@ -267,18 +268,21 @@ class Schedule:
         known = self.launches
         return [known[span_id] for span_id in launch.after if span_id in known]
 
+    @functools.cached_property
+    def by_name(self) -> Mapping[str, Sequence[Launch]]:
+        """All launches by the name of their spans, in the order of their ends."""
+        found: dict[str, list[Launch]] = {}
+        for launch in self.launches.values():
+            found.setdefault(str(launch.record[0]), []).append(launch)
+        for some in found.values():
+            some.sort(key=_end_ns)
+        return found
+
     def last_ended(self, name: str, since_ns: int, until_ns: int) -> Launch | None:
         """The last launch of that name that was done in (since, until]."""
-        if not self._by_end:
-            by_name: dict[str, list[Launch]] = {}
-            for launch in self.launches.values():
-                by_name.setdefault(str(launch.record[0]), []).append(launch)
-            for key, some in by_name.items():
-                some.sort(key=lambda launch: launch.end_ns)
-                self._by_end[key] = [launch.end_ns for launch in some], some
-        ends, launches = self._by_end.get(name, ([], []))
-        at = bisect_right(ends, until_ns) - 1
-        return launches[at] if at >= 0 and ends[at] > since_ns else None
+        launches = self.by_name.get(name, ())
+        at = bisect_right(launches, until_ns, key=_end_ns) - 1
+        return launches[at] if at >= 0 and launches[at].end_ns > since_ns else None
 
     def launch_of(self, record: RawRecord) -> Launch:
         """The launch that a record is part of."""
@@ -288,3 +292,6 @@ class Schedule:
 def _cut(record: RawRecord, end_ns: int) -> RawRecord:
     """One that is still open, as if it ended then."""
     return (*record[:2], max(record[1], end_ns), *record[3:])
+
+
+_end_ns = operator.attrgetter("end_ns")
