@@ -28,6 +28,7 @@ from perf._model import names
 from perf._model.roles import ACTOR, ROLLOUT
 from perf._model.spans import RawRecord
 from perf._read.schedule import STRUCTURE, WAITS_FOR, Lane, Launch, Schedule, role_of
+from perf._read.stretches import common, united
 
 COMPILE: Final = "compile"
 SYNC: Final = "sync"
@@ -584,16 +585,16 @@ def _overlap(schedule: Schedule, begin_ns: int, end_ns: int) -> float | None:
     rollout, trainer = rollout - trainer, trainer - rollout
     if not rollout or not trainer or end_ns <= begin_ns:
         return None
-    both = 0
-    records: list[RawRecord] = []
-    side: dict[int, int] = {}
-    for number, devices in enumerate((rollout, trainer)):
-        for device in devices:
-            for record in schedule.devices[device].between(begin_ns, end_ns):
-                records.append(record)
-                side[id(record)] = number
-    records.sort(key=lambda record: record[1])
-    for from_ns, to_ns, active in _segments(records, begin_ns, end_ns):
-        if len({side[id(record)] for record in active}) == 2:
-            both += to_ns - from_ns
-    return both / (end_ns - begin_ns)
+    sides = [
+        united(
+            sorted(
+                record[1:3]
+                for device in devices
+                for record in schedule.devices[device].between(begin_ns, end_ns)
+            ),
+            begin_ns,
+            end_ns,
+        )
+        for devices in (rollout, trainer)
+    ]
+    return common(*sides) / (end_ns - begin_ns)
