@@ -19,15 +19,16 @@ Docs: docs/report.md.
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from perf._model import names
 from perf._model.roles import ACTOR, ROLLOUT
 from perf._model.spans import RawRecord
 from perf._read.schedule import STRUCTURE, WAITS_FOR, Lane, Launch, Schedule, role_of
+from perf._read.stretches import common, united
 
 COMPILE: Final = "compile"
 SYNC: Final = "sync"
@@ -50,10 +51,19 @@ INFERRED: Final = "inferred"
 INFERRED_WITHIN_NS: Final = 1_000_000
 """How near a gap's end has to be to that of the span it is thought to wait for."""
 
-_NOTHING: Final = ""
-"""Bucket of a piece that no evidence has explained yet."""
+_SAMPLES: Final = "samples"
+_TOKENS: Final = "tokens"
+_COUNTS: Final = frozenset({_SAMPLES, _TOKENS})
+"""Tags that say how much went through a span."""
+
 _Piece = tuple[int, int, str, str]
 """Begin, end, bucket, and for waits the evidence."""
+_Hole = tuple[int, int]
+"""Begin and end of what no evidence has explained yet."""
+
+
+def _nothing_yet() -> defaultdict[Any, int]:
+    return defaultdict(int)
 
 
 @dataclasses.dataclass(slots=True)
@@ -61,25 +71,45 @@ class Account:
     """Nanoseconds of devices by bucket.
 
     Attributes:
-        buckets: they tile the time accounted for.
-        evidence: of each wait, nanoseconds by kind of evidence.
+        held: by bucket and, of waits, kind of evidence; they tile the time accounted
+            for.
         queued: nanoseconds for which work of a stage waited on the device for the
             work before it. It overlaps the buckets and is none of them.
     """
 
-    buckets: Counter[str] = dataclasses.field(default_factory=Counter)
-    evidence: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
-    queued: Counter[str] = dataclasses.field(default_factory=Counter)
+    held: defaultdict[tuple[str, str], int] = dataclasses.field(
+        default_factory=_nothing_yet
+    )
+    queued: defaultdict[str, int] = dataclasses.field(default_factory=_nothing_yet)
+
+    @property
+    def buckets(self) -> Counter[str]:
+        """Nanoseconds by bucket alone."""
+        found: Counter[str] = Counter()
+        for (name, _), ns in self.held.items():
+            found[name] += ns
+        return found
+
+    @property
+    def evidence(self) -> dict[str, Counter[str]]:
+        """Of each wait, nanoseconds by kind of evidence."""
+        found: dict[str, Counter[str]] = {}
+        for (name, kind), ns in self.held.items():
+            if kind:
+                found.setdefault(name, Counter())[kind] += ns
+        return found
 
     @property
     def total_ns(self) -> int:
         """All device time in it."""
-        return sum(self.buckets.values())
+        return sum(self.held.values())
 
     def share(self, prefix: str) -> float:
         """Part of the time in buckets that begin so; 0 of no time."""
         total = self.total_ns
-        own = sum([ns for name, ns in self.buckets.items() if name.startswith(prefix)])
+        own = sum(
+            [ns for (name, _), ns in self.held.items() if name.startswith(prefix)]
+        )
         return own / total if total else 0.0
 
     @property
@@ -91,27 +121,16 @@ class Account:
         """How long a stage held devices, alone or with others."""
         return sum(
             ns
-            for name, ns in self.buckets.items()
+            for (name, _), ns in self.held.items()
             if name.startswith(OCCUPIED) and stage in stages_of(name)
         )
 
     def add(self, other: Account, weight: int = 1) -> None:
         """Adds another one; a device that stands for several counts as many times."""
-        for name, ns in other.buckets.items():
-            self.buckets[name] += ns * weight
+        for label, ns in other.held.items():
+            self.held[label] += ns * weight
         for name, ns in other.queued.items():
             self.queued[name] += ns * weight
-        for name, kinds in other.evidence.items():
-            mine = self.evidence.setdefault(name, Counter())
-            for kind, ns in kinds.items():
-                mine[kind] += ns * weight
-
-    def put(self, piece: _Piece) -> None:
-        """Adds a piece of time."""
-        begin, end, bucket, kind = piece
-        self.buckets[bucket] += end - begin
-        if kind:
-            self.evidence.setdefault(bucket, Counter())[kind] += end - begin
 
 
 def stages_of(bucket: str) -> list[str]:
@@ -132,18 +151,16 @@ class Accountant:
         self._schedule = schedule
         self._bound_ns = error_bound_ns
         self._near_ns = max(INFERRED_WITHIN_NS, error_bound_ns)
-        # Compiling is rare: few threads do it, and few times.
-        self._compiles = {
-            thread: Lane(some)
-            for thread, lane in schedule.threads.items()
-            if (some := [r for r in lane.records if r[0] in names.COMPILE])
-        }
+        # Compiling is rare: few threads do it, and few times. So are counts.
+        self._compiles = _only(schedule, lambda r: r[0] in names.COMPILE)
+        self._counted = _only(schedule, lambda r: r[6] and not _COUNTS.isdisjoint(r[6]))
 
     def device(self, device: str, begin_ns: int, end_ns: int) -> Account:
         """What a device's time in [begin, end) went to."""
         account = Account()
-        for piece in self.pieces(device, begin_ns, end_ns):
-            account.put(piece)
+        held = account.held
+        for begin, end, bucket, kind in self.pieces(device, begin_ns, end_ns):
+            held[bucket, kind] += end - begin
         queue = self._schedule.queues.get(device)
         for record in queue.between(begin_ns, end_ns) if queue else ():
             stage = str((record[6] or {}).get("NAME", record[0]))
@@ -161,54 +178,65 @@ class Accountant:
             else:
                 yield from self._gap(device, lane, begin, end)
 
+    def counts(self, begin_ns: int, end_ns: int) -> tuple[float, float]:
+        """Samples and tokens with which spans are tagged that ended in a window."""
+        totals = dict.fromkeys(_COUNTS, 0.0)
+        for lane in self._counted.values():
+            for record in lane.between(begin_ns, end_ns):
+                if record[2] <= end_ns:
+                    for key in _COUNTS & record[6].keys():
+                        value = record[6][key]
+                        if isinstance(value, int | float):
+                            totals[key] += value
+        return totals[_SAMPLES], totals[_TOKENS]
+
     # -- held --------------------------------------------------------------------------
 
-    def _held(self, records: list[RawRecord], begin: int, end: int) -> Iterator[_Piece]:
-        first = records[0]
-        if self._compiles:
-            # While earlier work is in flight, the device does not wait for a compiler.
-            launch = self._schedule.launch_of(first)
-            for from_ns, to_ns, compiling in self._compiling(launch, begin, end):
-                yield from_ns, to_ns, COMPILE if compiling else _holder(records), ""
-        else:
-            yield begin, end, _holder(records), ""
-
-    def _compiling(
-        self, launch: Launch, begin: int, end: int
-    ) -> Iterator[tuple[int, int, bool]]:
-        """Cuts a stretch into where the launch is being compiled, and where not."""
+    def _held(self, records: list[RawRecord], begin: int, end: int) -> list[_Piece]:
+        bucket = _holder(records)
+        # While earlier work is in flight, the device does not wait for a compiler.
+        launch = self._schedule.launch_of(records[0])
         host, lane = launch.host, self._compiles.get(launch.thread or "")
+        pieces: list[_Piece] = []
         if host is not None and lane is not None:
             for record in lane.between(max(begin, host[1]), min(end, host[2])):
                 from_ns, to_ns = max(begin, record[1]), min(end, record[2], host[2])
                 if from_ns >= to_ns:
                     continue  # inside one that was already counted
                 if begin < from_ns:
-                    yield begin, from_ns, False
-                yield from_ns, to_ns, True
+                    pieces.append((begin, from_ns, bucket, ""))
+                pieces.append((from_ns, to_ns, COMPILE, ""))
                 begin = to_ns
         if begin < end:
-            yield begin, end, False
+            pieces.append((begin, end, bucket, ""))
+        return pieces
 
     # -- gaps --------------------------------------------------------------------------
 
     def _gap(
         self, device: str, lane: Lane | None, begin: int, end: int
-    ) -> Iterator[_Piece]:
+    ) -> list[_Piece]:
         upcoming = lane.next_from(end) if lane else None
         known = upcoming or (lane.last_before(begin) if lane else None)
         launch = self._schedule.launch_of(known) if known else None
         # After the last launch the thread that made it is asked what it does.
         thread = (launch.thread if launch else None) or self._schedule.main
-        pieces: list[_Piece] = [(begin, end, _NOTHING, "")]
-        for layer in self._layers(device, thread, launch, upcoming, pieces):
-            pieces[:] = _painted(pieces, layer)
-            if all(piece[2] for piece in pieces):
+        holes = [(begin, end)]
+        pieces: list[_Piece] = []
+        for layer in self._layers(device, thread, launch, upcoming, holes):
+            holes[:] = _filled(holes, layer, pieces)
+            if not holes:
                 break
-        for piece in _merged(pieces):
-            if not piece[2] or piece[1] - piece[0] < self._bound_ns:
-                piece = *piece[:2], UNACCOUNTED, ""
-            yield piece
+        pieces += [(*hole, UNACCOUNTED, "") for hole in holes]
+        pieces = _merged(pieces)
+        if self._bound_ns:
+            pieces = [
+                piece
+                if piece[1] - piece[0] >= self._bound_ns
+                else (*piece[:2], UNACCOUNTED, "")
+                for piece in pieces
+            ]
+        return pieces
 
     def _layers(
         self,
@@ -216,7 +244,7 @@ class Accountant:
         thread: str | None,
         launch: Launch | None,
         upcoming: RawRecord | None,
-        pieces: list[_Piece],
+        holes: list[_Hole],
     ) -> Iterator[Iterable[_Piece]]:
         """What explains a gap, the strongest evidence first.
 
@@ -225,23 +253,24 @@ class Accountant:
             thread: launches what comes next.
             launch: that, or what came last.
             upcoming: what comes next on the device; None after the last.
-            pieces: of the gap, as far as they are explained when a layer is asked for.
+            holes: of the gap, what is not explained when a layer is asked for.
         """
-        begin, end = pieces[0][0], pieces[-1][1]
+        begin, end = holes[0][0], holes[-1][1]
         at_work, waiting = self._of_thread(device, thread, begin, end)
         yield at_work
         if upcoming is not None and launch is not None:
             yield from self._of_flows(launch, begin, upcoming[1])
         yield waiting
         if upcoming is not None:
-            yield self._of_others(device, pieces)
-            yield self._of_threads(thread, pieces)
+            yield self._of_others(device, holes)
+            yield self._of_threads(thread, holes)
 
     def _of_thread(
         self, device: str, thread: str | None, begin: int, end: int
     ) -> tuple[list[_Piece], list[_Piece]]:
         """When the launching thread was at work in a gap, and when it was waiting."""
         lane = self._schedule.threads.get(thread or "")
+        launches = self._schedule.launches
         at_work: list[_Piece] = []
         waiting: list[_Piece] = []
         for from_ns, to_ns, record in lane.innermost(begin, end) if lane else ():
@@ -251,17 +280,17 @@ class Accountant:
             elif tags and WAITS_FOR in tags:
                 waiting.append((from_ns, to_ns, f"{WAIT}{tags[WAITS_FOR]}", TAGGED))
             elif name not in STRUCTURE:
-                since, until = blocked(self._schedule.launch_of(record), device)
-                since, until = max(from_ns, since), min(to_ns, until)
-                if since < until:
-                    waiting.append((since, until, f"{WAIT}{name}", BLOCKED))
-                else:
-                    since = until = to_ns
-                at_work += [
-                    (*piece, f"{HOST}{name}", "")
-                    for piece in ((from_ns, since), (until, to_ns))
-                    if piece[0] < piece[1]
-                ]
+                launch = launches[record[3]]
+                if launch.parts:
+                    since, until = blocked(launch, device)
+                    since, until = max(from_ns, since), min(to_ns, until)
+                    if since < until:
+                        waiting.append((since, until, f"{WAIT}{name}", BLOCKED))
+                        if from_ns < since:
+                            at_work.append((from_ns, since, f"{HOST}{name}", ""))
+                        from_ns = until
+                if from_ns < to_ns:
+                    at_work.append((from_ns, to_ns, f"{HOST}{name}", ""))
         return at_work, waiting
 
     def _of_flows(
@@ -278,11 +307,10 @@ class Accountant:
         until = end
         link: Launch | None = None
         while until > begin:
-            latest = max(
-                self._schedule.predecessors(link or launch),
-                key=lambda predecessor: predecessor.end_ns,
-                default=None,
-            )
+            latest: Launch | None = None
+            for predecessor in self._schedule.predecessors(link or launch):
+                if latest is None or predecessor.end_ns > latest.end_ns:
+                    latest = predecessor
             if latest is not None and latest.begin_ns >= until:
                 latest = None  # no order in time
             since = begin if latest is None else max(begin, latest.end_ns)
@@ -297,11 +325,9 @@ class Accountant:
             link, until = latest, since
         return under_way, on_the_way
 
-    def _of_others(self, device: str, pieces: list[_Piece]) -> Iterator[_Piece]:
+    def _of_others(self, device: str, holes: list[_Hole]) -> Iterator[_Piece]:
         """One other role was at work, and what is unexplained ended when it did."""
-        for begin, end, bucket, _ in pieces:
-            if bucket:
-                continue
+        for begin, end in holes:
             others: list[RawRecord] = []
             for other, lane in self._schedule.devices.items():
                 if other != device:
@@ -313,10 +339,10 @@ class Accountant:
                     if abs(last[2] - end) <= self._near_ns:
                         yield from_ns, to_ns, f"{WAIT}{last[0]}", INFERRED
 
-    def _of_threads(self, thread: str | None, pieces: list[_Piece]) -> Iterator[_Piece]:
+    def _of_threads(self, thread: str | None, holes: list[_Hole]) -> Iterator[_Piece]:
         """Likewise of threads: one handed over to the one that launches."""
-        for begin, end, bucket, _ in pieces:
-            if bucket or end - begin <= self._near_ns:
+        for begin, end in holes:
+            if end - begin <= self._near_ns:
                 continue
             active = {
                 other: [
@@ -335,6 +361,17 @@ class Accountant:
                         yield from_ns, to_ns, f"{WAIT}{record[0]}", INFERRED
 
 
+def _only(
+    schedule: Schedule, is_meant: Callable[[RawRecord], object]
+) -> dict[str, Lane]:
+    """Lanes of some records of the threads; none of a thread that has none."""
+    return {
+        thread: Lane(some)
+        for thread, lane in schedule.threads.items()
+        if (some := [*filter(is_meant, lane.records)])
+    }
+
+
 def blocked(launch: Launch, device: str | None = None) -> tuple[int, int]:
     """When a host span waited for its own work on other devices.
 
@@ -348,13 +385,13 @@ def blocked(launch: Launch, device: str | None = None) -> tuple[int, int]:
     Returns:
         Begin and end in nanoseconds; an empty stretch if it did not wait.
     """
-    host = launch.host
-    if host is None or any(part[0] == device for part in launch.parts):
+    host, parts = launch.host, launch.parts
+    if host is None or not parts:
         return 0, 0
-    seen = [part for _, part in launch.parts if part[2] <= host[2]]
-    if not seen:
+    if device is not None and device in [place for place, _ in parts]:
         return 0, 0
-    return host[1], max([part[2] for part in seen])
+    seen = [part[2] for _, part in parts if part[2] <= host[2]]
+    return (host[1], max(seen)) if seen else (0, 0)
 
 
 def _holder(records: list[RawRecord]) -> str:
@@ -404,34 +441,42 @@ def _segments(
         active = [r for r in active if r[2] > ends]
 
 
-def _painted(pieces: list[_Piece], layer: Iterable[_Piece]) -> list[_Piece]:
-    """Fills what no evidence has explained yet with what weaker evidence says."""
-    found: list[_Piece] = []
+def _filled(
+    holes: list[_Hole], layer: Iterable[_Piece], pieces: list[_Piece]
+) -> list[_Hole]:
+    """Adds to the pieces what a layer says of the holes; returns what is left."""
     weaker = sorted(layer)
-    for piece in pieces:
-        at, end, bucket, _ = piece
-        if bucket:
-            found.append(piece)
-            continue
+    if not weaker:
+        return holes
+    left: list[_Hole] = []
+    for at, end in holes:
         for from_ns, to_ns, name, kind in weaker:
-            from_ns, to_ns = max(at, from_ns), min(end, to_ns)
+            if from_ns < at:
+                from_ns = at
+            if to_ns > end:
+                to_ns = end
             if from_ns < to_ns:
                 if at < from_ns:
-                    found.append((at, from_ns, _NOTHING, ""))
-                found.append((from_ns, to_ns, name, kind))
+                    left.append((at, from_ns))
+                pieces.append((from_ns, to_ns, name, kind))
                 at = to_ns
         if at < end:
-            found.append((at, end, _NOTHING, ""))
-    return found
+            left.append((at, end))
+    return left
 
 
 def _merged(pieces: list[_Piece]) -> list[_Piece]:
-    """Neighbours of one bucket and evidence as one."""
-    found: list[_Piece] = []
-    for piece in pieces:
-        if found and found[-1][2:] == piece[2:]:
-            piece = (found.pop()[0], *piece[1:])
-        found.append(piece)
+    """In order, neighbours of one bucket and evidence as one."""
+    if len(pieces) < 2:
+        return pieces
+    pieces.sort()
+    found = pieces[:1]
+    for begin, end, bucket, kind in pieces[1:]:
+        last = found[-1]
+        if last[2] == bucket and last[3] == kind:
+            found[-1] = last[0], end, bucket, kind
+        else:
+            found.append((begin, end, bucket, kind))
     return found
 
 
@@ -441,8 +486,8 @@ class WindowAccount:
 
     Attributes:
         devices: an account each.
-        roles: of each role the account of its devices. Work of other roles is in one
-            row, `other role`: tables of roles that share devices do not add up.
+        weights: for how many devices one stands that represents its mesh; 1 if not
+            given.
         overlap_frac: part of the window in which devices that only roll out and
             devices that only train are both occupied; None if either do not exist.
         samples, tokens: what spans that ended in the window are tagged with.
@@ -451,12 +496,21 @@ class WindowAccount:
     begin_ns: int
     end_ns: int
     devices: Mapping[str, Account]
-    roles: Mapping[str, Account]
-    all: Account
-    """Over all devices."""
+    schedule: Schedule
+    weights: Mapping[str, int]
     overlap_frac: float | None
     samples: float
     tokens: float
+
+    @property
+    def all(self) -> Account:
+        """Over all devices; added up when it is asked for."""
+        return added(self.devices, self.weights)
+
+    @property
+    def roles(self) -> dict[str, Account]:
+        """Likewise of each role the account of its devices, see `by_role`."""
+        return by_role(self.schedule, self.devices, self.weights)
 
     @property
     def length_ns(self) -> int:
@@ -481,44 +535,48 @@ def account_window(
         weights: for how many devices one stands that represents its mesh; 1 if not
             given.
     """
-    weights = weights or {}
     devices = {
         device: accountant.device(device, begin_ns, end_ns)
         for device in schedule.devices
     }
-    total = Account()
-    for device, account in devices.items():
-        total.add(account, weights.get(device, 1))
-    roles = {
-        role: _of_role(role, some, devices, schedule, weights)
-        for role, some in schedule.roles.items()
-    }
-    samples, tokens = _throughput(schedule, begin_ns, end_ns)
+    samples, tokens = accountant.counts(begin_ns, end_ns)
     overlap = _overlap(schedule, begin_ns, end_ns)
     return WindowAccount(
-        begin_ns, end_ns, devices, roles, total, overlap, samples, tokens
+        begin_ns, end_ns, devices, schedule, weights or {}, overlap, samples, tokens
     )
 
 
-def _of_role(
-    role: str,
-    own_devices: Iterable[str],
-    devices: Mapping[str, Account],
-    schedule: Schedule,
-    weights: Mapping[str, int],
+def added(
+    devices: Mapping[str, Account], weights: Mapping[str, int] | None = None
 ) -> Account:
-    found, shown = Account(), Account()
-    for device in own_devices:
-        if device in devices:
-            found.add(devices[device], weights.get(device, 1))
-    for bucket, ns in found.buckets.items():
-        if bucket.startswith(OCCUPIED) and not any(
-            schedule.stage_roles.get(stage) == role for stage in stages_of(bucket)
-        ):
-            bucket = OTHER_ROLE
-        shown.buckets[bucket] += ns
-    shown.evidence, shown.queued = found.evidence, found.queued
-    return shown
+    """The account of several devices together."""
+    total = Account()
+    for device, account in devices.items():
+        total.add(account, weights.get(device, 1) if weights else 1)
+    return total
+
+
+def by_role(
+    schedule: Schedule,
+    devices: Mapping[str, Account],
+    weights: Mapping[str, int] | None = None,
+) -> dict[str, Account]:
+    """The accounts of each role's devices.
+
+    Work of other roles is in one row, `other role`: tables of roles that share devices
+    do not add up.
+    """
+    found: dict[str, Account] = {}
+    for role, own in schedule.roles.items():
+        total = added({d: devices[d] for d in own if d in devices}, weights)
+        shown = found[role] = Account(queued=total.queued)
+        for (bucket, kind), ns in total.held.items():
+            if bucket.startswith(OCCUPIED) and not any(
+                schedule.stage_roles.get(stage) == role for stage in stages_of(bucket)
+            ):
+                bucket = OTHER_ROLE
+            shown.held[bucket, kind] += ns
+    return found
 
 
 def _overlap(schedule: Schedule, begin_ns: int, end_ns: int) -> float | None:
@@ -527,28 +585,16 @@ def _overlap(schedule: Schedule, begin_ns: int, end_ns: int) -> float | None:
     rollout, trainer = rollout - trainer, trainer - rollout
     if not rollout or not trainer or end_ns <= begin_ns:
         return None
-    both = 0
-    records: list[RawRecord] = []
-    side: dict[int, int] = {}
-    for number, devices in enumerate((rollout, trainer)):
-        for device in devices:
-            for record in schedule.devices[device].between(begin_ns, end_ns):
-                records.append(record)
-                side[id(record)] = number
-    records.sort(key=lambda record: record[1])
-    for from_ns, to_ns, active in _segments(records, begin_ns, end_ns):
-        if len({side[id(record)] for record in active}) == 2:
-            both += to_ns - from_ns
-    return both / (end_ns - begin_ns)
-
-
-def _throughput(schedule: Schedule, begin_ns: int, end_ns: int) -> tuple[float, float]:
-    totals = {"samples": 0.0, "tokens": 0.0}
-    for lane in schedule.threads.values():
-        for record in lane.between(begin_ns, end_ns):
-            if record[6] and record[2] <= end_ns:
-                for key in totals.keys() & record[6].keys():
-                    value = record[6][key]
-                    if isinstance(value, int | float):
-                        totals[key] += value
-    return totals["samples"], totals["tokens"]
+    sides = [
+        united(
+            sorted(
+                record[1:3]
+                for device in devices
+                for record in schedule.devices[device].between(begin_ns, end_ns)
+            ),
+            begin_ns,
+            end_ns,
+        )
+        for devices in (rollout, trainer)
+    ]
+    return common(*sides) / (end_ns - begin_ns)

@@ -30,6 +30,7 @@ from perf._read.packets import (
     frames,
     lost_records,
     open_trace,
+    packed_twice,
     parsed,
     unpacked,
 )
@@ -254,7 +255,7 @@ class _Checker:
                 raise TraceFormatError(f"what rlperf never writes at offset {offset}")
             if packet.HasField("compressed_packets"):
                 if is_packed:
-                    raise TraceFormatError(f"packed twice at offset {offset}")
+                    raise packed_twice(self._path, offset)
                 for frame in unpacked(packet, self._path, offset):
                     self.reserve(len(frame))
                     self.read(offset, frame, is_packed=True)

@@ -11,27 +11,24 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from perf._read.accounting import UNACCOUNTED
 from perf._read.graph import Graph, Node, build
 from perf._read.schedule import Schedule
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of the path.
-
-    Attributes:
-        stage: the span's name; `unaccounted` where nothing was recorded.
-        role: it works for, "" where nothing was recorded.
-        place: the thread or device.
-    """
+class Piece(NamedTuple):
+    """A stretch of the path."""
 
     begin_ns: int
     end_ns: int
     stage: str
+    """The span's name; `unaccounted` where nothing was recorded."""
     role: str
+    """It works for, "" where nothing was recorded."""
     place: str
+    """The thread or device."""
 
     @property
     def length_ns(self) -> int:
@@ -57,15 +54,15 @@ class CriticalPath:
     def by_stage(self) -> Counter[str]:
         """Nanoseconds of the path by stage."""
         blame: Counter[str] = Counter()
-        for piece in self.pieces:
-            blame[piece.stage] += piece.length_ns
+        for begin, end, stage, _, _ in self.pieces:
+            blame[stage] += end - begin
         return blame
 
     def by_role(self) -> Counter[str]:
         """Nanoseconds of the path by role."""
         blame: Counter[str] = Counter()
-        for piece in self.pieces:
-            blame[piece.role or UNACCOUNTED] += piece.length_ns
+        for begin, end, _, role, _ in self.pieces:
+            blame[role or UNACCOUNTED] += end - begin
         return blame
 
 
@@ -87,20 +84,22 @@ def walk_back(graph: Graph, end_ns: int) -> CriticalPath:
     carried_in: Piece | None = None
 
     def put(since: int, until: int, stage: str, role: str, place: str) -> None:
-        since = max(since, begin_ns)
+        if since < begin_ns:
+            since = begin_ns
         if since < until:
+            if pieces and pieces[-1].stage == stage and pieces[-1].place == place:
+                until = pieces.pop().end_ns
             pieces.append(Piece(since, until, stage, role, place))
 
-    at = graph.marks[-1]
-    node = nodes[at]
+    node = nodes[graph.marks[-1]]
     put(node.finish_ns, end_ns, UNACCOUNTED, "", node.place)
     while True:
         latest = last_arriving(nodes, node)
-        since = begin_ns if latest is None else nodes[latest].finish_ns
+        since = begin_ns if latest is None else latest.finish_ns
         put(since, node.start_ns, UNACCOUNTED, "", node.place)
         if latest is None:
             break
-        node = nodes[latest]
+        node = latest
         put(node.start_ns, node.finish_ns, node.stage, node.role, node.place)
         if node.start_ns <= begin_ns:
             if node.start_ns < begin_ns:
@@ -108,20 +107,13 @@ def walk_back(graph: Graph, end_ns: int) -> CriticalPath:
                     node.start_ns, begin_ns, node.stage, node.role, node.place
                 )
             break
-    return CriticalPath(begin_ns, end_ns, _joined(pieces[::-1]), carried_in)
+    return CriticalPath(begin_ns, end_ns, pieces[::-1], carried_in)
 
 
-def last_arriving(nodes: Sequence[Node], node: Node) -> int | None:
+def last_arriving(nodes: Sequence[Node], node: Node) -> Node | None:
     """Which of those before a node finished last; of several, the last in order."""
-    return max(node.before, key=lambda at: (nodes[at].finish_ns, at), default=None)
-
-
-def _joined(pieces: Sequence[Piece]) -> list[Piece]:
-    found: list[Piece] = []
-    for piece in pieces:
-        last = found[-1] if found else None
-        if last and (last.stage, last.place) == (piece.stage, piece.place):
-            found[-1] = dataclasses.replace(last, end_ns=piece.end_ns)
-        else:
-            found.append(piece)
+    found: Node | None = None
+    for at in node.before:
+        if found is None or nodes[at].finish_ns >= found.finish_ns:
+            found = nodes[at]
     return found

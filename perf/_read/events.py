@@ -8,10 +8,13 @@ timestamp: what comes after it is decoded once and remembered.
 from __future__ import annotations
 
 import dataclasses
+import operator
 import os
 from array import array
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
+
+import numpy as np
 
 from perf._model.errors import TraceFormatError
 from perf._model.spans import OPEN, ClockSnapshot
@@ -24,6 +27,7 @@ from perf._read.packets import (
     check_versions,
     frame_at,
     open_trace,
+    packed_twice,
     parsed,
     text,
     unpacked_data,
@@ -35,8 +39,15 @@ _TIMESTAMP_BITS: Final = 70
 _STATE_CLEARED: Final = 1
 _REALTIME, _MONOTONIC, _BOOTTIME = 1, 3, 6
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
+_STARTS, _ENDS, _NOTHING = -1, -2, 0
+"""Beside these types of events: the ends of an arrow, and what says nothing to us."""
 _ARROW_START, _ARROW_END = ord("s"), ord("f")
-_LEGACY, _PHASE, _ARROW_NUMBER, _BINDS = b"\x32", 0x10, 0x30, b"\x60\x01"
+_ARROWS: Final = {_ARROW_START: _STARTS, _ARROW_END: _ENDS}
+_EVENT, _TYPE, _NAME, _NOTE = 0x5A, 0x48, 0x50, 0x22
+_LEGACY, _PHASE, _ARROW_NUMBER, _BINDS = 0x32, 0x10, 0x30, b"\x60\x01"
+_LEAST: Final = 6
+"""Bytes of an event that is taken apart by hand."""
+_T = TypeVar("_T")
 _CHUNK: Final = 4 << 20
 _REMEMBERED: Final = 1 << 17
 """Different packets that are remembered at once."""
@@ -56,19 +67,13 @@ class Row(NamedTuple):
     thread_id: int
 
 
-class Event(NamedTuple):
-    """A slice."""
+Event = tuple[str, int, int, int, int, dict[str, Any] | None]
+"""A slice: name, begin, end, id, parent's id, tags.
 
-    name: str
-    begin_ns: int
-    end_ns: int
-    """`OPEN` if it has no end in the file."""
-    id: int
-    """From 1; unique in the file."""
-    parent_id: int
-    """The slice around it; 0 if there is none."""
-    tags: dict[str, Any] | None
-    """Shared between slices: not to be changed."""
+The end is `OPEN` if it has none in the file; ids are unique in the file, from 1; the
+parent is the slice around it, 0 if there is none; tags are shared between slices and
+not to be changed.
+"""
 
 
 @dataclasses.dataclass(slots=True)
@@ -132,36 +137,69 @@ _Open = tuple[str, int, int, int, dict[str, Any] | None]
 """Name, begin, id, parent's id and tags of a slice that has not ended."""
 
 
-@dataclasses.dataclass(slots=True)
-class _Track:
+_Known = tuple[int, Any, dict[str, Any] | None, int]
+"""A packet of an event but for its timestamp: type, name, tags, track.
+
+The track is 0 for the sequence's. In place of the name, an end of an arrow has its
+number as it is written, and a sample its value.
+"""
+
+
+class _Track(NamedTuple):
     """The events of a track, in the order of the file."""
 
-    times: array[int] = dataclasses.field(default_factory=lambda: array("q"))
-    events: list[_Known] = dataclasses.field(default_factory=list)
-    is_sorted: bool = True
-    last_ns: int = 0
+    times: array[int]
+    events: list[_Known]
 
 
 @dataclasses.dataclass(slots=True)
 class _Sequence(SequenceState):
     head: bytes = b""
-    """What the packets of arrows begin with, after the timestamp; "" if unknown."""
+    """What packets of events begin with between timestamp and size; "" if unknown."""
     known: dict[bytes, _Known] = dataclasses.field(default_factory=dict)
     """Packets that were decoded, by what follows the timestamp."""
+    switches: dict[bytes, int] = dataclasses.field(default_factory=dict)
+    """Likewise those that do nothing but name the track of what follows, whole."""
+    notes: dict[bytes, tuple[str, Any]] = dataclasses.field(default_factory=dict)
+    """Likewise single tags: key and value."""
 
+    def taken_apart(self, body: bytes) -> _Known | None:
+        """An event that was not seen before, as our writer writes them.
 
-class _Known(NamedTuple):
-    """A packet of an event but for its timestamp."""
-
-    type: int
-    name: str
-    tags: dict[str, Any] | None
-    track: int
-    """0: the sequence's."""
-    arrow: bytes
-    """Its number as it is written; b"": no arrow."""
-    is_start: bool
-    value: float
+        They are too many for protobuf's objects: an end of an arrow has a number of its
+        own, and a slice perhaps a tag. None: it has to be decoded.
+        """
+        at, end = len(self.head) + 1, len(body)
+        if at == 1 or not body.startswith(self.head) or end - at < _LEAST:
+            return None
+        if body[at - 1] != end - at:
+            return None
+        if body[at] == _LEGACY:
+            # A message that holds nothing but that, of phase and number.
+            if body[at + 2] != _PHASE or body[at + 4] != _ARROW_NUMBER:
+                return None
+            if body[at + 3] == _ARROW_START:
+                return _STARTS, body[at + 5 :], None, 0
+            if body[at + 3] == _ARROW_END and body.endswith(_BINDS):
+                return _ENDS, body[at + 5 : -len(_BINDS)], None, 0
+            return None
+        kind, number = body[at + 1], body[at + 3]
+        if body[at] != _TYPE or kind not in (_BEGIN, _END) or body[at + 2] != _NAME:
+            return None
+        at += 4
+        tags: dict[str, Any] = {}
+        while at + 2 < end and body[at] == _NOTE and body[at + 1] < 0x80:
+            begin = at + 2
+            at = begin + body[at + 1]
+            note = self.notes.get(body[begin:at])
+            if note is None:
+                return None
+            tags[note[0]] = note[1]
+        if at != end or number > 0x7F or number not in self.names:
+            return None
+        known = kind, self.names[number], tags or None, 0
+        _remember(self.known, body, known)
+        return known
 
 
 class _Reader:
@@ -210,8 +248,9 @@ class _Reader:
         # One loop without calls for what most packets are: an event whose like was
         # seen before.
         at, size = 0, len(data)
-        sequence, tracks = self._sequence, self._tracks
-        known_of, head = sequence.known.get, sequence.head
+        sequence = self._sequence
+        known_of, now_ns = sequence.known.get, sequence.now_ns
+        times, events = self._track_of(sequence.track)
         while at < size:
             begin = at + 2
             if begin < size and data[at] == PACKET_KEY and 0 < data[at + 1] < 0x80:
@@ -224,62 +263,55 @@ class _Reader:
             if end > size:
                 break
             packet_at, at = at, end
-            if data[begin] != _TIMESTAMP_KEY:
-                self._other(data[begin:end], self._offset + packet_at)
-                sequence = self._sequence
-                known_of, head = sequence.known.get, sequence.head
-                continue
-            byte = data[begin + 1]
-            begin += 2
-            delta = byte & 0x7F
-            shift = 7
-            while byte > 0x7F and shift < _TIMESTAMP_BITS:
-                byte = data[begin]
-                begin += 1
-                delta |= (byte & 0x7F) << shift
-                shift += 7
-            body = data[begin:end]
-            known = known_of(body)
+            known: _Known | None = None
+            is_event = data[begin] == _TIMESTAMP_KEY
+            if is_event:
+                delta = byte = data[begin + 1]
+                begin += 2
+                if byte > 0x7F:
+                    shift = 7
+                    while byte > 0x7F and shift < _TIMESTAMP_BITS:
+                        byte = data[begin]
+                        begin += 1
+                        delta += byte - 1 << shift  # and away with the mark before
+                        shift += 7
+                    if delta >> 63:
+                        delta -= 1 << 64
+                body = data[begin:end]
+                known = known_of(body)
+                if known is None:
+                    if begin > end:
+                        raise IndexError  # the timestamp does not end in its packet
+                    known = sequence.taken_apart(body)
             if known is None:
-                if begin > end:
-                    raise IndexError  # the timestamp does not end in its packet
-                known = self._arrow_of(body, head) or self._decoded(
-                    body, self._offset + packet_at
-                )
-                if self._sequence is not sequence:
-                    sequence = self._sequence
-                    known_of, head = sequence.known.get, sequence.head
+                sequence.now_ns = now_ns
+                if is_event:
+                    known = self._decoded(body, self._offset + packet_at)
+                else:
+                    self._other(data[begin:end], self._offset + packet_at)
+                sequence = self._sequence
+                known_of, now_ns = sequence.known.get, sequence.now_ns
+                times, events = self._track_of(sequence.track)
                 if known is None:
                     continue
-            now_ns = sequence.now_ns = sequence.now_ns + (
-                delta - (1 << 64) if delta >> 63 else delta
-            )
-            uuid = known[3] or sequence.track
-            track = tracks.get(uuid)
-            if track is None:
-                track = tracks[uuid] = _Track()
-            if now_ns < track.last_ns:
-                track.is_sorted = False
-            track.last_ns = now_ns
-            track.times.append(now_ns)
-            track.events.append(known)
+            now_ns += delta
+            if known[3]:
+                own_times, own_events = self._track_of(known[3])
+                own_times.append(now_ns)
+                own_events.append(known)
+            else:
+                times.append(now_ns)
+                events.append(known)
+        sequence.now_ns = now_ns
         return at
 
-    # -- events ------------------------------------------------------------------------
+    def _track_of(self, uuid: int) -> _Track:
+        track = self._tracks.get(uuid)
+        if track is None:
+            track = self._tracks[uuid] = _Track(array("q"), [])
+        return track
 
-    def _arrow_of(self, body: bytes, head: bytes) -> _Known | None:
-        """An end of an arrow, taken apart by hand: each has a number of its own."""
-        at = len(head) + 1
-        # A message that holds nothing but a legacy event, of phase and number.
-        if not head or body[at : at + 1] != _LEGACY or not body.startswith(head):
-            return None
-        if body[at + 2] != _PHASE or body[at + 4] != _ARROW_NUMBER:
-            return None
-        if body[at + 3] == _ARROW_START:
-            return _Known(0, "", None, 0, body[at + 5 :], True, 0.0)
-        if body[at + 3] == _ARROW_END and body.endswith(_BINDS):
-            return _Known(0, "", None, 0, body[at + 5 : -len(_BINDS)], False, 0.0)
-        return None
+    # -- events ------------------------------------------------------------------------
 
     def _decoded(self, body: bytes, offset: int) -> _Known | None:
         packet = parsed(body, self._place, offset)
@@ -289,27 +321,31 @@ class _Reader:
         if packet.WhichOneof("data") != "track_event":
             return None
         event = packet.track_event
-        legacy = event.legacy_event
-        tags = sequence.tags(event.debug_annotations)
-        is_double = event.HasField("double_counter_value")
-        is_arrow = legacy.phase in (_ARROW_START, _ARROW_END)
-        known = _Known(
-            event.type,
-            sequence.event_name(event),
-            tags or None,
-            event.track_uuid,
-            _number(legacy.unscoped_id) if is_arrow else b"",
-            legacy.phase == _ARROW_START,
-            event.double_counter_value if is_double else float(event.counter_value),
-        )
-        if known.arrow:
-            if event.ByteSize() < 0x80:
-                # What all events begin with, up to the byte that is their length.
-                sequence.head = body[: len(body) - event.ByteSize() - 1]
+        kind, uuid = event.type, event.track_uuid
+        known: _Known
+        if kind in (_BEGIN, _END, _INSTANT):
+            tags = {}
+            for note in event.debug_annotations:
+                data = note.SerializeToString()
+                key, value = sequence.tag(note)
+                tags[key] = value
+                _remember(sequence.notes, data, (key, value))
+            known = kind, sequence.event_name(event), tags or None, uuid
+        elif kind == _COUNTER:
+            is_double = event.HasField("double_counter_value")
+            value = event.double_counter_value if is_double else event.counter_value
+            known = kind, float(value), None, uuid
         else:
-            if len(sequence.known) >= _REMEMBERED:
-                sequence.known.clear()
-            sequence.known[body] = known
+            legacy = event.legacy_event
+            kind = _ARROWS.get(legacy.phase, _NOTHING)
+            known = kind, _number(legacy.unscoped_id), None, uuid
+        if not packet.sequence_flags & _STATE_CLEARED:
+            size = event.ByteSize()
+            if body[-size - 2 : -size] == bytes((_EVENT, size & 0x7F)):
+                # What all events begin with, up to the byte that is their length.
+                sequence.head = body[: -size - 1]
+            if kind not in (_STARTS, _ENDS):
+                _remember(sequence.known, body, known)
         return known
 
     # -- everything else ---------------------------------------------------------------
@@ -321,6 +357,10 @@ class _Reader:
         return sequence
 
     def _other(self, data: bytes, offset: int) -> None:
+        track = self._sequence.switches.get(data)
+        if track is not None:
+            self._sequence.track = track
+            return
         packet = parsed(data, self._place, offset)
         kind = packet.WhichOneof("data")
         if kind == "compressed_packets":
@@ -334,15 +374,18 @@ class _Reader:
             self._row(packet.track_descriptor)
         elif kind == "clock_snapshot":
             self._snapshot(sequence, packet.clock_snapshot)
+        learns = packet.HasField("interned_data")
+        if learns:
+            sequence.learn(packet.interned_data)
         if packet.HasField("trace_packet_defaults"):
             defaults = packet.trace_packet_defaults
             sequence.track = defaults.track_event_defaults.track_uuid
-        if packet.HasField("interned_data"):
-            sequence.learn(packet.interned_data)
+            if kind is None and not learns and not packet.sequence_flags:
+                sequence.switches[data] = sequence.track
 
     def _unpack(self, packet: Any, offset: int, end: int) -> None:
         if self._packed_at is not None:
-            raise self.error(f"packed packets in packed ones at offset {offset}")
+            raise packed_twice(self._path, self._packed_at)
         room = MAX_PACKET + MOST_PER_BYTE * end - self._unpacked
         limit = max(1, min(room, MAX_PACKET))
         data = unpacked_data(packet, self._path, offset, limit)
@@ -377,38 +420,37 @@ class _Reader:
 
     def _draw(self, uuid: int, track: _Track) -> None:
         """Makes slices of a track's events."""
-        times, events = track.times, track.events
-        order: Iterable[int] = range(len(times))
-        if not track.is_sorted:
+        times, events = track
+        along: Iterable[tuple[int, _Known]] = zip(times, events, strict=True)
+        if np.any(np.diff(np.frombuffer(times, np.int64)) < 0):
             # At one moment, events take place in the order of the file.
-            order = sorted(order, key=times.__getitem__)
+            along = sorted(along, key=operator.itemgetter(0))
         stack: list[_Open] = []
         ended: list[Event] = []
         count = self._count
-        for at in order:
-            now_ns, known = times[at], events[at]
-            kind = known[0]
+        for now_ns, (kind, name, tags, _) in along:
             if kind == _BEGIN:
                 count += 1
                 around = stack[-1][2] if stack else 0
-                stack.append((known[1], now_ns, count, around, known[2]))
+                stack.append((name, now_ns, count, around, tags))
             elif kind == _END:
                 if stack:
-                    name, begin_ns, slice_id, around, tags = stack.pop()
-                    if known[2]:
-                        tags = {**(tags or {}), **known[2]}
-                    ended.append(Event(name, begin_ns, now_ns, slice_id, around, tags))
+                    name, begin_ns, slice_id, around, own = stack.pop()
+                    if tags:
+                        own = {**(own or {}), **tags}
+                    ended.append((name, begin_ns, now_ns, slice_id, around, own))
+            elif kind == _STARTS:
+                if stack:
+                    self._starts[name] = stack[-1][2]
+            elif kind == _ENDS:
+                if stack:
+                    self._ends.append((name, stack[-1][2]))
             elif kind == _INSTANT:
-                self.events.instants.append((uuid, now_ns, known[1], known[2] or {}))
+                self.events.instants.append((uuid, now_ns, name, tags or {}))
             elif kind == _COUNTER:
-                self.events.samples.setdefault(uuid, []).append((now_ns, known[6]))
-            elif known[4] and stack:
-                if known[5]:
-                    self._starts[known[4]] = stack[-1][2]
-                else:
-                    self._ends.append((known[4], stack[-1][2]))
+                self.events.samples.setdefault(uuid, []).append((now_ns, name))
         for name, begin_ns, slice_id, around, tags in reversed(stack):
-            ended.append(Event(name, begin_ns, OPEN, slice_id, around, tags))
+            ended.append((name, begin_ns, OPEN, slice_id, around, tags))
         self._count = count
         if ended:
             self.events.slices[uuid] = ended
@@ -420,6 +462,8 @@ class _Reader:
         events = self.events
         while self._tracks:
             uuid, track = self._tracks.popitem()
+            if not track.events:
+                continue
             if uuid not in events.rows:
                 raise self.error(
                     f"an event on track {uuid}, which the file does not introduce"
@@ -436,6 +480,12 @@ class _Reader:
         check_versions(versions, self._path, is_cut=events.is_cut)
         events.run = runs[0]
         return events
+
+
+def _remember(known: dict[bytes, _T], data: bytes, value: _T) -> None:
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[data] = value
 
 
 def _number(value: int) -> bytes:

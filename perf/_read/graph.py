@@ -19,7 +19,8 @@ recorded, to the nanosecond.
 from __future__ import annotations
 
 import dataclasses
-from bisect import bisect_left, bisect_right
+import operator
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -107,9 +108,10 @@ class _Builder:
         """Nodes of the work on devices, by id."""
         self._joins: list[tuple[int, Launch]] = []
         """Nodes at which a thread goes on, and what it waited for."""
+        self._late: list[int] = []
+        """Nodes of work on threads before which nothing was recorded for a while."""
         self._marks: list[int] = []
         self._limits = list(limits)
-        self._names = schedule.waited_for
 
     def graph(self) -> Graph:
         """Puts everything together."""
@@ -126,27 +128,34 @@ class _Builder:
 
     def _add_thread(self, thread: str) -> None:
         """Its pieces of work in order, joined by moments."""
-        lane = self._schedule.threads[thread]
-        leaves = list(lane.innermost(self._begin_ns, self._end_ns))
+        leaves = self._schedule.threads[thread].innermost(self._begin_ns, self._end_ns)
         waiting_until: dict[int, int] = {}
         moments = list(self._moments(thread, leaves, waiting_until))
         if thread == self._schedule.main:
             moments += [(time_ns, _MARK, None, None) for time_ns in self._marks_ns]
-        moments.sort(key=lambda moment: moment[:2])
+        moments.sort(key=_when)
+        nodes = self._nodes
         last: int | None = None
-        at = 0
+        free_ns = self._begin_ns
+        at, count = 0, len(moments)
         for begin, end, record in leaves:
+            stage = "" if record[0] in STRUCTURE else str(record[0])
             while True:
-                while at < len(moments) and moments[at][0] <= begin:
+                while at < count and moments[at][0] <= begin:
                     last = self._add_moment(thread, last, moments[at])
                     at += 1
                 if begin >= end:
                     break
-                until = end if at == len(moments) else min(end, moments[at][0])
-                is_work = begin >= waiting_until.get(record[3], begin)
-                if is_work and record[0] not in STRUCTURE:
-                    stage, role = str(record[0]), role_of(record)
-                    last = self._chained(Node(begin, until, stage, role, thread), last)
+                until = end if at == count else min(end, moments[at][0])
+                if stage and begin >= waiting_until.get(record[3], begin):
+                    before = [] if last is None else [last]
+                    last = len(nodes)
+                    nodes.append(
+                        Node(begin, until, stage, role_of(record), thread, before)
+                    )
+                    if begin - free_ns > INFERRED_WITHIN_NS:
+                        self._late.append(last)
+                    free_ns = until
                 begin = until
         for moment in moments[at:]:
             last = self._add_moment(thread, last, moment)
@@ -155,34 +164,35 @@ class _Builder:
         self, thread: str, leaves: list[Leaf], waiting_until: dict[int, int]
     ) -> Iterator[_Moment]:
         """When its spans open and close, and when it goes on after it waited."""
-        lane = self._schedule.threads[thread]
+        begin_ns, end_ns, schedule = self._begin_ns, self._end_ns, self._schedule
         ends = [leaf[1] for leaf in leaves]
-        for record in lane.between(self._begin_ns, self._end_ns):
-            launch = self._schedule.launch_of(record)
-            if record[1] >= self._begin_ns and (launch.parts or launch.after):
-                yield record[1], _OPENS, record, None
-            is_awaited = record[3] in self._schedule.awaited or record[0] in self._names
-            if record[2] <= self._end_ns and is_awaited and not launch.parts:
-                yield record[2], _CLOSES, record, None
-            until, awaited = blocked(launch)[1], launch
-            tags = record[6]
+        for record in schedule.threads[thread].between(begin_ns, end_ns):
+            name, begin, end, span_id, _, _, tags, _ = record
+            launch = schedule.launches[span_id]
+            if begin >= begin_ns and (launch.parts or launch.after):
+                yield begin, _OPENS, record, None
+            is_awaited = span_id in schedule.awaited or name in schedule.waited_for
+            if is_awaited and end <= end_ns and not launch.parts:
+                yield end, _CLOSES, record, None
             if tags and WAITS_FOR in tags:
-                until = record[2]
-                name = str(tags[WAITS_FOR])
-                found = self._schedule.last_ended(name, record[1], record[2])
+                found = schedule.last_ended(str(tags[WAITS_FOR]), begin, end)
                 if found is None:
                     continue
-                awaited = found
-            # Inside an inner span the thread was at work, whatever was ready then.
-            around = bisect_left(ends, until)
-            is_inner = around < len(ends) and leaves[around][2] is record
-            if self._begin_ns < until <= self._end_ns and is_inner:
-                waiting_until[record[3]] = until
-                yield until, _GOES_ON, record, awaited
+                until, awaited = end, found
+            else:
+                until, awaited = blocked(launch)[1], launch
+            if begin_ns < until <= end_ns:
+                # Inside an inner span the thread was at work, whatever was ready then.
+                around = bisect_left(ends, until)
+                if around < len(ends) and leaves[around][2] is record:
+                    waiting_until[span_id] = until
+                    yield until, _GOES_ON, record, awaited
 
     def _add_moment(self, thread: str, last: int | None, moment: _Moment) -> int:
         time_ns, kind, record, awaited = moment
-        position = self._chained(Node(time_ns, time_ns, "", "", thread), last)
+        position = len(self._nodes)
+        before = [] if last is None else [last]
+        self._nodes.append(Node(time_ns, time_ns, "", "", thread, before))
         if record is None:
             self._marks.append(position)
         elif awaited is not None:
@@ -199,49 +209,43 @@ class _Builder:
         Nothing is recorded where one thread hands work to another. As for devices,
         that is inferred where only one can be meant.
         """
-        work = [at for at, node in enumerate(self._nodes) if node.stage]
-        work.sort(key=lambda at: self._nodes[at].finish_ns)
-        finishes = [self._nodes[at].finish_ns for at in work]
-        for at in list(work):
-            node = self._nodes[at]
-            opened = self._nodes[node.before[0]] if node.before else None
-            before = node.before
-            while before and not self._nodes[before[0]].stage:
-                before = self._nodes[before[0]].before
-            since = self._nodes[before[0]].finish_ns if before else self._begin_ns
-            if node.start_ns - since <= INFERRED_WITHIN_NS:
-                continue
-            first = bisect_left(finishes, node.start_ns - INFERRED_WITHIN_NS)
-            last = bisect_right(finishes, node.start_ns)
-            near = [p for p in work[first:last] if self._nodes[p].place != node.place]
-            if len({self._nodes[p].place for p in near}) == 1:
+        nodes = self._nodes
+        work = sorted([(n.finish_ns, at) for at, n in enumerate(nodes) if n.stage])
+        for at in self._late:
+            node = nodes[at]
+            first = bisect_left(work, (node.start_ns - INFERRED_WITHIN_NS, 0))
+            last = bisect_left(work, (node.start_ns + 1, 0))
+            near = [p for _, p in work[first:last] if nodes[p].place != node.place]
+            if len({nodes[p].place for p in near}) == 1:
                 # With the moment at which its span opened, if that is a node.
-                first_node = node
-                if opened and not opened.stage and opened.start_ns == node.start_ns:
-                    first_node = opened
-                first_node.before.append(near[-1])
+                opened = nodes[node.before[0]] if node.before else node
+                is_moment = not opened.stage and opened.start_ns == node.start_ns
+                (opened if is_moment else node).before.append(near[-1])
 
     # -- devices -----------------------------------------------------------------------
 
     def _add_devices(self) -> None:
+        nodes = self._nodes
         for device, lane in self._schedule.devices.items():
             last: int | None = None
             for record in lane.between(self._begin_ns, self._end_ns):
-                node = Node(
-                    record[1], record[2], str(record[0]), role_of(record), device
+                name, begin, end, span_id = record[:4]
+                before = []
+                if last is not None and nodes[last].finish_ns <= begin:
+                    before.append(last)
+                last = len(nodes)
+                role = role_of(record)
+                nodes.append(
+                    Node(begin, end, str(name), role, device, before, on_device=True)
                 )
-                node.on_device = True
-                if last is not None and self._nodes[last].finish_ns <= record[1]:
-                    node.before.append(last)
-                last = len(self._nodes)
-                self._nodes.append(node)
-                self._parts.setdefault(record[3], []).append(last)
+                self._parts.setdefault(span_id, []).append(last)
 
     # -- edges -------------------------------------------------------------------------
 
     def _connect(self) -> None:
+        nodes = self._nodes
         for position, launch in self._joins:
-            self._nodes[position].before += self._finishes(launch)
+            nodes[position].before += self._finishes(launch)
         for span_id in self._opened.keys() | self._parts.keys():
             launch = self._schedule.launches[span_id]
             earlier = [
@@ -251,20 +255,19 @@ class _Builder:
             ]
             opened = self._opened.get(span_id)
             if opened is not None:
-                self._nodes[opened].before += earlier
+                nodes[opened].before += earlier
             for part in self._parts.get(span_id, ()):
-                node = self._nodes[part]
+                node = nodes[part]
                 if opened is not None:
                     node.before.append(opened)
-                late = [
-                    p for p in earlier if self._nodes[p].finish_ns <= node.finish_ns
-                ]
-                node.before += late
-                latest = max([self._nodes[p].finish_ns for p in late], default=0)
-                node.start_ns = max(node.start_ns, latest)
+                for position in earlier:
+                    finish_ns = nodes[position].finish_ns
+                    if finish_ns <= node.finish_ns:
+                        node.before.append(position)
+                        node.start_ns = max(node.start_ns, finish_ns)
         for first, second in self._limits:
             if first in self._opened and second in self._opened:
-                self._nodes[self._opened[second]].before.append(self._opened[first])
+                nodes[self._opened[second]].before.append(self._opened[first])
 
     def _finishes(self, launch: Launch) -> list[int]:
         span_id = launch.record[3]
@@ -273,26 +276,26 @@ class _Builder:
         return [self._ended[span_id]] if span_id in self._ended else []
 
     def _sorted(self) -> Graph:
+        """By start, then finish, then as they were added; with what is before each."""
         found = self._nodes
-        order = sorted(
-            range(len(found)),
-            key=lambda at: (found[at].start_ns, found[at].finish_ns, at),
-        )
+        finishes = [node.finish_ns for node in found]
+        order = sorted(range(len(found)), key=finishes.__getitem__)
+        order.sort(key=[node.start_ns for node in found].__getitem__)
         place = [0] * len(order)
         for new, old in enumerate(order):
             place[old] = new
         nodes = [found[old] for old in order]
         for new, node in enumerate(nodes):
             start_ns, since_ns = node.start_ns, None
-            before: set[int] = set()
+            before: list[int] = []
             for old in node.before:
-                finish_ns = found[old].finish_ns
                 # What ends after this one started cannot have held it up.
-                if place[old] < new and finish_ns <= start_ns:
-                    before.add(place[old])
+                finish_ns = finishes[old]
+                if finish_ns <= start_ns and place[old] < new:
+                    before.append(place[old])
                     if since_ns is None or finish_ns > since_ns:
                         since_ns = finish_ns
-            node.before = sorted(before)
+            node.before = sorted(set(before)) if len(before) > 1 else before
             node.lag_ns = start_ns - (self._begin_ns if since_ns is None else since_ns)
         return Graph(self._begin_ns, nodes, [place[old] for old in self._marks])
 
@@ -305,8 +308,5 @@ class _Builder:
         self._nodes.append(node)
         return len(self._nodes) - 1
 
-    def _chained(self, node: Node, last: int | None) -> int:
-        if last is not None:
-            node.before.append(last)
-        self._nodes.append(node)
-        return len(self._nodes) - 1
+
+_when = operator.itemgetter(0, 1)

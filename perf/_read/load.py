@@ -31,6 +31,7 @@ from perf._read.packets import (
     frames,
     lost_records,
     open_trace,
+    packed_twice,
     parsed,
     text,
     unpacked,
@@ -108,7 +109,10 @@ class _Reader:
             try:
                 for frame in unpacked(packet, self._path, offset, limit):
                     self._room -= len(frame)
-                    self._take(parsed(frame, self._path, offset))
+                    inner = parsed(frame, self._path, offset)
+                    if inner.HasField("compressed_packets"):
+                        raise packed_twice(self._path, offset)
+                    self._take(inner)
             except CutError as error:  # inside: the file itself goes on
                 raise TraceFormatError(str(error)) from error
         else:

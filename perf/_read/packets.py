@@ -232,6 +232,14 @@ def unpacked_data(packet: Any, path: object, offset: int, limit: int) -> bytes:
     return data
 
 
+def packed_twice(path: object, offset: int) -> TraceFormatError:
+    """Packed packets in a packed one: nothing of ours, and a way to fill the memory."""
+    return TraceFormatError(
+        f"{path}: expected a trace of rlperf, found packets that are packed twice at "
+        f"offset {offset}"
+    )
+
+
 @dataclasses.dataclass(slots=True)
 class SequenceState:
     """What the packets of one sequence refer to."""
@@ -260,24 +268,25 @@ class SequenceState:
 
     def event_name(self, event: Any) -> str:
         """What an event is called, "" if nobody knows."""
-        return text(event.name) or self.names.get(event.name_iid, "")
+        return self.names.get(event.name_iid) or text(event.name)
 
     def tags(self, notes: Iterable[Any]) -> dict[str, Any]:
         """Debug annotations by their names."""
-        return {
-            text(note.name) or self.keys.get(note.name_iid, ""): self._value(note)
-            for note in notes
-        }
+        return dict(map(self.tag, notes))
+
+    def tag(self, note: Any) -> tuple[str, Any]:
+        """The name of a debug annotation, and its value."""
+        return self.keys.get(note.name_iid) or text(note.name), self._value(note)
 
     def _value(self, note: Any) -> Any:
-        if note.dict_entries:
-            return self.tags(note.dict_entries)
-        if note.array_values:
-            return [self._value(entry) for entry in note.array_values]
         kind = note.WhichOneof("value")
+        if kind is None:
+            if note.dict_entries:
+                return self.tags(note.dict_entries)
+            return [self._value(entry) for entry in note.array_values] or None
         if kind == "string_value_iid":
             return self.texts.get(note.string_value_iid, "")
-        value = getattr(note, kind) if kind else None
+        value = getattr(note, kind)
         return text(value) if isinstance(value, bytes) else value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import os
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -144,10 +145,10 @@ def _recording(
             "or the run was killed before the first flush"
         )
     ends = [r[2] for _, records in timelines for r in records if r[2] != OPEN]
-    begin_ns, end_ns = min(begins), max([*ends, *begins])
+    unfinished = len(begins) - len(ends)
+    begin_ns, end_ns = min(begins), max(max(begins), max(ends or begins))
     timelines = _with_main(timelines)
     steps, said = _steps(timelines, begin_ns, end_ns)
-    unfinished = sum(r[2] == OPEN for _, records in timelines for r in records)
     found = list(notes)
     if said:
         found.append(said)
@@ -239,59 +240,67 @@ def _launch_ids(timelines: list[tuple[TimelineInfo, list[Event]]]) -> dict[int, 
     launched where the span opened, exactly; where it had to queue behind work that was
     queued itself, that moment is not in the file, and the order of launches decides.
     """
-    hosts: dict[str, list[Event]] = defaultdict(list)
+    is_device = TimelineKind.DEVICE
+    worked = {e[0] for info, some in timelines if info.kind is is_device for e in some}
+    hosts: dict[str, list[Event]] = {name: [] for name in worked}
     queued: dict[str, dict[int, int]] = defaultdict(dict)
     for info, some in timelines:
         if info.kind is TimelineKind.HOST:
             for event in some:
-                hosts[event.name].append(event)
+                if event[0] in worked:
+                    hosts[event[0]].append(event)
         elif info.kind is TimelineKind.QUEUE:
             device = info.id.removesuffix(QUEUE_SUFFIX)
-            queued[device].update({event.end_ns: event.begin_ns for event in some})
+            queued[device].update({event[2]: event[1] for event in some})
     for some in hosts.values():
-        some.sort(key=lambda event: event.begin_ns)
-    begins = {name: [e.begin_ns for e in some] for name, some in hosts.items()}
+        some.sort(key=_begin)
+    begins = {name: [event[1] for event in some] for name, some in hosts.items()}
     ids: dict[int, int] = {}
     for info, some in timelines:
         if info.kind is not TimelineKind.DEVICE:
             continue
         following: Counter[str] = Counter()
-        for event in sorted(some, key=lambda event: event.begin_ns):
-            candidates = hosts.get(event.name)
+        launches = queued[info.id]
+        for event in sorted(some, key=_begin):
+            name, begin_ns, _, slice_id, _, _ = event
+            candidates = hosts.get(name)
             if not candidates:
                 continue
-            launched = queued[info.id].get(event.begin_ns, event.begin_ns)
-            exact = bisect_right(begins[event.name], launched) - 1
+            launched = launches.get(begin_ns, begin_ns)
+            exact = bisect_right(begins[name], launched) - 1
             at: int | None = None
-            if exact >= 0 and candidates[exact].begin_ns == launched:
+            if exact >= 0 and candidates[exact][1] == launched:
                 at = exact
             else:
-                at = _in_turn(candidates, following[event.name], event)
+                at = _in_turn(candidates, following[name], event)
             if at is not None:
-                following[event.name] = max(following[event.name], at + 1)
-                ids[event.id] = candidates[at].id
+                following[name] = max(following[name], at + 1)
+                ids[slice_id] = candidates[at][3]
     return ids
 
 
 def _in_turn(candidates: list[Event], first: int, event: Event) -> int | None:
     """The next span of that name that has not had its work yet, alike in tags."""
     for at in range(first, min(first + _LOOKED_AHEAD, len(candidates))):
-        if candidates[at].begin_ns > event.begin_ns:
+        if candidates[at][1] > event[1]:
             return None
-        if candidates[at].tags == event.tags:
+        if candidates[at][5] == event[5]:
             return at
     return None
+
+
+_begin = operator.itemgetter(1)
 
 
 def _predecessors(
     arrows: Sequence[tuple[int, int]], ids: Mapping[int, int]
 ) -> dict[int, tuple[int, ...]]:
-    found: dict[int, dict[int, None]] = defaultdict(dict)
+    found: dict[int, list[int]] = defaultdict(list)
     for source, target in arrows:
         first, second = ids.get(source, source), ids.get(target, target)
         if first != second:
-            found[second][first] = None
-    return {span_id: tuple(some) for span_id, some in found.items()}
+            found[second].append(first)
+    return {span_id: tuple(dict.fromkeys(some)) for span_id, some in found.items()}
 
 
 # -- Chrome's --------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import heapq
+import operator
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -66,13 +67,13 @@ class Lane:
 
     __slots__ = ("_leaves", "begins", "reach", "records")
 
-    def __init__(self, records: list[RawRecord]) -> None:
+    def __init__(self, records: Iterable[RawRecord]) -> None:
         # Of those that begin together the longer one is around the shorter one.
         self.records = sorted(records, key=lambda r: (r[1], -r[2], r[3]))
         self.begins = [record[1] for record in self.records]
-        self.reach = list(accumulate((record[2] for record in self.records), max))
+        self.reach = list(accumulate([record[2] for record in self.records], max))
         """Latest end of the records up to each: they need not end in order."""
-        self._leaves: tuple[list[int], list[Leaf]] | None = None
+        self._leaves: tuple[list[int], list[int], list[Leaf]] | None = None
 
     def between(self, begin_ns: int, end_ns: int) -> list[RawRecord]:
         """Records that are open somewhere in [begin, end), by begin."""
@@ -90,17 +91,21 @@ class Lane:
         at = bisect_left(self.begins, time_ns)
         return self.records[at - 1] if at else None
 
-    def innermost(self, begin_ns: int, end_ns: int) -> Iterator[Leaf]:
+    def innermost(self, begin_ns: int, end_ns: int) -> list[Leaf]:
         """What is innermost on a thread in [begin, end), cut to it; gaps left out."""
         if self._leaves is None:
-            leaves = list(_leaves(self.records))
-            self._leaves = [leaf[1] for leaf in leaves], leaves
-        ends, leaves = self._leaves
-        for at in range(bisect_right(ends, begin_ns), len(leaves)):
-            begin, end, record = leaves[at]
-            if begin >= end_ns:
-                return
-            yield max(begin, begin_ns), min(end, end_ns), record
+            some = list(_leaves(self.records))
+            self._leaves = [leaf[0] for leaf in some], [leaf[1] for leaf in some], some
+        begins, ends, leaves = self._leaves
+        found = leaves[bisect_right(ends, begin_ns) : bisect_left(begins, end_ns)]
+        if found:
+            begin, end, record = found[0]
+            if begin < begin_ns:
+                found[0] = begin_ns, end, record
+            begin, end, record = found[-1]
+            if end > end_ns:
+                found[-1] = begin, end_ns, record
+        return found
 
 
 Leaf = tuple[int, int, RawRecord]
@@ -129,42 +134,49 @@ def _leaves(records: list[RawRecord]) -> Iterator[Leaf]:
         heapq.heappush(opened, (-until, -position, record))
 
 
-@dataclasses.dataclass(slots=True)
 class Launch:
-    """A span and its work on devices; they share an id."""
+    """A span and its work on devices; they share an id.
 
-    thread: str | None = None
-    """The timeline of the thread that launched it."""
-    host: RawRecord | None = None
-    parts: list[tuple[str, RawRecord]] = dataclasses.field(default_factory=list)
-    """By device, what ran there."""
+    Attributes:
+        thread: the timeline of the thread that launched it.
+        host: its record there.
+        parts: by device, what ran there.
+        record: the host's; where there is none, that of a device.
+        begin_ns: when its work began: on the devices if there are any.
+        end_ns: when its work was done: on the devices if there are any.
+        after: ids of its predecessors.
+    """
 
-    @property
-    def begin_ns(self) -> int:
-        """When its work began: on the devices if there are any."""
-        if self.parts:
-            return int(min([part[1][1] for part in self.parts]))
-        return int(self.host[1]) if self.host else 0
+    __slots__ = (
+        "after", "begin_ns", "end_ns", "host", "parts", "record", "thread"
+    )  # fmt: skip
 
-    @property
-    def end_ns(self) -> int:
-        """When its work was done: on the devices if there are any."""
-        if self.parts:
-            return int(max([part[1][2] for part in self.parts]))
-        return int(self.host[2]) if self.host else 0
+    def __init__(self, record: RawRecord) -> None:
+        self.thread: str | None = None
+        self.host: RawRecord | None = None
+        self.parts: list[tuple[str, RawRecord]] = []
+        self.record = record
+        self.begin_ns: int = record[1]
+        self.end_ns: int = record[2]
+        self.after: tuple[int, ...] = record[7] or ()
 
-    @property
-    def record(self) -> RawRecord:
-        """The host's record; where there is none, that of a device."""
-        return self.host if self.host is not None else self.parts[0][1]
+    def add_host(self, thread: str, record: RawRecord) -> None:
+        """Takes in what a thread recorded; the first counts."""
+        if self.host is None:
+            self.thread, self.host, self.record = thread, record, record
+            self.after = record[7] or self.after
+            if not self.parts:
+                self.begin_ns, self.end_ns = record[1], record[2]
 
-    @property
-    def after(self) -> tuple[int, ...]:
-        """Ids of its predecessors."""
-        found = self.host[7] if self.host is not None else None
-        for _, part in self.parts:
-            found = found or part[7]
-        return found or ()
+    def add_part(self, device: str, record: RawRecord) -> None:
+        """Takes in what ran on a device."""
+        begin_ns, end_ns = record[1], record[2]
+        if not self.parts or begin_ns < self.begin_ns:
+            self.begin_ns = begin_ns
+        if not self.parts or end_ns > self.end_ns:
+            self.end_ns = end_ns
+        self.after = self.after or record[7] or ()
+        self.parts.append((device, record))
 
 
 class Schedule:
@@ -199,12 +211,15 @@ class Schedule:
         self.stage_roles: dict[str, str] = {}
         self.awaited: set[int] = set()
         self.waited_for: set[str] = set()
-        self._by_end: dict[str, tuple[list[int], list[Launch]]] = {}
         roles: dict[str, dict[str, None]] = {}
         for info, records in timelines:
             if info.is_main:
                 self.main = info.id
-            spans = [_ended(r, end_ns) for r in records if r[5] <= QUEUED]
+            spans = [
+                r if r[2] != OPEN else _cut(r, end_ns)
+                for r in records
+                if r[5] <= QUEUED
+            ]
             key = info.id.removesuffix(QUEUE_SUFFIX)
             if info.kind is not TimelineKind.QUEUE:
                 key = info.id
@@ -229,47 +244,54 @@ class Schedule:
         roles: dict[str, dict[str, None]],
     ) -> None:
         is_device = info.kind is TimelineKind.DEVICE
+        launches = self.launches
         for span in spans:
-            if span[7]:
-                self.awaited.update(span[7])
-            if span[6] and WAITS_FOR in span[6]:
-                self.waited_for.add(str(span[6][WAITS_FOR]))
-            launch = self.launches.get(span[3])
+            tags, after = span[6:8]
+            if after:
+                self.awaited.update(after)
+            if tags and WAITS_FOR in tags:
+                self.waited_for.add(str(tags[WAITS_FOR]))
+            launch = launches.get(span[3])
             if launch is None:
-                launch = self.launches[span[3]] = Launch()
+                launch = launches[span[3]] = Launch(span)
             if is_device:
-                launch.parts.append((info.id, span))
+                launch.add_part(info.id, span)
                 role = role_of(span)
                 self.stage_roles.setdefault(span[0], role)
                 if span[0] not in names.WEIGHT_SYNC:
                     roles.setdefault(role, {})[info.id] = None
-            elif span[5] != DEVICE and launch.host is None:
-                launch.thread, launch.host = info.id, span
+            elif span[5] != DEVICE:
+                launch.add_host(info.id, span)
 
     def predecessors(self, launch: Launch) -> list[Launch]:
         """Those that are known, of the recorded ones."""
         known = self.launches
         return [known[span_id] for span_id in launch.after if span_id in known]
 
+    @functools.cached_property
+    def by_name(self) -> Mapping[str, Sequence[Launch]]:
+        """All launches by the name of their spans, in the order of their ends."""
+        found: dict[str, list[Launch]] = {}
+        for launch in self.launches.values():
+            found.setdefault(str(launch.record[0]), []).append(launch)
+        for some in found.values():
+            some.sort(key=_end_ns)
+        return found
+
     def last_ended(self, name: str, since_ns: int, until_ns: int) -> Launch | None:
         """The last launch of that name that was done in (since, until]."""
-        if not self._by_end:
-            by_name: dict[str, list[Launch]] = {}
-            for launch in self.launches.values():
-                by_name.setdefault(str(launch.record[0]), []).append(launch)
-            for key, some in by_name.items():
-                some.sort(key=lambda launch: launch.end_ns)
-                self._by_end[key] = [launch.end_ns for launch in some], some
-        ends, launches = self._by_end.get(name, ([], []))
-        at = bisect_right(ends, until_ns) - 1
-        return launches[at] if at >= 0 and ends[at] > since_ns else None
+        launches = self.by_name.get(name, ())
+        at = bisect_right(launches, until_ns, key=_end_ns) - 1
+        return launches[at] if at >= 0 and launches[at].end_ns > since_ns else None
 
     def launch_of(self, record: RawRecord) -> Launch:
         """The launch that a record is part of."""
         return self.launches[record[3]]
 
 
-def _ended(record: RawRecord, end_ns: int) -> RawRecord:
-    if record[2] != OPEN:
-        return record
+def _cut(record: RawRecord, end_ns: int) -> RawRecord:
+    """One that is still open, as if it ended then."""
     return (*record[:2], max(record[1], end_ns), *record[3:])
+
+
+_end_ns = operator.attrgetter("end_ns")

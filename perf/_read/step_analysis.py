@@ -8,7 +8,7 @@ import statistics
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 from perf._model.roles import ACTOR, ROLLOUT, Roles
 from perf._model.spans import RawRecord, TimelineInfo, TimelineKind
@@ -16,6 +16,7 @@ from perf._read.accounting import Accountant, account_window
 from perf._read.critical_path import critical_path
 from perf._read.schedule import Schedule
 from perf._read.steps import BEGIN, END, Interval, StepSpans, on_devices
+from perf._read.stretches import Stretch, common, united
 
 OFF: Final = "off"
 DEFAULT: Final = "default"
@@ -32,8 +33,6 @@ _WORTH: Final = 0.1
 _MAD_SCALE: Final = 1.4826
 
 Records = Collection[tuple[TimelineInfo, list[RawRecord]]]
-_Stretch = tuple[Any, ...]
-"""Begin and end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,27 +126,27 @@ class StepAnalysis:
         if not self._devices:
             return {}
         # The devices of a mesh share their records: what they say is found out once.
-        known: dict[tuple[int, ...], list[_Stretch]] = {}
-        held: dict[str, list[_Stretch]] = {}
+        known: dict[tuple[int, ...], list[Stretch]] = {}
+        held: dict[str, list[Stretch]] = {}
         for device in self._devices:
             some = devices.get(device, [])
             same = tuple(map(id, some))
             if same not in known:
-                known[same] = _united(map(_times, some), begin_ns, end_ns)
+                known[same] = united(map(_times, some), begin_ns, end_ns)
             held[device] = known[same]
         whole = len(held) * (end_ns - begin_ns)
         occupied = sum([e - b for some in held.values() for b, e in some])
         metrics = {"perf/bubble_frac": 1 - occupied / whole}
-        sides: list[list[_Stretch]] = []
+        sides: list[list[Stretch]] = []
         for side in self._sides:
             different = {id(held[d]): held[d] for d in side if d in held}
             if len(different) == 1:
                 sides += different.values()
             elif side:
                 both = sorted(chain.from_iterable(different.values()))
-                sides.append(_united(both, begin_ns, end_ns))
+                sides.append(united(both, begin_ns, end_ns))
         if len(sides) == 2:
-            metrics["perf/overlap_frac"] = _common(*sides) / (end_ns - begin_ns)
+            metrics["perf/overlap_frac"] = common(*sides) / (end_ns - begin_ns)
         return metrics
 
     def _all(self, schedule: Schedule, begin_ns: int, end_ns: int) -> dict[str, float]:
@@ -201,40 +200,6 @@ class StepAnalysis:
 def _without_work(devices: Iterable[str]) -> Records:
     """Nothing, on each: what has no timeline is not accounted for."""
     return [(TimelineInfo(d, TimelineKind.DEVICE, d), []) for d in devices]
-
-
-def _united(
-    stretches: Iterable[_Stretch], begin_ns: int, end_ns: int
-) -> list[_Stretch]:
-    """By begin, as they were; cut to the window, and none over another."""
-    found: list[_Stretch] = []
-    free_ns = begin_ns
-    for begin, end in stretches:
-        if begin < free_ns:
-            begin = free_ns
-        if end > end_ns:
-            end = end_ns
-        if begin < end:
-            found.append((begin, end))
-            free_ns = end
-    return found
-
-
-def _common(first: list[_Stretch], second: list[_Stretch]) -> int:
-    """How long both are under way."""
-    total = 0
-    rest, others = iter(first), iter(second)
-    mine, other = next(rest, None), next(others, None)
-    while mine and other:
-        begin = max(other[0], mine[0])
-        end = min(other[1], mine[1])
-        if begin < end:
-            total += end - begin
-        if mine[1] < other[1]:
-            mine = next(rest, None)
-        else:
-            other = next(others, None)
-    return total
 
 
 _times = operator.itemgetter(BEGIN, END)

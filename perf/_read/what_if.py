@@ -109,12 +109,10 @@ def what_if(
             overlapped; or the run is asynchronous and too short, or its limits are
             not given.
     """
-    launches = [la for la in schedule.launches.values() if la.record[0] == change.stage]
+    launches = schedule.by_name.get(change.stage)
     if not launches:
-        known = sorted({str(la.record[0]) for la in schedule.launches.values()})
-        raise WhatIfError(
-            f"stage {change.stage!r} not found; recorded: {', '.join(known)}"
-        )
+        known = ", ".join(sorted(schedule.by_name))
+        raise WhatIfError(f"stage {change.stage!r} not found; recorded: {known}")
     if change.overlapped:
         _refuse_contention(schedule, change.stage, launches)
     limits: list[tuple[int, int]] = []
@@ -183,8 +181,8 @@ def _limits(
 
 
 def _of_names(schedule: Schedule, wanted: frozenset[str]) -> list[Launch]:
-    found = [la for la in schedule.launches.values() if la.record[0] in wanted]
-    return sorted(found, key=lambda launch: int(launch.record[1]))
+    found = [la for name in wanted for la in schedule.by_name.get(name, ())]
+    return sorted(found, key=lambda launch: (int(launch.record[1]), launch.record[3]))
 
 
 def _consumers(schedule: Schedule, rollouts: Sequence[Launch]) -> dict[int, Launch]:

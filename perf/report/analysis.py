@@ -18,6 +18,8 @@ from perf._read.accounting import (
     Accountant,
     WindowAccount,
     account_window,
+    added,
+    by_role,
 )
 from perf._read.critical_path import CriticalPath, critical_path
 from perf._read.recording import Recording, Sampled, Step
@@ -195,15 +197,10 @@ def analyse(
             tell("accounting", number / len(recording.steps))
     warm_up, steps = _without_warm_up(found)
     steps = _judged(steps)
-    total = Account()
-    roles: dict[str, Account] = {}
     devices: dict[str, Account] = {}
     blame: Counter[str] = Counter()
     blame_by_role: Counter[str] = Counter()
     for each in steps:
-        total.add(each.account.all)
-        for role, some in each.account.roles.items():
-            roles.setdefault(role, Account()).add(some)
         for device, some in each.account.devices.items():
             devices.setdefault(device, Account()).add(some)
         blame.update(each.by_stage)
@@ -224,8 +221,8 @@ def analyse(
         schedule,
         warm_up,
         steps,
-        total,
-        roles,
+        added(devices),
+        by_role(schedule, devices),
         devices,
         outside,
         outside_ns,
@@ -270,13 +267,13 @@ def _judged(steps: list[StepReport]) -> list[StepReport]:
     scale = MAD_SCALE * max(mad, median // 100, 1)
     stages = {stage for each in steps for stage in each.by_stage}
     usual = {
-        stage: statistics.median([s.by_stage.get(stage, 0) for s in steps])
+        stage: round(statistics.median([s.by_stage.get(stage, 0) for s in steps]))
         for stage in stages
     }
     found = []
     for each in steps:
         excess = {
-            stage: each.by_stage.get(stage, 0) - round(usual[stage]) for stage in stages
+            stage: each.by_stage.get(stage, 0) - ns for stage, ns in usual.items()
         }
         longer = each.step.length_ns > median
         reason = (max if longer else min)(excess, key=lambda stage: excess[stage])
@@ -390,13 +387,18 @@ def _together(schedule: Schedule) -> Iterator[Sequence[tuple[str, RawRecord]]]:
 
     Launches on one device each belong together if name and tags are the same.
     """
+    places = Counter(
+        stage
+        for lane in schedule.devices.values()
+        for stage in {record[0] for record in lane.records}
+    )
     alike: dict[tuple[str, str], list[tuple[str, RawRecord]]] = {}
     for launch in schedule.launches.values():
         if launch.record[0] in names.WEIGHT_SYNC:
             continue
         if len(launch.parts) > 1:
             yield launch.parts
-        elif launch.parts and launch.record[6]:
+        elif launch.parts and launch.record[6] and places[launch.record[0]] > 1:
             key = str(launch.record[0]), repr(launch.record[6])
             alike.setdefault(key, []).append(launch.parts[0])
     for parts in alike.values():
@@ -407,21 +409,25 @@ def _together(schedule: Schedule) -> Iterator[Sequence[tuple[str, RawRecord]]]:
 def _slow_spans(schedule: Schedule, steps: Sequence[StepReport]) -> list[SlowSpan]:
     found = []
     for each in steps:
+        least = 0.05 * each.step.length_ns
         by_name: dict[str, list[tuple[int, RawRecord]]] = {}
         for lane in schedule.threads.values():
             records = lane.between(each.step.begin_ns, each.step.end_ns)
             compiles = [r for r in records if r[0] in names.COMPILE]
             for record in records:
-                # What compiles is told as that.
-                own = record[2] - record[1] - _inside(record, compiles)
-                by_name.setdefault(str(record[0]), []).append((own, record))
+                own = record[2] - record[1]
+                if compiles:  # what compiles is told as that
+                    own -= _inside(record, compiles)
+                by_name.setdefault(record[0], []).append((own, record))
         for name, some in by_name.items():
             if len(some) < 4 or name in STRUCTURE | names.COMPILE:
                 continue
-            usual = round(statistics.median([own for own, _ in some]))
             length, longest = max(some, key=lambda item: item[0])
+            if length <= least:
+                continue
+            usual = round(statistics.median([own for own, _ in some]))
             excess = length - usual
-            if length > _OUTLIER * usual and excess > 0.05 * each.step.length_ns:
+            if length > _OUTLIER * usual and excess > least:
                 tags = dict(longest[6] or {})
                 number = each.step.number
                 found.append(SlowSpan(name, number, length, usual, tags, excess))

@@ -286,11 +286,11 @@ def test_damaged_lengths_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_packets_are_packed_once(tmp_path: Path) -> None:
-    """What is packed in what is packed (in what is packed) is not unpacked."""
+    """What is packed in what is packed is refused."""
     data = written(RECORDS)
     for _ in range(2):
         data = blob(1, blob(50, zlib.compress(data)))
-    with pytest.raises(TraceFormatError, match="without saying which version"):
+    with pytest.raises(TraceFormatError, match="packed twice at offset 0"):
         loaded(data, tmp_path)
 
 

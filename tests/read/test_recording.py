@@ -92,18 +92,40 @@ def test_fast_and_full_readers_agree(tmp_path_factory, ops, layout):
         for s in full.slices
     )
     found = sorted(
-        (fast.rows[uuid].path, e.name, e.begin_ns, e.end_ns, repr(e.tags or {}))
+        (fast.rows[uuid].path, name, begin_ns, end_ns, repr(tags or {}))
         for uuid, events in fast.slices.items()
-        for e in events
+        for name, begin_ns, end_ns, _, _, tags in events
     )
     assert expected == found
     assert len(full.instants) == len(fast.instants)
     assert len(full.samples) == sum(map(len, fast.samples.values()))
-    ends = {e.id: (e.name, e.begin_ns) for s in fast.slices.values() for e in s}
+    ends = {e[3]: e[:2] for some in fast.slices.values() for e in some}
     drawn = [(full.slices[f.source], full.slices[f.target]) for f in full.flows]
     shown = Counter(((a.name, a.begin_ns), (b.name, b.begin_ns)) for a, b in drawn)
     # A picture has no arrow whose start comes later in the file, at one moment.
     assert not shown - Counter((ends[a], ends[b]) for a, b in fast.arrows)
+
+
+def test_many_names_and_tags_are_told_apart(tmp_path):
+    """More than one byte numbers; tags alike in part, long, and of every kind."""
+    values = [*range(-3, 3), 2**40, 0.5, "x", "x" * 200, True, [1, {"a": 2}]]
+    spans = [
+        span(
+            n + 1,
+            10 * n,
+            10 * n + 5,
+            name=f"n{n % 300}",
+            tags={f"k{n % 200}": v, "s": n},
+        )
+        for n, v in enumerate(values * 100)
+    ]
+    path = tmp_path / "a.pb"
+    path.write_bytes(written(batch((MAIN, spans), at_ns=10**6)))
+    found = [event for some in read_events(path).slices.values() for event in some]
+    assert [(s[0], s[1], s[2], repr(s[6])) for s in spans] == [
+        (name, begin_ns, end_ns, repr(tags))
+        for name, begin_ns, end_ns, _, _, tags in found
+    ]
 
 
 def test_a_cut_file_is_read_up_to_the_cut(tmp_path):
@@ -213,7 +235,7 @@ def test_packed_packets_are_read_as_those_that_are_not(tmp_path):
     for _ in range(1200):
         data = blob(1, blob(50, zlib.compress(data)))
     path.write_bytes(data)
-    with pytest.raises(TraceFormatError, match="packed packets in packed ones"):
+    with pytest.raises(TraceFormatError, match="packed twice"):
         read_recording(path)
 
 

@@ -145,8 +145,8 @@ def test_devices_with_the_same_records_are_looked_at_once(monkeypatch):
         united.append(len(some))
         return original(some, begin_ns, end_ns)
 
-    original = step_analysis._united
-    monkeypatch.setattr(step_analysis, "_united", counted)
+    original = step_analysis.united
+    monkeypatch.setattr(step_analysis, "united", counted)
     meshes = {"rollout": ["a", "b", "c"], "actor": ["d", "e", "f"]}
     rollouts = [work("rollout", at, at + 1, at + 1) for at in (0, 2, 4)]
     trainings = [work("peft_train", at, at + 1, at + 1) for at in (1, 3)]
