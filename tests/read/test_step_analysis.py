@@ -23,6 +23,7 @@ from perf._read.step_analysis import (
     StepAnomaly,
 )
 from perf._read.steps import from_records
+from perf._read.stretches import united
 from tests.read.drawn import Timelines, device, span, work
 from tests.read.simulator import MAIN, MS, Simulation
 
@@ -138,14 +139,13 @@ def test_a_device_that_idles_for_a_whole_step_is_idle(level):
 
 def test_devices_with_the_same_records_are_looked_at_once(monkeypatch):
     """A mesh of many devices costs what one does."""
-    united = []
+    looked_at = []
 
     def counted(stretches, begin_ns, end_ns):
         some = [*stretches]
-        united.append(len(some))
-        return original(some, begin_ns, end_ns)
+        looked_at.append(len(some))
+        return united(some, begin_ns, end_ns)
 
-    original = step_analysis.united
     monkeypatch.setattr(step_analysis, "united", counted)
     meshes = {"rollout": ["a", "b", "c"], "actor": ["d", "e", "f"]}
     rollouts = [work("rollout", at, at + 1, at + 1) for at in (0, 2, 4)]
@@ -155,7 +155,7 @@ def test_devices_with_the_same_records_are_looked_at_once(monkeypatch):
         *[(device(name), [*trainings]) for name in meshes["actor"]],
     ]
     metrics, _ = analysed(analysis(DEFAULT, Roles.of(meshes)), records, [], 0, 5 * MS)
-    assert [3, 2] == united, "each mesh, which is a side of the overlap, too"
+    assert [3, 2] == looked_at, "each mesh, which is a side of the overlap, too"
     assert pytest.approx(1 - (3 * 3 + 3 * 2) / 30) == metrics["perf/bubble_frac"]
     assert 0.0 == metrics["perf/overlap_frac"]
 
