@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from perf._write.background import Worker
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import run_python
 
 
 class Counting:
@@ -187,14 +183,7 @@ def names_after(folder: Path, program: str) -> list[set[str]]:
     """The names of the slices in each file that a program left, largest first."""
     from perf._read.load import load
 
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM + program, str(folder)],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python("-W", "error", "-c", PROGRAM + program, str(folder))
     assert (0, "") == (done.returncode, done.stderr)
     traces = [load(path) for path in folder.glob("*.pb")]
     return sorted(({s.name for s in t.slices} for t in traces), key=len, reverse=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
@@ -23,10 +21,10 @@ from perf._write.files import MB, Disk, TraceFiles
 from perf._write.layout import V1Layout
 from perf._write.upload import Spool, Uploads, as_url, remote_folder
 from perf._write.writer import TraceWriter
+from tests.programs import run_python
 from tests.write.test_writer import Source, names
 from tests.write.traces import span
 
-ROOT = Path(__file__).parents[2]
 URL = "test://bucket/traces"
 
 
@@ -94,6 +92,17 @@ def make(folder: Folder) -> Iterator[Make]:
         uploads.finish(for_ever=True)
         uploads._patience_s = 60
         assert uploads.settle()
+
+
+@pytest.fixture
+def ended(folder: Folder, make: Make, monkeypatch: pytest.MonkeyPatch) -> Uploads:
+    """Uploads that have ended while their folder, which hangs, is still asked for."""
+    monkeypatch.setattr(folder, "reach", folder.open.wait)
+    folder.open.clear()
+    uploads = make()
+    uploads.finish(for_ever=True)
+    assert uploads.settle()
+    return uploads
 
 
 def part(uploads: Uploads, name: str) -> Path:
@@ -238,16 +247,9 @@ def test_a_folder_that_cannot_be_reached_is_said_at_once(
     assert ["a"] == folder.order
 
 
-def test_nothing_is_waited_for_where_nothing_waits(
-    folder: Folder, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_waited_for_where_nothing_waits(ended: Uploads) -> None:
     """Though the folder hangs when it is asked for."""
-    monkeypatch.setattr(folder, "reach", folder.open.wait)
-    folder.open.clear()
-    uploads = make()
-    uploads.finish(for_ever=True)
-    assert uploads.settle()
-    assert not uploads.folder.exists()
+    assert not ended.folder.exists()
 
 
 def test_a_thread_that_cannot_be_started(
@@ -268,26 +270,21 @@ def test_a_thread_that_cannot_be_started(
 
 
 def test_what_begins_again_while_its_folder_is_asked_for(
-    folder: Folder, make: Make, monkeypatch: pytest.MonkeyPatch
+    ended: Uploads, folder: Folder
 ) -> None:
     """Closed and attached again, it has its thread, its local folder and its lock."""
-    monkeypatch.setattr(folder, "reach", folder.open.wait)
-    folder.open.clear()
-    uploads = make()
-    uploads.finish(for_ever=True)
-    assert uploads.settle()
-    uploads.start()
-    assert uploads.folder.exists()
+    ended.start()
+    assert ended.folder.exists()
     other = Spool(URL)
     other.own()
     other.left_behind()
     other.release()
-    assert uploads.folder.exists()
+    assert ended.folder.exists()
     folder.open.set()
-    put(uploads, "a")
-    assert settled(uploads)
-    put(uploads, "b")
-    assert settled(uploads)
+    put(ended, "a")
+    assert settled(ended)
+    put(ended, "b")
+    assert settled(ended)
     assert ["a", "b"] == folder.order
 
 
@@ -647,14 +644,7 @@ def start(**files):
 
 def run(folder: Path, program: str, *, code: int = 0, said: str = "") -> list[set[str]]:
     """The slices of each file in the remote folder after a program's end."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM + textwrap.dedent(program), str(folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_python("-c", PROGRAM + textwrap.dedent(program), str(folder))
     assert code == done.returncode, done.stderr
     assert said in done.stderr
     assert bool(said) == bool(done.stderr), done.stderr
