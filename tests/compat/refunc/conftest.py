@@ -9,7 +9,7 @@ import pytest
 
 from perf.compat.refunc import _setup
 from perf.compat.refunc.logging import MLLogger, setup_logging
-from tests.compat.refunc.servers import Answer, Loopback
+from tests.compat.servers import Answer, Loopback
 from tests.loggers.conftest import _alone
 
 __all__ = ["_alone"]

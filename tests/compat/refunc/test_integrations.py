@@ -24,8 +24,8 @@ from perf.compat.refunc.logging import (
     integration_context,
 )
 from perf.loggers import ConfigError
-from tests.compat.refunc import servers
-from tests.compat.refunc.servers import Answer, Loopback
+from tests.compat import servers
+from tests.compat.servers import Answer, Loopback
 from tests.loggers import wandb_file
 from tests.loggers.backends import scrape
 from tests.loggers.sinks import Ending, Patient, Raising, Rich, Waiting
