@@ -721,7 +721,12 @@ def test_a_container_that_starts_again_uploads_what_was_left(
     assert [] == found
     assert 1 == len(left(spool))
     shutil.rmtree(there, ignore_errors=True)  # There, if it was asked for in time.
+    # A container takes longer than a second to start; parts of one second and number
+    # would have one name.
     program = """
+        import time
+        clock = time.time
+        time.time = lambda: clock() + 1
         os.getpid = lambda: 1
         writer = start()
         source.records = [span(2, 0, 1)]
