@@ -13,8 +13,8 @@ WHEEL := $(if $(UV),uv build --quiet --wheel --out-dir dist,$(BIN)/python -m pip
 SOURCES := $(wildcard perf tests tools benchmarks examples setup.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all-pythons test-tunix test-wheel check check-static \
-	docs-check public-names coverage bench format clean
+.PHONY: help demo test test-all-pythons test-tunix test-wheel test-without-faces \
+	check check-static docs-check public-names coverage bench format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test-wheel: $(VENV)/.test ## build the wheel and run the demo from it, away from
 	rlperf=$(CURDIR)/.venv-wheel/bin/rlperf; traces=$$(mktemp -d); trap 'rm -r "$$traces"' EXIT; \
 	cd "$$traces" && "$$rlperf" demo --steps 2 --trace-dir "$$traces"
 
+test-without-faces: $(VENV)/.test ## delete perf/compat in a copy, run all other tests
+	$(BIN)/python -m pytest -s -m without_faces tests/compat
+
 check: check-static test ## all that a change must pass: check-static and test
 
 check-static: $(VENV)/.test $(VENV)/.check ## format, lint, types, changelog fragments
@@ -57,8 +60,9 @@ check-static: $(VENV)/.test $(VENV)/.check ## format, lint, types, changelog fra
 docs-check: $(VENV)/.test ## run the examples in README and docs, follow their links
 	$(BIN)/python -m tools.check_docs
 
-public-names: $(VENV)/.test ## rewrite tests/public_names.txt, to be read as a diff
+public-names: $(VENV)/.test ## rewrite the lists of public names, to be read as a diff
 	$(BIN)/python -m tests.test_public_names --update
+	$(BIN)/python -m tests.compat.test_public_names --update
 
 coverage: $(VENV)/.test ## run the tests and list the lines they did not reach
 	$(BIN)/coverage erase

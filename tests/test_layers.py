@@ -191,12 +191,6 @@ def test_import_perf_reaches_nothing_heavy() -> None:
             "perf._write.sink:2 imports etils.epath: _write must import it lazily",
             id="eagerly, by name",
         ),
-        pytest.param(
-            "perf.metrics",
-            "def f():\n    import perf.compat.jepa",
-            "perf.metrics:2 imports perf.compat.jepa: doors may not import compat",
-            id="compat",
-        ),
     ],
 )
 def test_a_breach_is_found(module: str, source: str, reason: str) -> None:

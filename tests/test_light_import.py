@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.programs import printed_by
 
 REPORT = """
 import json, sys
@@ -23,15 +19,7 @@ json.dump(sorted(packages - set(sys.stdlib_module_names)), sys.stdout)
 
 def packages_loaded_by(code: str) -> list[str]:
     """The packages beside the standard library that a fresh interpreter loads."""
-    done = subprocess.run(
-        [sys.executable, "-c", REPORT.format(code=code)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    loaded: list[str] = json.loads(done.stdout)
+    loaded: list[str] = json.loads(printed_by("-c", REPORT.format(code=code)))
     return loaded
 
 

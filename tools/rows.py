@@ -54,18 +54,22 @@ def table(found: dict[str, list[tuple[str, str]]]) -> str:
         "Made from the marks of the tests by `python -m tools.rows`.",
         f"Of {len(found)} rows, {proven} are proven.",
     ]
-    for letter, document in DOCUMENTS.items():
-        lines += [
-            "",
-            f"## {document}",
-            "",
-            "| row | | proven by |",
-            "| --- | --- | --- |",
-        ]
-        for row, title in TITLES.items():
-            if row.rstrip("0123456789") == letter:
-                tests = "<br>".join(_link(*test) for test in found[row]) or "–"
-                lines.append(f"| {row} | {title} | {tests} |")
+    return "\n".join(lines) + "\n" + "".join(section(each, found) for each in DOCUMENTS)
+
+
+def section(letter: str, found: dict[str, list[tuple[str, str]]]) -> str:
+    """The part of the page on one document's rows."""
+    lines = [
+        "",
+        f"## {DOCUMENTS[letter]}",
+        "",
+        "| row | | proven by |",
+        "| --- | --- | --- |",
+    ]
+    for row, title in TITLES.items():
+        if row.rstrip("0123456789") == letter:
+            tests = "<br>".join(_link(*test) for test in found[row]) or "–"
+            lines.append(f"| {row} | {title} | {tests} |")
     return "\n".join(lines) + "\n"
 
 

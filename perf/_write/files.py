@@ -7,7 +7,7 @@ import dataclasses
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -130,30 +130,42 @@ class Disk:
     def begin_anew(self) -> None:
         """After a fork: the parent's files are not the child's to delete."""
         self._lock = threading.Lock()
+        self._complete: deque[Path] = deque()
+        """Since the lock was held last."""
         self._open: dict[Path, int] = {}
         self._closed: deque[tuple[Path, int]] = deque()
         """Oldest first."""
 
     def grow(self, path: Path, size: int) -> None:
         """A file that is being written has this size."""
-        with self._lock:
+        with self._up_to_date():
             self._open[path] = size
 
     def close(self, path: Path) -> None:
-        """A file is complete, and may be deleted to make room."""
+        """A file is complete, and may be deleted to make room.
+
+        Takes no lock: garbage may be collected, and a file with it, while it is held.
+        """
+        self._complete.append(path)
+
+    @contextlib.contextmanager
+    def _up_to_date(self) -> Iterator[None]:
         with self._lock:
-            size = self._open.pop(path, None)
-            if size is not None:
-                self._closed.append((path, size))
+            while self._complete:
+                path = self._complete.popleft()
+                size = self._open.pop(path, None)
+                if size is not None:
+                    self._closed.append((path, size))
+            yield
 
     def forget(self, path: Path) -> None:
         """A file that was closed takes no room any more."""
-        with self._lock:
+        with self._up_to_date():
             self._closed = deque(each for each in self._closed if each[0] != path)
 
     def paths(self) -> set[Path]:
         """Those that there are, as far as this process knows."""
-        with self._lock:
+        with self._up_to_date():
             return {*self._open, *(path for path, _ in self._closed)}
 
     def make_room(self, limit: int) -> list[Path]:
@@ -163,7 +175,7 @@ class Disk:
             Those that were deleted.
         """
         deleted = []
-        with self._lock:
+        with self._up_to_date():
             taken = sum(self._open.values()) + sum(size for _, size in self._closed)
             while taken > limit and self._closed:
                 path, size = self._closed.popleft()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import perf
 from perf._read.check import MEANINGS, TrackCounts, Verdict, check_trace
+from perf.cli.arguments import add_traces
 from perf.cli.messages import message
 
 SOUND, UNSOUND, UNREADABLE = 0, 1, 2
@@ -19,7 +22,8 @@ _EPILOG: Final = """\
 exit status:
   0  every trace is sound
   1  at least one is not
-  2  at least one cannot be read: no trace of rlperf, a folder, missing, too large
+  2  at least one cannot be read: no trace of rlperf, a folder without any,
+     missing, too large
 """
 
 
@@ -33,7 +37,7 @@ def add_to(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("traces", nargs="+", metavar="TRACE", help="a .pb file")
+    add_traces(parser)
     parser.add_argument(
         "--json", action="store_true", help="print one JSON array, a verdict a trace"
     )
@@ -44,12 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Checks the traces; returns the exit status."""
     status = SOUND
     found = []
-    for path in arguments.traces:
+    for path in itertools.chain.from_iterable(map(_files, arguments.traces)):
         try:
             verdict = check_trace(path)
         except (perf.PerfError, OSError) as error:
             status = UNREADABLE
-            found.append({"path": path, "sound": None, "error": message(error)})
+            found.append({"path": str(path), "sound": None, "error": message(error)})
             if not arguments.json:
                 print(f"rlperf: {message(error)}", file=sys.stderr)
             continue
@@ -62,6 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found, indent=2))
     return status
+
+
+def _files(path: Path) -> list[Path]:
+    """A file as it is, and of a folder all traces: damage may be in any.
+
+    A folder without one is returned itself, for what is said when it is read.
+    """
+    return sorted(path.glob("*.pb")) or [path]
 
 
 def _as_json(verdict: Verdict) -> dict[str, Any]:

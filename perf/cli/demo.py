@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import perf
+from perf.cli.arguments import at_least
 from perf.metrics import PerfMetricsOptions, load_config, load_options
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_to(commands: Any) -> None:
         description="A real GRPO training on virtual CPU devices, traced throughout.",
     )
     parser.add_argument(
-        "--steps", type=_positive, metavar="N", help="global steps (default: 40)"
+        "--steps", type=at_least(1), metavar="N", help="global steps (default: 40)"
     )
     parser.add_argument(
         "--topology",
@@ -256,10 +257,3 @@ def _table(steps: list[dict[str, float]]) -> None:
             share = sum(values) / whole
             bar = "█" * round(share * 30)
             print(f"  {label:<38}{mean_ms:>9.1f} ms {share:>6.1%}  {bar}")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number}: expected at least 1")
-    return number

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from perf.cli.arguments import add_traces
 from perf.cli.query import database
 
 
@@ -18,13 +19,7 @@ def add_to(commands: Any) -> None:
         "instants). Several traces become one data set, told apart by the columns "
         "trace, host and process. Needs rlperf[query].",
     )
-    parser.add_argument(
-        "traces",
-        nargs="+",
-        metavar="TRACE",
-        type=Path,
-        help="files, or folders of them",
-    )
+    add_traces(parser)
     parser.add_argument(
         "--parquet", required=True, type=Path, metavar="DIR", help="where to write"
     )

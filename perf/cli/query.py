@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from perf.cli import report as report_command
+from perf.cli.arguments import add_traces
 
 _WIDEST = 60
 
@@ -24,13 +25,7 @@ def add_to(commands: Any) -> None:
         description="Tables: spans, steps, tracks, counters, instants; times in "
         "nanoseconds. DESCRIBE spans lists a table's columns. Needs rlperf[query].",
     )
-    parser.add_argument(
-        "traces",
-        nargs="+",
-        metavar="TRACE",
-        type=Path,
-        help="files, or folders of them",
-    )
+    add_traces(parser)
     parser.add_argument(
         "sql", metavar="SQL", help='"SELECT name, sum(dur) FROM spans …"'
     )

@@ -9,9 +9,11 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from perf.cli.arguments import add_traces, at_least, not_negative
 
 if TYPE_CHECKING:
     from perf.report.analysis import Progress, Report
@@ -28,13 +30,7 @@ def add_to(commands: Any) -> None:
         description="Reads traces (.pb of rlperf, or Chrome's JSON) and writes one "
         "page that works offline.",
     )
-    parser.add_argument(
-        "traces",
-        nargs="+",
-        metavar="TRACE",
-        type=Path,
-        help="files, or folders of them",
-    )
+    add_traces(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -53,40 +49,23 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     """Adds what a trace does not tell."""
     parser.add_argument(
         "--queue-capacity",
-        type=_at_least(1),
+        type=at_least(1),
         metavar="N",
         help="rollouts made ahead of training; for what-ifs of asynchronous runs",
     )
     parser.add_argument(
         "--staleness-limit",
-        type=_at_least(0),
+        type=at_least(0),
         metavar="N",
         help="steps that a rollout's policy may be old; likewise",
     )
     parser.add_argument(
         "--error-bound-us",
-        type=_microseconds,
+        type=not_negative,
         default=0.0,
         metavar="US",
         help="how late an end may have been seen: shorter pieces are unaccounted",
     )
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        found = int(text)
-        if found < least:
-            raise argparse.ArgumentTypeError(f"{text}: expected at least {least}")
-        return found
-
-    return number
-
-
-def _microseconds(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
-    return number
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from perf._read.serve import LOOPBACK, PUBLIC_UI, TraceServer, ui_folder
 from perf.cli import report
+from perf.cli.arguments import not_negative
 
 _REPORT: Final = "report.html"
 
@@ -37,7 +38,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--idle-s",
-        type=_seconds,
+        type=not_negative,
         default=1800.0,
         metavar="S",
         help="ends when nothing was asked for so many seconds; 0: never "
@@ -107,11 +108,4 @@ def _port(text: str) -> int:
     number = int(text)
     if not 0 <= number < 1 << 16:
         raise argparse.ArgumentTypeError(f"{number}: expected 0 to 65535")
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
     return number

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.layers import ROOT
+from tests.programs import run_python
+
 STAND_IN = {
     "tunix/__init__.py": "",
     "tunix/rl.py": "from tunix.perf import trace as perf_trace\n",
@@ -30,15 +31,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs Python in the folder."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Runs Python in the folder, whose modules it finds."""
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    return run_python(*arguments, folder=folder, PYTHONPATH=path)
 
 
 def printed(folder: Path, *arguments: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import subprocess
@@ -11,16 +10,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.tunix,
-    pytest.mark.filterwarnings("default::DeprecationWarning"),  # TensorBoard's own
-    pytest.mark.skipif(
-        any(
-            importlib.util.find_spec(name) is None for name in ("tunix", "tensorboard")
-        ),
-        reason="google-tunix and tensorboard are not both installed: make test-tunix",
-    ),
-]
+from tests.adapters.needs import NEEDS_TUNIX
+
+pytestmark = NEEDS_TUNIX
 
 ROOT = Path(__file__).parents[2]
 STEPS = [1, 2, 3, 4]

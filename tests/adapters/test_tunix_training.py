@@ -19,18 +19,10 @@ import pytest
 
 from perf._model.spans import OPEN
 from perf._read.load import load
+from tests.adapters.needs import NEEDS_TUNIX
 from tools.perfetto.trace_processor import Slice, TraceProcessor, slices
 
-pytestmark = [
-    pytest.mark.tunix,
-    pytest.mark.filterwarnings("default::DeprecationWarning"),  # TensorBoard's own
-    pytest.mark.skipif(
-        any(
-            importlib.util.find_spec(name) is None for name in ("tunix", "tensorboard")
-        ),
-        reason="google-tunix and tensorboard are not both installed: make test-tunix",
-    ),
-]
+pytestmark = NEEDS_TUNIX
 
 ROOT = Path(__file__).parent.parent.parent
 STEPS = 2

@@ -120,11 +120,26 @@ def test_what_is_no_trace_is_named(
     assert f"{sound}: sound" in captured.out
 
 
-def test_a_folder_and_a_missing_file_are_named(sound: Path, capsys: Captured) -> None:
-    """A folder with a file that can be named instead."""
-    assert 2 == main(["check", str(sound.parent), "/nowhere/trace.pb"])
+def test_a_folder_stands_for_its_traces(
+    sound: Path, unsound: Path, capsys: Captured
+) -> None:
+    """All of them, those of v1 beside those of v2 too."""
+    sound.rename(sound.with_name("perfetto_trace_v2_1.pb"))
+    sound.with_name("metrics.jsonl").touch()
+    assert 1 == main(["check", str(sound.parent)])
+    shown = [line for line in capsys.readouterr().out.split("\n") if "slices)" in line]
+    assert [f"{sound.parent}/perfetto_trace_v2_1.pb: sound", f"{unsound}: UNSOUND"] == [
+        line.partition(" (")[0] for line in shown
+    ]
+
+
+def test_an_empty_folder_and_a_missing_file_are_named(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    """Nothing to check is no sound trace."""
+    assert 2 == main(["check", str(tmp_path), "/nowhere/trace.pb"])
     shown = capsys.readouterr().err
-    assert "found a folder: name files in it, it has sound.pb" in shown
+    assert f"rlperf: {tmp_path}: expected a trace file, found a folder" in shown
     assert "/nowhere/trace.pb: No such file" in shown
 
 

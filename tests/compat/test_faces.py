@@ -48,7 +48,7 @@ def test_an_import_of_a_face_would_be_found() -> None:
     assert [True, True] == [of_compat(each) for each in imports("perf.trace", source)]
 
 
-@pytest.mark.parametrize("folder", ["jepa", "instructlab"])
+@pytest.mark.parametrize("folder", ["instructlab", "jepa", "refunc"])
 def test_faces_import_loggers_and_collect_only(folder: str) -> None:
     """And each other's modules never."""
     allowed = ("perf.loggers.", "perf.collect.", f"{COMPAT}.{folder}.")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Final
 
 from perf._read.load import LoadedTrace, load
-
-ROOT: Final = Path(__file__).parents[2]
+from tests.programs import run_python
 
 _PRELUDE: Final = """
     import os, signal, sys, threading, time
@@ -49,16 +45,7 @@ def run(
         prelude: further functions that it has.
     """
     program = "\n".join(map(textwrap.dedent, (_PRELUDE, prelude, source)))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_python("-c", program, folder=folder)
     assert expect == done.returncode, done.stderr
     return done.stdout.splitlines(), done.stderr.splitlines()
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 import threading
 from collections import deque
 from pathlib import Path
@@ -17,8 +14,7 @@ from perf.loggers.delivery import AsyncHandler, BufferedHandler, close_together
 from perf.loggers.handler import BackendHandler
 from perf.loggers.records import make_record
 from tests.loggers.sinks import Ending, Kept, Patient, Raising, Waiting
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.programs import run_python
 
 
 def handler(backend: Any, **options: Any) -> AsyncHandler:
@@ -220,14 +216,7 @@ def test_a_log_that_fails_does_not_end_the_thread() -> None:
 
 def run(code: str) -> None:
     """Runs a program that ends without closing anything."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = run_python("-c", code)
     assert (0, "") == (done.returncode, done.stderr)
 
 

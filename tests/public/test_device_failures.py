@@ -5,26 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from tests.public.drive import Run, V1Run, V2Run
+from tests.record.test_waiting import deleted, donated
 
 both_versions = pytest.mark.parametrize("make", [V1Run, V2Run])
-
-
-def deleted() -> jax.Array:
-    """An array whose buffer is gone."""
-    array = jnp.ones(3)
-    array.delete()
-    return array
-
-
-def donated() -> jax.Array:
-    """An array whose buffer was given to a computation."""
-    array = jnp.ones(3)
-    jax.jit(lambda x: x + 1, donate_argnums=0)(array)
-    return array
 
 
 @both_versions

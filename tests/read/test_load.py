@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from perf._write.layout import V1Layout
 from perf._write.run_info import run_info
 from perf._write.stream import TraceStream
 from perf._write.wire import blob
+from tests.programs import printed_by
 from tests.write.traces import (
     MAIN,
     PROCESS,
@@ -255,15 +254,7 @@ def test_a_missing_file_is_the_systems_error(tmp_path: Path) -> None:
 def test_importing_it_loads_no_protobuf() -> None:
     """Only reading does."""
     code = "import sys, perf._read.load; print('google.protobuf' in sys.modules)"
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "False" == done.stdout.strip()
+    assert "False\n" == printed_by("-c", code)
 
 
 def test_compressed_packets_that_are_none_are_said(tmp_path: Path) -> None:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import gc
 import inspect
 import os
-import subprocess
-import sys
 import weakref
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from perf._record import hot
 from perf._record.span import Span
+from tests.programs import printed_by
 from tests.record.recording import Recording
-
-ROOT = Path(__file__).parents[2]
 
 compiled = pytest.mark.skipif(
     not hot.is_compiled, reason="no compiled half: no C compiler, or it was left alone"
@@ -30,18 +26,6 @@ def rec() -> Recording:
     return Recording(["a0"])
 
 
-def in_python(code: str, **environment: str) -> str:
-    """What a fresh interpreter prints."""
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-
-
 def test_the_compiled_half_can_be_left_alone() -> None:
     """By an environment variable, for whoever suspects it; spans are recorded too."""
     code = """
@@ -52,7 +36,9 @@ with tracer.span("a"):
     pass
 print(hot.is_compiled, hot.HotSpan.__module__, tracer.stats().recorded)
 """
-    assert "False perf._record.hot 1" == in_python(code, RLPERF_PURE_PYTHON="1")
+    assert "False perf._record.hot 1\n" == printed_by(
+        "-c", code, RLPERF_PURE_PYTHON="1"
+    )
 
 
 @compiled
@@ -64,7 +50,7 @@ from perf._record import hot
 print(inspect.signature(hot.HotTracer.span).replace(return_annotation=None))
 print(inspect.getdoc(hot.HotTracer.span))
 """
-    python = in_python(code, RLPERF_PURE_PYTHON="1").splitlines()
+    python = printed_by("-c", code, RLPERF_PURE_PYTHON="1").splitlines()
     own = inspect.signature(hot.HotTracer.span).parameters.values()
     told = inspect.getdoc(hot.HotTracer.span) or ""
     assert python[1:] == told.splitlines()

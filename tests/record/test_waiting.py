@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
 import sys
 import textwrap
 import threading
@@ -21,10 +19,9 @@ from perf._model.log import OnceLog
 from perf._model.spans import DEVICE
 from perf._record import waiting as waiting_module
 from perf._record.waiting import MAX_THREADS, Waited, WaitingService
+from tests.programs import run_python
 from tests.public.trace_file import TraceFile
 from tests.record.recording import Recording, in_thread, on
-
-ROOT = Path(__file__).parents[2]
 
 
 class Array:
@@ -588,16 +585,8 @@ def test_after_a_fork_there_is_no_work(log: Log) -> None:
 
 def run_child(source: str, folder: Path) -> str:
     """What a program writes to its standard output; it must end well by itself."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PRELUDE) + textwrap.dedent(source)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    program = textwrap.dedent(PRELUDE) + textwrap.dedent(source)
+    done = run_python("-c", program, folder=folder)
     assert (0, "") == (done.returncode, done.stderr)
     return done.stdout
 

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from perf._write.background import Worker
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import run_python
 
 
 class Counting:
@@ -197,15 +193,7 @@ def names_after(folder: Path, program: str, *, said: str = "") -> list[set[str]]
     """The names of the slices in each file that a program left, largest first."""
     from perf._read.load import load
 
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM + program, str(folder)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_python("-W", "error", "-c", PROGRAM + program, str(folder))
     assert 0 == done.returncode, done.stderr
     assert said in done.stderr
     assert bool(said) == bool(done.stderr), done.stderr

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perf._model.log import OnceLog
 from perf._write.files import MB, Disk, TraceFiles
+from perf._write.sink import TraceFile
 
 
 @pytest.mark.parametrize(
@@ -118,3 +122,28 @@ def test_a_child_does_not_delete_its_parents_files() -> None:
     disk.close(Path("/nowhere/a"))
     disk.begin_anew()
     assert [] == disk.make_room(0)
+
+
+class Collecting(type(Path())):  # type: ignore[misc]
+    """A path that Python collects garbage for, whenever it is looked up."""
+
+    def __hash__(self) -> int:
+        gc.collect()
+        return super().__hash__()
+
+
+def test_a_file_may_be_dropped_in_the_midst_of_it(tmp_path: Path) -> None:
+    """Nothing is held up where garbage that is collected closes a file."""
+    disk = Disk()
+    dropped = TraceFile(tmp_path, "dropped", None, OnceLog(), disk)
+    assert dropped.append(b"data")
+    (path,) = disk.paths()
+    dropped.itself = dropped  # type: ignore[attr-defined]
+    del dropped
+    grown = threading.Thread(
+        target=disk.grow, args=(Collecting("/nowhere/a"), 1), daemon=True
+    )
+    grown.start()
+    grown.join(60)
+    assert not grown.is_alive()
+    assert [path] == disk.make_room(1)

@@ -12,6 +12,7 @@ import pytest
 
 from perf._model.tracks import SCHEMA_VERSION
 from perf._write.run_info import git_commit, run_info
+from tests.programs import printed_by
 
 HASH = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
@@ -36,15 +37,7 @@ def test_the_versions_are_found_without_importing() -> None:
         "import sys; from perf._write.run_info import run_info; run_info();"
         "print('jax' in sys.modules)"
     )
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "False" == done.stdout.strip()
+    assert "False\n" == printed_by("-c", code)
 
 
 def repository(folder: Path, head: str) -> Path:

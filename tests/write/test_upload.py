@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
@@ -23,9 +21,9 @@ from perf._write.files import MB, Disk, TraceFiles
 from perf._write.layout import V1Layout
 from perf._write.upload import Spool, Uploads, as_url, remote_folder
 from perf._write.writer import TraceWriter
+from tests.programs import run_python
 from tests.write.traces import Source, names, span
 
-ROOT = Path(__file__).parents[2]
 URL = "test://bucket/traces"
 
 
@@ -93,6 +91,17 @@ def make(folder: Folder) -> Iterator[Make]:
         uploads.finish(for_ever=True)
         uploads._patience_s = 60
         assert uploads.settle()
+
+
+@pytest.fixture
+def ended(folder: Folder, make: Make, monkeypatch: pytest.MonkeyPatch) -> Uploads:
+    """Uploads that have ended while their folder, which hangs, is still asked for."""
+    monkeypatch.setattr(folder, "reach", folder.open.wait)
+    folder.open.clear()
+    uploads = make()
+    uploads.finish(for_ever=True)
+    assert uploads.settle()
+    return uploads
 
 
 def part(uploads: Uploads, name: str) -> Path:
@@ -237,16 +246,9 @@ def test_a_folder_that_cannot_be_reached_is_said_at_once(
     assert ["a"] == folder.order
 
 
-def test_nothing_is_waited_for_where_nothing_waits(
-    folder: Folder, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_waited_for_where_nothing_waits(ended: Uploads) -> None:
     """Though the folder hangs when it is asked for."""
-    monkeypatch.setattr(folder, "reach", folder.open.wait)
-    folder.open.clear()
-    uploads = make()
-    uploads.finish(for_ever=True)
-    assert uploads.settle()
-    assert not uploads.folder.exists()
+    assert not ended.folder.exists()
 
 
 def test_a_thread_that_cannot_be_started(
@@ -615,14 +617,7 @@ def start(**files):
 
 def run(folder: Path, program: str, *, code: int = 0, said: str = "") -> list[set[str]]:
     """The slices of each file in the remote folder after a program's end."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM + textwrap.dedent(program), str(folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_python("-c", PROGRAM + textwrap.dedent(program), str(folder))
     assert code == done.returncode, done.stderr
     assert said in done.stderr
     assert bool(said) == bool(done.stderr), done.stderr

@@ -196,16 +196,21 @@ def test_too_much_waiting_is_dropped_and_counted(
     assert told == about(writer.stats.paths[0])
 
 
+def write_in_vain(writer: TraceWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has what was recorded written while encoding it fails, by a fault of ours."""
+    with monkeypatch.context() as patch:
+        patch.setattr(TraceStream, "encode", lambda self, batch: 1 / 0)
+        writer.write_now()
+
+
 def test_a_fault_of_ours_costs_one_batch(
     writer: TraceWriter, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is raised, and another file goes on, with all that is open."""
     source.records = [span(1, 0, 1)]
     writer.write_now()
-    with monkeypatch.context() as patch:
-        patch.setattr(TraceStream, "encode", lambda self, batch: 1 / 0)
-        source.records = [span(2, 2, 3)]
-        writer.write_now()
+    source.records = [span(2, 2, 3)]
+    write_in_vain(writer, monkeypatch)
     source.records = [span(3, 4, 5)]
     writer.write_now()
     assert [["span 1"], ["span 3"]] == [names(path) for path in writer.stats.paths]
@@ -233,10 +238,8 @@ def test_what_is_lost_is_told_in_the_file(
     writer.write_now()
     source.records = [span(1, 0, 1)]
     writer.write_now()
-    with monkeypatch.context() as patch:
-        patch.setattr(TraceStream, "encode", lambda self, batch: 1 / 0)
-        source.records = [span(2, 2, 3), span(3, 4, 5)]
-        writer.write_now()
+    source.records = [span(2, 2, 3), span(3, 4, 5)]
+    write_in_vain(writer, monkeypatch)
     source.records = [span(4, 6, 7)]
     writer.write_now()
     source.dropped = 1
@@ -259,10 +262,8 @@ def test_what_is_lost_last_is_told_too(
     """By a file that has nothing else."""
     source.records = [span(1, 0, 1)]
     writer.write_now()
-    with monkeypatch.context() as patch:
-        patch.setattr(TraceStream, "encode", lambda self, batch: 1 / 0)
-        source.records = [span(2, 2, 3)]
-        writer.write_now()
+    source.records = [span(2, 2, 3)]
+    write_in_vain(writer, monkeypatch)
     getattr(writer, last)()
     told = [("lost", {"records": 1}), ("end", {"slices": 0, "open_slices": 0})]
     assert [[], told] == [about(path) for path in writer.stats.paths]

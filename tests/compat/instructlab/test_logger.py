@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
-import os
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -36,8 +34,8 @@ from tests.compat.jepa.reading import wandb_rows, wandb_run
 from tests.loggers import wandb_file
 from tests.loggers.backends import read_mlflow, read_tensorboard, tensorboard_events
 from tests.loggers.sinks import Ending, Patient
+from tests.programs import run_python
 
-ROOT = Path(__file__).parents[3]
 METRICS = logging.getLogger("instructlab.training.metrics")
 
 
@@ -312,16 +310,7 @@ package.warning("heard")
 logger.propagate_package_logs(False)
 package.warning("silent")
 """
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}",
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python("-c", code)
     assert ("heard\n", "") == (done.stdout, done.stderr)
 
 
@@ -444,24 +433,10 @@ def test_a_wrong_set_up_raises_at_once(options: Any, error: str) -> None:
 @pytest.mark.row("I15")
 def test_the_command_line(tmp_path: Path) -> None:
     """The document's command leaves three outputs; the console shows the metrics."""
-    main = ROOT / "perf/compat/instructlab/training/main_ds.py"
     arguments = ["--run_name", "my_run", "--logger_type", "async,tensorboard,wandb"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(main),
-            *arguments,
-            "--output_dir",
-            "out/",
-            "--epochs",
-            "3",
-        ],
-        check=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    arguments += ["--output_dir", "out/", "--epochs", "3"]
+    done = run_python(main_ds.__file__, *arguments, folder=tmp_path)
+    assert 0 == done.returncode, done.stderr
     out = tmp_path / "out"
     lines = rows(out / "my_run.jsonl")
     losses = [row["loss"] for row in lines if "loss" in row]

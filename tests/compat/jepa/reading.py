@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -51,36 +48,3 @@ def tags(folder: Path, kind: str) -> list[str]:
     """TensorBoard's tags of a kind: scalars, images, histograms."""
     found: list[str] = sorted(tensorboard_events(folder).Tags()[kind])
     return found
-
-
-class Server:
-    """An HTTP server on this machine that keeps what is posted."""
-
-    def __init__(self, status: int = 200) -> None:
-        self.status = status
-        self.posts: list[tuple[str | None, dict[str, Any]]] = []
-        """The header `Authorization` and the content of each."""
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                length = int(self.headers["Content-Length"])
-                content = json.loads(self.rfile.read(length))
-                outer.posts.append((self.headers["Authorization"], content))
-                self.send_response(outer.status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/metrics"
-
-    def close(self) -> None:
-        """Stops."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

@@ -18,13 +18,13 @@ import pytest
 
 from perf.compat.jepa.loggers import BaseLogger, LoggerRegistry, WandbLogger
 from tests.compat.jepa.reading import (
-    Server,
     tags,
     wandb_artifacts,
     wandb_rows,
     wandb_run,
 )
 from tests.compat.jepa.test_loggers import YAML, Kept, Model
+from tests.compat.servers import Loopback
 from tests.loggers import wandb_file
 from tests.loggers.backends import read_tensorboard
 
@@ -395,18 +395,17 @@ def test_creating_custom_loggers(caplog: pytest.LogCaptureFixture) -> None:
         LoggerRegistry.register('custom_api', CustomAPILogger)
         """  # noqa: E501
     run(example, requests=requests, time=time)
-    server = Server()
-    config = {"api_endpoint": server.url, "api_key": "k1"}
+    answers = iter([(200, "ok"), (500, "out of order")])
+    server = Loopback(lambda path, content: next(answers))
+    config = {"api_endpoint": f"{server.url}/metrics", "api_key": "k1"}
     logger = LoggerRegistry.create("custom_api", config)
     logger.log_metrics({"loss": 0.5}, step=7)
-    server.status = 500
     logger.log_metrics({"loss": 0.25})
     logger.finish()
     server.close()
-    tokens, posts = zip(*server.posts, strict=True)
-    assert ("Bearer k1", "Bearer k1") == tokens
+    assert ["Bearer k1", "Bearer k1"] == server.tokens
     assert [({"loss": 0.5}, 7), ({"loss": 0.25}, None)] == [
-        (post["metrics"], post["step"]) for post in posts
+        (post["metrics"], post["step"]) for post in server.sent_to("/metrics")
     ]
     assert ["Failed to log metrics: 500"] == [
         each.getMessage() for each in caplog.records if each.levelname == "WARNING"

@@ -30,6 +30,7 @@ from perf.loggers import ConfigError, LoggingBackend
 from tests.compat.jepa.reading import tags, wandb_artifacts, wandb_rows, wandb_run
 from tests.loggers import wandb_file
 from tests.loggers.backends import read_tensorboard
+from tests.programs import printed_by
 
 
 class Kept(BaseLogger):
@@ -593,23 +594,11 @@ def test_documented_names_are_where_they_are_documented(
 
 def test_what_was_logged_is_there_though_nobody_finished(tmp_path: Path) -> None:
     """An interpreter that ends delivers it, models too."""
-    import subprocess
-    import sys
-
     code = """
     from perf.compat.jepa.loggers.async_logger import AsyncLogger
     logger = AsyncLogger({"backend": "tensorboard", "tensorboard": {"log_dir": "logs"}})
     for step in range(500):
         logger.log_metrics({"loss": 0.5}, step=step)
     """
-    root = str(Path(__file__).parents[3])
-    subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; sys.path.insert(0, {root!r})\n" + textwrap.dedent(code),
-        ],
-        check=True,
-        cwd=tmp_path,
-    )
+    printed_by("-c", textwrap.dedent(code), folder=tmp_path)
     assert 500 == len(read_tensorboard(tmp_path / "logs"))

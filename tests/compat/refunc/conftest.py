@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from perf.compat.refunc import _setup
 from perf.compat.refunc.logging import MLLogger, setup_logging
-from tests.compat.refunc.servers import Answer, Loopback
+from tests.compat.servers import Answer, Loopback
+from tests.loggers.conftest import _alone
+
+__all__ = ["_alone"]
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A folder for what goes to the current one, and an environment without keys."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI", "RANK"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    # Where many tests run at once W&B takes its time.
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where many tests run at once W&B takes its time."""
     monkeypatch.setattr("perf.loggers.services.PATIENCE_S", 300.0)
 
 

@@ -22,8 +22,8 @@ import pytest
 
 from perf.compat.refunc import logging as refunc
 from perf.compat.refunc.logging import LogEntry, MLLogger
-from tests.compat.refunc import servers
-from tests.compat.refunc.servers import Answer, Loopback
+from tests.compat import servers
+from tests.compat.servers import Answer, Loopback
 from tests.loggers.backends import read_wandb, scrape
 from tests.loggers.sinks import Rich
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from perf.compat.refunc.logging import AsyncHandler, BufferedHandler, MLLogger
+from tests.programs import printed_by
 
 NewLogger = Callable[..., MLLogger]
 
@@ -141,15 +140,7 @@ logger.add_handler({handler}())
 for number in range(777):
     logger.info(str(number))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONPATH": str(Path(__file__).parents[3])},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stderr
+    printed_by("-c", program, folder=tmp_path)
     lines = (tmp_path / "logs" / "training.log").read_text().splitlines()
     assert 777 == len(lines)
     assert lines[-1].endswith("training: 776")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import glob
-import os
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -26,11 +24,12 @@ from perf.compat.refunc.logging import (
     integration_context,
 )
 from perf.loggers import ConfigError
-from tests.compat.refunc import servers
-from tests.compat.refunc.servers import Answer, Loopback
+from tests.compat import servers
+from tests.compat.servers import Answer, Loopback
 from tests.loggers import wandb_file
 from tests.loggers.backends import scrape
 from tests.loggers.sinks import Ending, Patient, Raising, Rich, Waiting
+from tests.programs import printed_by
 
 Serve = Callable[[Answer], Loopback]
 
@@ -339,15 +338,7 @@ logger.add_integration(WandBIntegration(project="p"))
 for step in range(100):
     logger.log_metrics({"loss": step / 2}, step=step)
 """
-    root = Path(__file__).parents[3]
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stderr
+    printed_by("-c", program)
     [path] = glob.glob(f"{tmp_path}/wandb/offline-run-*/*.wandb")
     assert [step / 2 for step in range(100)] == [
         row["loss"] for row in wandb_file.history(Path(path))

@@ -10,8 +10,8 @@ import pytest
 
 from perf.compat.refunc.logging import get_logger, setup_logging
 from perf.loggers import ConfigError
-from tests.compat.refunc import servers
-from tests.compat.refunc.servers import Answer, Loopback
+from tests.compat import servers
+from tests.compat.servers import Answer, Loopback
 from tests.loggers.sinks import Rich
 
 

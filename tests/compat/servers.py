@@ -18,7 +18,10 @@ class Loopback:
 
     def __init__(self, answer: Answer) -> None:
         self.requests: list[tuple[str, dict[str, Any]]] = []
-        kept = self.requests
+        """Path and content of each."""
+        self.tokens: list[str | None] = []
+        """The header `Authorization` of each."""
+        outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -31,7 +34,8 @@ class Loopback:
 
             def _answer(self, content: dict[str, Any]) -> None:
                 path = urlparse(self.path).path
-                kept.append((path, content))
+                outer.requests.append((path, content))
+                outer.tokens.append(self.headers["Authorization"])
                 status, reply = answer(path, content)
                 data = (reply if isinstance(reply, str) else json.dumps(reply)).encode()
                 self.send_response(status)

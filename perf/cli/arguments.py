@@ -1,0 +1,38 @@
+"""Arguments that several commands take."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+
+def add_traces(parser: argparse.ArgumentParser) -> None:
+    """Adds `traces`: one or more paths of files or folders."""
+    parser.add_argument(
+        "traces",
+        nargs="+",
+        metavar="TRACE",
+        type=Path,
+        help="files, or folders of them",
+    )
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Takes whole numbers that are not smaller."""
+
+    def number(text: str) -> int:
+        found = int(text)
+        if found < least:
+            raise argparse.ArgumentTypeError(f"{text}: expected at least {least}")
+        return found
+
+    return number
+
+
+def not_negative(text: str) -> float:
+    """Takes finite numbers from 0 on."""
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
+    return number
