@@ -1,18 +1,16 @@
-"""What it takes to read a trace of a million slices, and to report on it.
-
-python -m benchmarks.reading /tmp/big.pb --slices 1000000
-"""
+"""What it takes to read a trace of a million slices, to report on it and to ask it."""
 
 from __future__ import annotations
 
-import argparse
 import gc
 import resource
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
+from benchmarks.timing import Reading
 from perf._model.spans import (
     NO_PARENT,
     SPAN,
@@ -25,11 +23,13 @@ from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION, Process
 from perf._read.recording import read_recording
 from perf._write.layout import V2Layout
 from perf._write.stream import TraceStream
+from perf.cli.query import holding
 from perf.report.analysis import analyse
 from perf.report.page import as_page
 from tests.read.simulator import MAIN, Simulation
 
-_BEGIN_S = time.perf_counter()
+_SLICES: Final = 1_000_000
+_SQL: Final = "select name, sum(dur) from {} group by name"
 _ROLES = {"rollout": ["a"], "actor": ["b"], "refer": ["b"]}
 
 
@@ -83,34 +83,49 @@ def write(path: Path, slices: int) -> int:
     return stream.slices
 
 
-def main() -> int:
-    """Measures a report in this process; prints seconds and memory."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("trace", type=Path)
-    parser.add_argument("--slices", type=int, default=1_000_000)
-    options = parser.parse_args()
-    if not options.trace.exists():
-        print(f"wrote {write(options.trace, options.slices)} slices")
-    gc.disable()  # as the command line does
-    _tell("begin")
-    recording = read_recording(options.trace)
-    _tell("loaded")
-    report = analyse(recording)
-    _tell("analysed")
-    page = as_page([report])
-    _tell(f"page of {len(page) >> 10} KB")
-    return 0
+def measure(subject: str) -> dict[str, Reading]:
+    """Readings in seconds of processor time, and in megabytes at the most."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "trace.pb")
+        write(path, _SLICES)
+        gc.disable()  # as the command line does
+        return _perfetto(path) if subject == "perfetto" else _ours(path)
 
 
-def _tell(what: str) -> None:
-    """Since the process began: its own time, and by the clock on the wall."""
-    cpu_s, wall_s = time.process_time(), time.perf_counter() - _BEGIN_S
-    print(f"{what:<20}{cpu_s:>8.1f} s CPU{wall_s:>8.1f} s{_most_mb():>8.0f} MB")
+def _ours(path: Path) -> dict[str, Reading]:
+    born_s = time.process_time()
+    recording = read_recording(path)
+    loaded_s = time.process_time()
+    as_page([analyse(recording)])
+    reported_s = time.process_time()
+    most_mb = _most_mb()
+    holding([recording]).execute(_SQL.format("spans")).fetchall()
+    return {
+        "load": Reading(loaded_s - born_s),
+        "report": Reading(reported_s - born_s),
+        "memory": Reading(most_mb),
+        "query": Reading(time.process_time() - reported_s),
+    }
+
+
+def _perfetto(path: Path) -> dict[str, Reading]:
+    """Its trace processor, as WebAssembly: what its user interface runs."""
+    # The tests' own; they are not needed for ours.
+    from tests.perfetto.trace_processor import TraceProcessor
+    from tests.perfetto.wasm import Instance
+
+    Instance().close()  # compiled, once and for all
+    born_s = time.process_time()
+    with TraceProcessor(path) as processor:
+        loaded_s = time.process_time()
+        processor.query(_SQL.format("slice"))
+        answered_s = time.process_time()
+    return {
+        "load": Reading(loaded_s - born_s),
+        "query": Reading(answered_s - loaded_s),
+        "memory": Reading(_most_mb()),
+    }
 
 
 def _most_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -38,6 +38,7 @@ _MODULE: Final = {
     "otel": "opentelemetry.sdk",
     "viztracer": "viztracer",
     "protobuf": "perfetto",
+    "perfetto": "wasmtime",
 }
 
 

@@ -9,10 +9,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perf.cli import report as report_command
 from perf.cli.arguments import add_traces
+
+if TYPE_CHECKING:
+    from perf._read.recording import Recording
 
 _WIDEST = 60
 
@@ -67,19 +70,27 @@ def database(paths: Sequence[Path]) -> Any:
         ValueError: the engine is not installed.
     """
     try:
-        import duckdb
+        import duckdb  # noqa: F401  # Asked before long work.
     except ImportError as error:
         raise ValueError(
             "this needs DuckDB, which is not installed: pip install 'rlperf[query]'"
         ) from error
     from perf._read.recording import read_recording
-    from perf.report.tables import COLUMNS, tables
 
     recordings = []
     for file in report_command.files_of(paths):
         with report_command.long_work(file.name) as progress:
             tell = functools.partial(progress, "reading")
             recordings.append(read_recording(file, tell))
+    return holding(recordings)
+
+
+def holding(recordings: Sequence[Recording]) -> Any:
+    """An engine that holds the tables of recordings."""
+    import duckdb
+
+    from perf.report.tables import COLUMNS, tables
+
     engine = duckdb.connect()
     parts = tables(recordings)
     for name, columns in COLUMNS.items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -91,16 +91,14 @@ def _spans(recording: Recording) -> Table:
 def _step_of(recording: Recording, begins: Any) -> Any:
     """The step in whose window each span began; NULL outside."""
     steps = recording.steps
-    firsts = [step.begin_ns for step in steps]
-    found = np.empty(len(begins), dtype=np.int64)
-    outside = np.ones(len(begins), dtype=bool)
-    for at, begin in enumerate(begins.tolist()):
-        place = bisect_right(firsts, begin) - 1
-        if place >= 0 and begin < steps[place].end_ns:
-            found[at], outside[at] = steps[place].number, False
-        else:
-            found[at] = 0
-    return np.ma.masked_array(found, mask=outside)
+    columns = np.array([(s.begin_ns, s.end_ns, s.number) for s in steps], np.int64)
+    firsts, ends, numbers = columns.reshape(-1, 3).T
+    place = np.searchsorted(firsts, begins, side="right") - 1
+    inside = place >= 0
+    inside[inside] = begins[inside] < ends[place[inside]]
+    found = np.zeros(len(begins), dtype=np.int64)
+    found[inside] = numbers[place[inside]]
+    return np.ma.masked_array(found, mask=~inside)
 
 
 def _steps(recording: Recording) -> Table:
@@ -174,5 +172,6 @@ def _objects(values: Sequence[str]) -> Any:
     return found
 
 
+@functools.lru_cache(maxsize=1 << 12)  # names come again and again
 def _readable(text: Any) -> str:
     return str(text).encode(errors="backslashreplace").decode()
