@@ -78,7 +78,9 @@ class Lane:
     def between(self, begin_ns: int, end_ns: int) -> list[RawRecord]:
         """Records that are open somewhere in [begin, end), by begin."""
         first = bisect_right(self.reach, begin_ns)
-        last = bisect_left(self.begins, end_ns)
+        last = bisect_left(self.begins, end_ns, first)
+        if first == last:
+            return []
         return [r for r in self.records[first:last] if r[2] > begin_ns]
 
     def next_from(self, time_ns: int) -> RawRecord | None:
