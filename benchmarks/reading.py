@@ -110,9 +110,8 @@ def _ours(path: Path) -> dict[str, Reading]:
 
 def _perfetto(path: Path) -> dict[str, Reading]:
     """Its trace processor, as WebAssembly: what its user interface runs."""
-    # The tests' own; they are not needed for ours.
-    from tests.perfetto.trace_processor import TraceProcessor
-    from tests.perfetto.wasm import Instance
+    from tools.perfetto.trace_processor import TraceProcessor
+    from tools.perfetto.wasm import Instance
 
     Instance().close()  # compiled, once and for all
     born_s = time.process_time()

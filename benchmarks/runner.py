@@ -36,7 +36,7 @@ ROOMS: Final = (
     # Annotations of jax are in its own profile, which takes no such bursts.
     Room("threads", peers=(*TUNIX, *(name for name in ANNOTATORS if name != "jax"))),
     Room("encoding", ("ours",), ("protobuf",)),
-    Room("reading", ("ours",), ("perfetto",)),
+    Room("reading", ("ours",), ("perfetto",), needs="duckdb"),
     Room("collecting", ("ours",), ()),
     Room("demo_share", peers=()),
     Room("loggers", ("ours",), ("metrax",)),

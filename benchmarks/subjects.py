@@ -39,6 +39,7 @@ _MODULE: Final = {
     "viztracer": "viztracer",
     "protobuf": "perfetto",
     "perfetto": "wasmtime",
+    "duckdb": "duckdb",
 }
 
 
