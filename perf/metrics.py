@@ -25,7 +25,7 @@ __all__ = [
     "Span",
     "SpanGroup",
     "load_config",
-    "load_options",
+    "load_section",
 ]
 
 _SECTIONS = ("rl_training_config", "training_config")
@@ -140,7 +140,8 @@ def load_config(
             where one is needed; the message names it.
         OSError: the file cannot be read.
     """
-    options, writing = _loaded(source)
+    writing = load_section(source)
+    options: PerfMetricsOptions = writing.pop(_OPTIONS)
     trace_dir = options.trace_dir or None
     config = PerfMetricsConfig()
     if options.enable_perf_v1:
@@ -171,19 +172,20 @@ def load_config(
     return config
 
 
-def load_options(
-    source: str | os.PathLike[str] | Mapping[str, Any],
-) -> PerfMetricsOptions:
-    """The options alone; see `load_config`."""
-    return _loaded(source)[0]
-
-
-def _loaded(
+def load_section(
     source: str | os.PathLike[str] | Mapping[str, Any] | PerfMetricsOptions,
-) -> tuple[PerfMetricsOptions, dict[str, Any]]:
-    """The options, and how a trace is written, as arguments of an export."""
+) -> dict[str, Any]:
+    """What `load_config` takes from a source, read and checked.
+
+    Returns:
+        A source in its turn: `perf_metrics_options` is a `PerfMetricsOptions`, which
+        may be replaced by another; beside it is what the source has beside it.
+
+    Raises:
+        ValueError, OSError: as `load_config`.
+    """
     if isinstance(source, PerfMetricsOptions):
-        return source, {}
+        return {_OPTIONS: source}
     content: Any = source
     if not isinstance(source, Mapping):
         content = _yaml(source)
@@ -191,17 +193,20 @@ def _loaded(
         if section in content:
             content = _mapping(section, content[section])
             break
-    writing: dict[str, Any] = {}
-    if _FILES in content:
-        writing[_FILES] = TraceFiles.from_mapping(_mapping(_FILES, content[_FILES]))
-    if content.get(_CONTENT) is not None:
-        writing[_CONTENT] = TagRules.of(None, content[_CONTENT]).keep
     if _OPTIONS not in content and not _is_bare(content):
         _refuse_misspelt(content)
-    found = content.get(_OPTIONS, content if _is_bare(content) else {})
-    if not isinstance(found, PerfMetricsOptions):
-        found = PerfMetricsOptions.from_mapping(_mapping(_OPTIONS, found))
-    return found, writing
+    options = content.get(_OPTIONS, content if _is_bare(content) else {})
+    if not isinstance(options, PerfMetricsOptions):
+        options = PerfMetricsOptions.from_mapping(_mapping(_OPTIONS, options))
+    found: dict[str, Any] = {_OPTIONS: options}
+    if _FILES in content:
+        files = content[_FILES]
+        if not isinstance(files, TraceFiles):
+            files = TraceFiles.from_mapping(_mapping(_FILES, files))
+        found[_FILES] = files
+    if content.get(_CONTENT) is not None:
+        found[_CONTENT] = TagRules.of(None, content[_CONTENT]).keep
+    return found
 
 
 def _refuse_misspelt(content: Mapping[str, Any]) -> None:

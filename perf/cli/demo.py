@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import perf
 from perf.cli.arguments import at_least
-from perf.metrics import PerfMetricsOptions, load_config, load_options
+from perf.metrics import PerfMetricsOptions, load_config, load_section
 
 if TYPE_CHECKING:
     from perf.demo.train import StepResult
@@ -65,8 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Trains and reports; returns the exit code."""
     from perf.demo.topology import Topology, provide_devices
 
-    options = _options(arguments)
-    folder = _make_folder(options.trace_dir or _DEFAULT_DIR)
+    section = _section(arguments.config)
+    options = section["perf_metrics_options"]
+    trace_dir = arguments.trace_dir or options.trace_dir or _DEFAULT_DIR
+    folder = _make_folder(trace_dir)
+    if options.enable_trace_writer:
+        options = dataclasses.replace(options, trace_dir=trace_dir)
     topology = Topology(arguments.topology)
     provide_devices(topology)
 
@@ -82,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.steps:
         config = dataclasses.replace(config, steps=arguments.steps)
     cluster = make_cluster_config(topology, options)
-    exports = load_config(options, cluster)
+    exports = load_config({**section, "perf_metrics_options": options}, cluster)
     v1 = trace.PerfTracer(export_fn=exports.custom_export_fn)
     v2 = tracer_v2.PerfTracer(export_fn=exports.custom_export_fn_v2)
     v1.enabled, v2.enabled = options.enable_perf_v1, options.enable_perf_v2
@@ -152,21 +156,17 @@ def _make_folder(name: str) -> Path:
     return folder
 
 
-def _options(arguments: argparse.Namespace) -> PerfMetricsOptions:
-    if arguments.config:
-        try:
-            options = load_options(arguments.config)
-        except OSError as error:
-            raise ValueError(
-                f"--config {arguments.config}: expected a YAML file with "
-                f"rl_training_config.perf_metrics_options, found {_found(error)} "
-                f"(from {Path.cwd()}): name one, or leave --config out"
-            ) from error
-        if arguments.trace_dir:
-            options = dataclasses.replace(options, trace_dir=arguments.trace_dir)
-        return options
-    folder = arguments.trace_dir or _DEFAULT_DIR
-    return PerfMetricsOptions(enable_perf_v2=True, trace_dir=folder)
+def _section(config: str | None) -> dict[str, Any]:
+    if config is None:
+        return load_section(PerfMetricsOptions(enable_perf_v2=True))
+    try:
+        return load_section(config)
+    except OSError as error:
+        raise ValueError(
+            f"--config {config}: expected a YAML file with "
+            f"rl_training_config.perf_metrics_options, found {_found(error)} "
+            f"(from {Path.cwd()}): name one, or leave --config out"
+        ) from error
 
 
 def _with_progress(steps: Iterator[StepResult], count: int) -> Iterator[StepResult]:

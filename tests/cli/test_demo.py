@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
 from perf.__main__ import main
 from tools.perfetto import chromium, ui
@@ -102,14 +103,15 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
 
 
-def finished(folder: Path, *arguments: str) -> Finished:
-    """Runs the demo to its end."""
+def finished(folder: Path, *arguments: str, at: Path | None = None) -> Finished:
+    """Runs the demo to its end, in the folder `at`."""
     done = subprocess.run(
         [*COMMAND, *arguments],
         capture_output=True,
         text=True,
         timeout=240,
         env=environment(),
+        cwd=at,
         check=False,
     )
     assert 0 == done.returncode, done.stderr
@@ -233,7 +235,7 @@ def test_the_trace_opens_in_the_real_ui(
 def test_options_come_from_yaml(tmp_path: Path) -> None:
     """The document's YAML configures the run; what is off leaves no file (P5).
 
-    Texts come if asked for.
+    Where it names no folder, traces go where the metrics go. Texts come if asked for.
     """
     folder = tmp_path / "traces"
     config = tmp_path / "run.yaml"
@@ -242,15 +244,18 @@ def test_options_come_from_yaml(tmp_path: Path) -> None:
         "  perf_metrics_options:\n"
         "    enable_perf_v1: false\n"
         "    enable_perf_v2: true\n"
-        f"    trace_dir: {folder}\n",
+        "  trace_files:\n"
+        "    compress: true\n",
         encoding="utf-8",
     )
     run = finished(
         folder,
         *("--steps", "1", "--topology", "colocated", "--texts"),
         *("--config", str(config)),
+        at=tmp_path,
     )
-    assert run.trace("v2").exists()
+    packets = pb.Trace.FromString(run.trace("v2").read_bytes()).packet
+    assert any(packet.HasField("compressed_packets") for packet in packets)
     assert 3 == len(list(folder.iterdir()))
     (line,) = run.lines
     assert "perf/global_step_time" in line
@@ -327,6 +332,12 @@ def test_an_interrupted_run_leaves_readable_traces(tmp_path: Path) -> None:
             1,
             "found a folder ({folder}/metrics.jsonl): name another with --trace-dir",
         ),
+        (["--config", "{config}"], 1, "traces to {binary}: expected a folder"),
+        (
+            ["--config", "{config}", "--trace-dir", "{folder}"],
+            1,
+            "traces to {folder}: expected a folder",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(
@@ -340,7 +351,9 @@ def test_wrong_arguments_are_named(
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\x00")
     (tmp_path / "metrics.jsonl").mkdir()
-    paths = {"folder": tmp_path, "binary": binary}
+    config = tmp_path / "run.yaml"
+    config.write_text(f"perf_metrics_options: {{trace_dir: {binary}}}")
+    paths = {"folder": tmp_path, "binary": binary, "config": config}
     given = [each.format_map(paths) for each in arguments]
     try:
         found = main(["demo", *given])

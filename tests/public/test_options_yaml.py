@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,14 @@ import pytest
 from perf import trace
 from perf._read.load import load as load_trace
 from perf.experimental import tracer as tracer_v2
-from perf.metrics import MetricsT, PerfMetricsConfig, load_config
+from perf.metrics import (
+    MetricsT,
+    PerfMetricsConfig,
+    PerfMetricsOptions,
+    load_config,
+    load_section,
+)
+from perf.perfetto import TraceFiles
 
 Options = dict[str, Any]
 
@@ -280,6 +288,23 @@ def test_how_a_trace_is_spread_over_files(tmp_path: Path) -> None:
         for path in paths:
             (run,) = load_trace(path).runs
             assert run["segment"] in (0, 1)
+
+
+def test_a_section_that_was_loaded_is_a_source() -> None:
+    """With other options it configures a run; what stands beside them stays."""
+    given = {
+        "perf_metrics_options": {"trace_dir": "here"},
+        "trace_files": {"compress": True},
+        "keep_content": ["prompt"],
+    }
+    section = load_section({"rl_training_config": given})
+    options = section["perf_metrics_options"]
+    assert PerfMetricsOptions(trace_dir="here") == options
+    other = dataclasses.replace(options, trace_dir="there")
+    again = {**section, "perf_metrics_options": other}
+    assert again == load_section(again)
+    assert TraceFiles(compress=True) == again["trace_files"]
+    assert ["prompt"] == list(again["keep_content"])
 
 
 @pytest.mark.parametrize(
