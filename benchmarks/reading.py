@@ -23,7 +23,7 @@ from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION, Process
 from perf._read.recording import read_recording
 from perf._write.layout import V2Layout
 from perf._write.stream import TraceStream
-from perf.cli.query import holding
+from perf.cli.traces import holding
 from perf.report.analysis import analyse
 from perf.report.page import as_page
 from tests.read.simulator import MAIN, Simulation

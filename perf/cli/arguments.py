@@ -18,6 +18,29 @@ def add_traces(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Adds what a trace does not tell."""
+    parser.add_argument(
+        "--queue-capacity",
+        type=at_least(1),
+        metavar="N",
+        help="rollouts made ahead of training; for what-ifs of asynchronous runs",
+    )
+    parser.add_argument(
+        "--staleness-limit",
+        type=at_least(0),
+        metavar="N",
+        help="steps that a rollout's policy may be old; likewise",
+    )
+    parser.add_argument(
+        "--error-bound-us",
+        type=not_negative,
+        default=0.0,
+        metavar="US",
+        help="how late an end may have been seen: shorter pieces are unaccounted",
+    )
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """Takes whole numbers that are not smaller."""
 

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from perf.cli import report as report_command
+from perf.cli.arguments import add_limits
+from perf.cli.traces import reports_of
 
 SLOWER = 3
 """Exit code: slower by more than `--fail-over`, and not by chance."""
@@ -31,7 +32,7 @@ def add_to(commands: Any) -> None:
         help=f"exit with {SLOWER} if B's steps are longer by more than that",
     )
     parser.add_argument("--json", action="store_true", help="print values as JSON")
-    report_command.add_limits(parser)
+    add_limits(parser)
     parser.set_defaults(run=run)
 
 
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from perf.report.compare import as_text, as_values, compare
 
     before, after = (
-        max(report_command.reports_of([path], arguments), key=lambda r: len(r.steps))
+        max(reports_of([path], arguments), key=lambda r: len(r.steps))
         for path in (arguments.before, arguments.after)
     )
     found = compare(before, after)

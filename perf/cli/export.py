@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from perf.cli.arguments import add_traces
-from perf.cli.query import database
+from perf.cli.traces import database
 
 
 def add_to(commands: Any) -> None:

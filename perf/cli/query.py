@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import functools
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from perf.cli import report as report_command
 from perf.cli.arguments import add_traces
-
-if TYPE_CHECKING:
-    from perf._read.recording import Recording
+from perf.cli.traces import database
 
 _WIDEST = 60
 
@@ -61,46 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print_table(names, rows)
     return 0
-
-
-def database(paths: Sequence[Path]) -> Any:
-    """An engine that holds the tables of some traces.
-
-    Raises:
-        ValueError: the engine is not installed.
-    """
-    try:
-        import duckdb  # noqa: F401  # Asked before long work.
-    except ImportError as error:
-        raise ValueError(
-            "this needs DuckDB, which is not installed: pip install 'rlperf[query]'"
-        ) from error
-    from perf._read.recording import read_recording
-
-    recordings = []
-    for file in report_command.files_of(paths):
-        with report_command.long_work(file.name) as progress:
-            tell = functools.partial(progress, "reading")
-            recordings.append(read_recording(file, tell))
-    return holding(recordings)
-
-
-def holding(recordings: Sequence[Recording]) -> Any:
-    """An engine that holds the tables of recordings."""
-    import duckdb
-
-    from perf.report.tables import COLUMNS, tables
-
-    engine = duckdb.connect()
-    parts = tables(recordings)
-    for name, columns in COLUMNS.items():
-        engine.execute(f"CREATE TABLE {name} ({columns})")
-        for part in parts[name]:
-            engine.register("part", part)
-            listed = ", ".join(part)
-            engine.execute(f"INSERT INTO {name} ({listed}) SELECT {listed} FROM part")
-            engine.unregister("part")
-    return engine
 
 
 def _print_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import functools
-import gc
 import json
-import sys
-import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from perf.cli.arguments import add_traces, at_least, not_negative
-
-if TYPE_CHECKING:
-    from perf.report.analysis import Progress, Report
+from perf.cli.arguments import add_limits, add_traces
+from perf.cli.traces import reports_of
 
 _DEFAULT = "report.html"
-_EVERY_S = 0.2
 
 
 def add_to(commands: Any) -> None:
@@ -45,29 +36,6 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Adds what a trace does not tell."""
-    parser.add_argument(
-        "--queue-capacity",
-        type=at_least(1),
-        metavar="N",
-        help="rollouts made ahead of training; for what-ifs of asynchronous runs",
-    )
-    parser.add_argument(
-        "--staleness-limit",
-        type=at_least(0),
-        metavar="N",
-        help="steps that a rollout's policy may be old; likewise",
-    )
-    parser.add_argument(
-        "--error-bound-us",
-        type=not_negative,
-        default=0.0,
-        metavar="US",
-        help="how late an end may have been seen: shorter pieces are unaccounted",
-    )
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Reads and reports; returns the exit code."""
     from perf.report.plain import as_text, as_values, printable
@@ -91,65 +59,3 @@ def run(arguments: argparse.Namespace) -> int:
                 print(printable(findings(report)[0].text))
             print(output)
     return 0
-
-
-def reports_of(paths: Sequence[Path], arguments: argparse.Namespace) -> list[Report]:
-    """Reads and analyses traces, with a line of progress if it takes long."""
-    from perf._read.recording import read_recording
-    from perf.report.analysis import analyse
-
-    found = []
-    for file in files_of(paths):
-        with long_work(file.name) as progress:
-            recording = read_recording(file, functools.partial(progress, "reading"))
-            found.append(
-                analyse(
-                    recording,
-                    error_bound_ns=round(arguments.error_bound_us * 1e3),
-                    queue_capacity=arguments.queue_capacity,
-                    staleness_limit=arguments.staleness_limit,
-                    progress=progress,
-                )
-            )
-    return found
-
-
-def files_of(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are, and of folders the traces in them."""
-    from perf._read.recording import folder_traces
-
-    return [
-        file
-        for path in paths
-        for file in (folder_traces(path) if path.is_dir() else [path])
-    ]
-
-
-@contextlib.contextmanager
-def long_work(name: str) -> Iterator[Progress]:
-    """A progress line on a terminal; nothing where nobody looks.
-
-    Records are millions of tuples without a cycle: the garbage collector would look
-    through them again and again, so it rests meanwhile.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    shown_s = time.monotonic()
-    written = False
-
-    def progress(what: str, share: float) -> None:
-        nonlocal shown_s, written
-        now_s = time.monotonic()
-        if sys.stderr.isatty() and now_s - shown_s > _EVERY_S:
-            shown_s, written = now_s, True
-            print(
-                f"\r{name}: {what} {share:4.0%} ", end="", file=sys.stderr, flush=True
-            )
-
-    try:
-        yield progress
-    finally:
-        if collects:
-            gc.enable()
-        if written:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from perf._read.serve import LOOPBACK, PUBLIC_UI, TraceServer, ui_folder
-from perf.cli import report
-from perf.cli.arguments import not_negative
+from perf.cli.arguments import add_limits, not_negative
+from perf.cli.traces import reports_of
 
 _REPORT: Final = "report.html"
 
@@ -53,7 +53,7 @@ def add_to(commands: Any) -> None:
         help="show the page of `rlperf report`, with links from its steps into the "
         "trace",
     )
-    report.add_limits(parser)
+    add_limits(parser)
     parser.set_defaults(run=run)
 
 
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> bytes:
     from perf.report.page import as_page
 
-    reports = report.reports_of([Path(arguments.trace)], arguments)
+    reports = reports_of([Path(arguments.trace)], arguments)
     return as_page(reports, linked=True).encode()
 
 

@@ -100,8 +100,8 @@ def test_without_the_engine_the_extra_is_named(trace, capsys, monkeypatch):
     """The message says what to install."""
     import sys
 
-    from perf.cli import query
+    from perf.cli.traces import database
 
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(ValueError, match=r"rlperf\[query\]"):
-        query.database([trace])
+        database([trace])
