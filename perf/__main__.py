@@ -16,9 +16,9 @@ _COMMANDS = (demo, report, diff, query, export, view, check)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code.
 
-    0: done. 1: it failed, the message says how. 2: the arguments are wrong. `check`
-    tells more by these numbers.
-    130: interrupted.
+    0: done. 1: it failed, the message says how. 2: the arguments are wrong.
+    3: `diff --fail-over` found the second trace slower. 130: interrupted.
+    From `check`, 1 and 2 may be about a trace, too: unsound, or not to be read.
     """
     parser = argparse.ArgumentParser(
         prog="rlperf", description="The tracer that an RL run leaves on."
