@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 
-from perf._read.serve import TraceServer, ui_folder
+from perf._trace_server import TraceServer, ui_folder
 
 __all__ = ["TraceView", "show_trace"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from perf import notebook
-from perf._read.serve import TraceServer
+from perf._trace_server import TraceServer
 from perf.notebook import show_trace
 from tests.write.traces import file_of
 

@@ -10,7 +10,7 @@ import webbrowser
 from pathlib import Path
 from typing import Any, Final
 
-from perf._read.serve import LOOPBACK, PUBLIC_UI, TraceServer, ui_folder
+from perf._trace_server import LOOPBACK, PUBLIC_UI, TraceServer, ui_folder
 from perf.cli.arguments import add_limits, not_negative
 from perf.cli.traces import reports_of
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from perf import _trace_server
 from perf.__main__ import main
-from perf._read import serve
 from perf.cli import view
 from tests.write.traces import file_of
 from tools.perfetto import chromium, ui
@@ -150,7 +150,7 @@ def test_without_the_extra_the_public_ui_is_named(
     monkeypatch.setattr(view, "ui_folder", lambda: None)
     asked: list[Any] = []
 
-    class Server(serve.TraceServer):
+    class Server(_trace_server.TraceServer):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             asked.append((arguments, options))
             raise OSError("127.0.0.1:9001 cannot be served (taken)")
@@ -161,7 +161,7 @@ def test_without_the_extra_the_public_ui_is_named(
         ((str(trace), None), {"host": "127.0.0.1", "port": 0, "pages": {}})
     ] == asked
     assert "rlperf: 127.0.0.1:9001 cannot be served" in capsys.readouterr().err
-    assert 9001 == serve.PUBLIC_UI_PORT
+    assert 9001 == _trace_server.PUBLIC_UI_PORT
 
 
 @pytest.mark.parametrize(

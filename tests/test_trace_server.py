@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from perf import _trace_server
 from perf._model.errors import TraceFormatError
-from perf._read import serve
-from perf._read.serve import PUBLIC_UI, TraceServer, ui_folder
+from perf._trace_server import PUBLIC_UI, TraceServer, ui_folder
 
 CONTENT = bytes(range(256)) * 4
 
@@ -54,7 +54,7 @@ def bare(trace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TraceServer]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free = probe.getsockname()[1]
-    monkeypatch.setattr(serve, "PUBLIC_UI_PORT", free)
+    monkeypatch.setattr(_trace_server, "PUBLIC_UI_PORT", free)
     with TraceServer(trace, None) as served:
         yield served
 
