@@ -23,18 +23,27 @@ TRACE_DIR_VARIABLE: Final = "RLPERF_DIR"
 
 def attach(tracer: Tracer, export_fn: Any, make_writer: Callable[[str], Any]) -> None:
     """Attaches the writer of an export function, or that of the environment."""
-    if export_fn is not None and not callable(export_fn):
-        hint = (
-            "; pass its export_metrics" if hasattr(export_fn, "export_metrics") else ""
-        )
-        raise ValueError(
-            f"export_fn={export_fn!r}: expected a function, found "
-            f"{type(export_fn).__name__}{hint}"
-        )
+    if export_fn is not None:
+        checked_export(export_fn)
     attached = attach_export(export_fn, tracer)
     folder = os.environ.get(TRACE_DIR_VARIABLE)
     if folder and not attached:
         attach_writer(tracer, make_writer(folder))
+
+
+def checked_export(export_fn: Any) -> Any:
+    """The export function.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if callable(export_fn):
+        return export_fn
+    hint = "; pass its export_metrics" if hasattr(export_fn, "export_metrics") else ""
+    raise ValueError(
+        f"export_fn={export_fn!r}: expected a function, found "
+        f"{type(export_fn).__name__}{hint}"
+    )
 
 
 def attach_export(export_fn: Any, tracer: Tracer) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, Final, overload
 
 import numpy as np
 
-from perf._exporting import attach_export
+from perf._exporting import attach_export, checked_export
 from perf._metrics_logger_options import OF_JAX, BackendFactory, MetricsLoggerOptions
 from perf._model.log import OnceLog
 from perf.loggers.backends.clu import CluBackend
@@ -117,22 +117,10 @@ class MetricsLogger:
         self._histories: dict[tuple[str, str, str], _History] = {}
         self._log = OnceLog()
         self._pipeline = Pipeline()
-        self._backends: list[LoggingBackend] = []
-        try:
-            for name, backend, texts, patience_s in (
-                metrics_logger_options._made(otel_meter_provider)
-                if metrics_logger_options
-                else ()
-            ):
-                self._pipeline.add(
-                    backend, name=name, texts=texts, patience_s=patience_s
-                )
-                self._backends.append(backend)
-        except BaseException:
-            self._pipeline.close()
-            raise
         self._monitoring: Any = None
-        if self._backends:
+        if metrics_logger_options is not None and metrics_logger_options._made_in(
+            lambda: self._pipeline, otel_meter_provider
+        ):
             self._monitoring = importlib.import_module("jax.monitoring")
             self._monitoring.register_scalar_listener(self._heard)
 
@@ -319,13 +307,8 @@ class _LoggedExport:
         export_fn: Callable[[Any], Mapping[str, Any]],
         first_step: int,
     ) -> None:
-        if not callable(export_fn):
-            raise ValueError(
-                f"export_fn={export_fn!r}: expected a function, found "
-                f"{type(export_fn).__name__}"
-            )
         self._pipeline = pipeline
-        self._export_fn = export_fn
+        self._export_fn = checked_export(export_fn)
         self._step = first_step
 
     def __call__(self, spans: Any) -> Any:
