@@ -30,8 +30,8 @@ from perf._record.noop import NoopTracer as _NoopTracer
 from perf._record.span import Span as LiveSpan
 from perf._record.store import KEEP_SPANS, KEEP_STEPS
 from perf._record.tracer import Tracer as _Tracer
-from perf._record.waiting import Waited, Waiting
-from perf.adapters.jax_devices import WAITING
+from perf._record.waiting import Waiting
+from perf.adapters.jax_devices import WAITING, when_ready
 from perf.metrics import MetricsT
 
 __all__ = [
@@ -313,10 +313,7 @@ class DeviceTimeline(Timeline):
             now = clock.seconds(clock.now())
             self.device_span(name, thread_begin=thread_span_begin, end=now, group=group)
 
-        if waitlist is None or (isinstance(waitlist, (list, tuple)) and not waitlist):
-            ended(None)
-        else:
-            WAITING.submit(self.id, Waited(self, waitlist, ended))
+        when_ready(self, self.id, waitlist, ended)
 
     def wait_pending_spans(self) -> None:
         """Returns when all spans launched before are in the tree."""
