@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
 import time
@@ -81,7 +82,6 @@ class TraceWriter:
         folder: where its files go; made when needed. If it is a URL they are uploaded
             there, each when it is complete; until then they are in a local folder.
         layout: which track shows what.
-        process_index: of a run of several processes; None: it is the only one.
         files: how the trace is spread over files.
         tags: which tags are written.
 
@@ -94,7 +94,6 @@ class TraceWriter:
         folder: str | os.PathLike[str],
         layout: Layout,
         *,
-        process_index: int | None = None,
         files: TraceFiles | None = None,
         tags: TagRules | None = None,
     ) -> None:
@@ -102,7 +101,6 @@ class TraceWriter:
         self.folder = Path(folder) if url is None else url
         self._remote = None if url is None else remote_folder(url)
         self.layout = layout
-        self.process_index = process_index
         self.files = files or TraceFiles()
         self._limits = self.files.limits(remote=url is not None)
         self._disk = _disk if url is None else _spool
@@ -145,7 +143,6 @@ class TraceWriter:
         file = self._file = TraceFile(
             Path(self.folder) if uploads is None else uploads.folder,
             self.layout.file_prefix,
-            self.process_index,
             self._log,
             self._disk,
             leaves=uploads is not None,
@@ -163,8 +160,8 @@ class TraceWriter:
         """Whether its last words are that it ends."""
 
     def __reduce__(self) -> Any:
-        options = self.process_index, self.files, self.tags
-        return _copy, (self.folder, self.layout, *options)
+        make = functools.partial(type(self), files=self.files, tags=self.tags)
+        return make, (self.folder, self.layout)
 
     @property
     def attached(self) -> bool:
@@ -491,18 +488,6 @@ def _together(past: WriteStats, file: TraceFile) -> WriteStats:
 
 def _count(batch: Batch) -> int:
     return sum(len(records) for _, records in batch.records)
-
-
-def _copy(
-    folder: Path | str,
-    layout: Layout,
-    process_index: int | None,
-    files: TraceFiles,
-    tags: TagRules,
-) -> TraceWriter:
-    return TraceWriter(
-        folder, layout, process_index=process_index, files=files, tags=tags
-    )
 
 
 class _Here(threading.local):
