@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from perf._model.log import OnceLog
 from perf._model.spans import Batch, RawRecord, TimelineInfo
 from perf._record import clock
 from perf._record.collector import Records
+from perf._record.feed import Feed, Sink
 from perf._record.span import error_text
 from perf._record.tracer import Tracer
 
@@ -21,7 +22,16 @@ TRACE_DIR_VARIABLE: Final = "RLPERF_DIR"
 """Environment variable: a folder to which every tracer writes its trace."""
 
 
-def attach(tracer: Tracer, export_fn: Any, make_writer: Callable[[str], Any]) -> None:
+class Writer(Sink, Protocol):
+    """A sink that takes what a tracer records."""
+
+    def attach(self, feed: Feed, /) -> None:
+        """Takes what comes to the feed from now on."""
+
+
+def attach(
+    tracer: Tracer, export_fn: Any, make_writer: Callable[[str], Writer]
+) -> None:
     """Attaches the writer of an export function, or that of the environment."""
     if export_fn is not None:
         checked_export(export_fn)
@@ -66,7 +76,7 @@ def make_folder_path(folder: str | os.PathLike[str] | None) -> str:
     return os.fspath(folder or DEFAULT_TRACE_DIR)
 
 
-def attach_writer(tracer: Tracer, writer: Any) -> None:
+def attach_writer(tracer: Tracer, writer: Writer) -> None:
     """Has a writer take everything that the tracer records from now on.
 
     Raises:

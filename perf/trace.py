@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perf._exporting import attach, called
 from perf._model.ids import QUEUE_SUFFIX, THREAD_PREFIX, device_id, device_ids
@@ -33,6 +33,9 @@ from perf._record.tracer import Tracer as _Tracer
 from perf._record.waiting import Waiting
 from perf.adapters.jax_devices import WAITING, when_ready
 from perf.metrics import MetricsT
+
+if TYPE_CHECKING:
+    from perf._write.writer import TraceWriter
 
 __all__ = [
     "BatchDeviceTimeline",
@@ -332,7 +335,7 @@ class BatchDeviceTimeline:
             timeline.span(name, thread_span_begin, waitlist)
 
 
-def _make_writer(folder: str) -> Any:
+def _make_writer(folder: str) -> TraceWriter:
     from perf._write.layout import V1Layout
     from perf._write.writer import TraceWriter
 

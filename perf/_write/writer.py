@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from perf._model.log import OnceLog
 from perf._model.spans import Batch, ClockSnapshot
+from perf._model.stats import WriteStats
 from perf._model.tracks import Process
 from perf._write.background import HANG_S, worker
 from perf._write.compression import compressed
@@ -42,34 +43,6 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Nothing is taken any more. Never raises; any thread."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class WriteStats:
-    """What became of the records that a writer took."""
-
-    paths: tuple[Path, ...] = ()
-    """The files that there are, oldest first; none before the first bytes."""
-    written_records: int = 0
-    written_slices: int = 0
-    """Slices in the files: a span that is open when the next file begins is in both."""
-    written_bytes: int = 0
-    errors: int = 0
-    """Writes that failed. Their bytes wait, so that a later write may still succeed."""
-    last_error: str = ""
-    dropped: int = 0
-    """Records that no file holds: too much was waiting to be written, it was closed
-    while its file could not be, or a fault."""
-    deleted_files: int = 0
-    """Files that were deleted because all together took too much of the disk."""
-    uploaded_parts: int = 0
-    """Files that are in the remote folder, and no longer here."""
-    waiting_parts: int = 0
-    """Files that are complete and wait here for their upload."""
-    failed_uploads: int = 0
-    """Attempts that failed."""
-    own_time_s: float = 0.0
-    """Processor time spent on writing."""
 
 
 class TraceWriter:
