@@ -9,9 +9,6 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from perf._model.log import OnceLog
-from perf._model.spans import Batch, RawRecord, TimelineInfo
-from perf._record import clock
-from perf._record.collector import Records
 from perf._record.feed import Feed, Sink
 from perf._record.span import error_text
 from perf._record.tracer import Tracer
@@ -123,27 +120,3 @@ def as_metrics(values: Mapping[str, float]) -> dict[str, Any]:
     framework buffers two values of each.
     """
     return {name: (value, np.mean) for name, value in values.items()}
-
-
-class HandedOver:
-    """A source of what a user hands to a writer, instead of a tracer."""
-
-    def __init__(self) -> None:
-        self._records: Records = []
-        self._is_closed = False
-
-    def put(self, info: TimelineInfo, records: list[RawRecord]) -> None:
-        """Queues records of one timeline, unless nobody takes them."""
-        if not self._is_closed:
-            self._records.append((info, records))
-
-    def drain(self, *, anew: bool = False) -> Batch:
-        """Takes what was queued; called by the writer."""
-        taken, self._records = self._records, []
-        # Nobody says that spans made by hand nest.
-        tangled = frozenset(info.id for info, _ in taken)
-        return Batch(taken, [], tangled, clock.snapshot())
-
-    def close(self) -> None:
-        """Takes nothing any more; called by the writer."""
-        self._is_closed = True
