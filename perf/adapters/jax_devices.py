@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+from perf._record.launches import NOT_WAITED_FOR
 from perf._record.waiting import Waited, WaitingService
 
 
@@ -57,4 +58,4 @@ def when_ready(
         done(None)
     # By the key of the tracers: a device has one thread.
     elif not WAITING.submit((device_id,), Waited(owner, waitlist, done)):
-        done(RuntimeError("not waited for: too much is pending"))
+        done(RuntimeError(NOT_WAITED_FOR))
