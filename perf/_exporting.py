@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from perf._model.log import OnceLog
-from perf._model.spans import Batch, RawRecord, TimelineInfo
-from perf._record import clock
-from perf._record.collector import Records
+from perf._record.feed import Feed, Sink
 from perf._record.span import error_text
 from perf._record.tracer import Tracer
 
@@ -21,20 +19,38 @@ TRACE_DIR_VARIABLE: Final = "RLPERF_DIR"
 """Environment variable: a folder to which every tracer writes its trace."""
 
 
-def attach(tracer: Tracer, export_fn: Any, make_writer: Callable[[str], Any]) -> None:
+class Writer(Sink, Protocol):
+    """A sink that takes what a tracer records."""
+
+    def attach(self, feed: Feed, /) -> None:
+        """Takes what comes to the feed from now on."""
+
+
+def attach(
+    tracer: Tracer, export_fn: Any, make_writer: Callable[[str], Writer]
+) -> None:
     """Attaches the writer of an export function, or that of the environment."""
-    if export_fn is not None and not callable(export_fn):
-        hint = (
-            "; pass its export_metrics" if hasattr(export_fn, "export_metrics") else ""
-        )
-        raise ValueError(
-            f"export_fn={export_fn!r}: expected a function, found "
-            f"{type(export_fn).__name__}{hint}"
-        )
+    if export_fn is not None:
+        checked_export(export_fn)
     attached = attach_export(export_fn, tracer)
     folder = os.environ.get(TRACE_DIR_VARIABLE)
     if folder and not attached:
         attach_writer(tracer, make_writer(folder))
+
+
+def checked_export(export_fn: Any) -> Any:
+    """The export function.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if callable(export_fn):
+        return export_fn
+    hint = "; pass its export_metrics" if hasattr(export_fn, "export_metrics") else ""
+    raise ValueError(
+        f"export_fn={export_fn!r}: expected a function, found "
+        f"{type(export_fn).__name__}{hint}"
+    )
 
 
 def attach_export(export_fn: Any, tracer: Tracer) -> bool:
@@ -57,7 +73,7 @@ def make_folder_path(folder: str | os.PathLike[str] | None) -> str:
     return os.fspath(folder or DEFAULT_TRACE_DIR)
 
 
-def attach_writer(tracer: Tracer, writer: Any) -> None:
+def attach_writer(tracer: Tracer, writer: Writer) -> None:
     """Has a writer take everything that the tracer records from now on.
 
     Raises:
@@ -104,27 +120,3 @@ def as_metrics(values: Mapping[str, float]) -> dict[str, Any]:
     framework buffers two values of each.
     """
     return {name: (value, np.mean) for name, value in values.items()}
-
-
-class HandedOver:
-    """A source of what a user hands to a writer, instead of a tracer."""
-
-    def __init__(self) -> None:
-        self._records: Records = []
-        self._is_closed = False
-
-    def put(self, info: TimelineInfo, records: list[RawRecord]) -> None:
-        """Queues records of one timeline, unless nobody takes them."""
-        if not self._is_closed:
-            self._records.append((info, records))
-
-    def drain(self, *, anew: bool = False) -> Batch:
-        """Takes what was queued; called by the writer."""
-        taken, self._records = self._records, []
-        # Nobody says that spans made by hand nest.
-        tangled = frozenset(info.id for info, _ in taken)
-        return Batch(taken, [], tangled, clock.snapshot())
-
-    def close(self) -> None:
-        """Takes nothing any more; called by the writer."""
-        self._is_closed = True

@@ -70,16 +70,35 @@ class MetricsLoggerOptions:
             ConfigError: options that cannot be.
             MissingExtraError: a backend was named, and its library is not installed.
         """
-        pipelines: list[LoggingBackend] = []
-        for name, backend, texts, patience_s in self._made():
-            pipeline = Pipeline()
-            pipeline.logger.addFilter(_is_of_the_training)
-            pipeline.add(backend, name=name, texts=texts, patience_s=patience_s)
-            pipelines.append(pipeline)
+        return [*self._made_in(_pipeline_of_the_training)]
+
+    def _made_in(
+        self, pipeline_of_next: Callable[[], Pipeline], meter_provider: Any = None
+    ) -> list[Pipeline]:
+        """Makes all backends; if one cannot be made, closes those made before it.
+
+        Args:
+            pipeline_of_next: gives the pipeline to which the next backend is added.
+            meter_provider: for OpenTelemetry, instead of the program's global one.
+
+        Returns:
+            The pipeline of each backend.
+        """
+        pipelines: list[Pipeline] = []
+        try:
+            for name, backend, texts, patience_s in self._made(meter_provider):
+                pipelines.append(pipeline_of_next())
+                pipelines[-1].add(
+                    backend, name=name, texts=texts, patience_s=patience_s
+                )
+        except BaseException:
+            for pipeline in pipelines:
+                pipeline.close()
+            raise
         return pipelines
 
     def _made(
-        self, meter_provider: Any = None
+        self, meter_provider: Any
     ) -> Iterator[tuple[str, LoggingBackend, bool, float]]:
         """Live backends, with name, whether they get texts, and our patience."""
         kwargs = self._checked_kwargs()
@@ -157,6 +176,12 @@ class MetricsLoggerOptions:
             case "files":
                 return {"path": os.path.join(self.log_dir, "metrics.log")}
         return {}
+
+
+def _pipeline_of_the_training() -> Pipeline:
+    pipeline = Pipeline()
+    pipeline.logger.addFilter(_is_of_the_training)
+    return pipeline
 
 
 def _is_of_the_training(record: logging.LogRecord) -> bool:

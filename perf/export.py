@@ -121,9 +121,8 @@ class PerfMetricsExport:
         """Like `from_cluster_config`, with options given beside the cluster's."""
         writer = None
         if options.enable_trace_writer:
-            folder = options.trace_dir or None
             writer = PerfettoTraceWriter(
-                folder, files=trace_files, keep_content=keep_content
+                options.trace_dir, files=trace_files, keep_content=keep_content
             )
         return PerfMetricsExport(
             roles_of(cluster_config),

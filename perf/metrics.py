@@ -142,7 +142,6 @@ def load_config(
     """
     writing = load_section(source)
     options: PerfMetricsOptions = writing.pop(_OPTIONS)
-    trace_dir = options.trace_dir or None
     config = PerfMetricsConfig()
     if options.enable_perf_v1:
         if options.custom_export_fn_path:
@@ -166,7 +165,7 @@ def load_config(
             config.custom_export_fn_v2 = ExportV2.from_cluster_config(
                 cluster_config,
                 options.enable_trace_writer,
-                trace_dir,
+                options.trace_dir,
                 **writing,
             ).export_metrics
     return config

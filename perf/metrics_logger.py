@@ -16,7 +16,7 @@ from typing import Any, Final, overload
 
 import numpy as np
 
-from perf._exporting import attach_export
+from perf._exporting import attach_export, checked_export
 from perf._metrics_logger_options import OF_JAX, BackendFactory, MetricsLoggerOptions
 from perf._model.log import OnceLog
 from perf.loggers.backends.clu import CluBackend
@@ -25,7 +25,7 @@ from perf.loggers.backends.wandb import WandbBackend
 from perf.loggers.pipeline import Pipeline
 from perf.loggers.protocol import LoggingBackend
 from perf.loggers.redaction import error_line
-from perf.loggers.values import resolved
+from perf.loggers.values import as_array, kept, resolved
 
 __all__ = [
     "BackendFactory",
@@ -41,6 +41,9 @@ __all__ = [
 _KEPT_NAMES: Final = 10_000
 _KEPT_VALUES: Final = 10_000
 """Of each metric's history."""
+_AS_GIVEN: Final = 16  # mutate: ok any number of this size
+"""Of these, the last: a device may still work on them. Older ones are of NumPy, for an
+array of a device takes some kilobytes."""
 
 
 class Mode(enum.StrEnum):
@@ -59,27 +62,40 @@ class _History:
     def __init__(self, geometric: bool) -> None:
         self._geometric = geometric
         self._lock = threading.Lock()
-        self.kept: deque[Any] = deque()
+        self._kept: deque[Any] = deque()
         self._left = 0
         self._left_sum = 0.0
 
     def add(self, value: Any) -> None:
+        value = kept(value)
         with self._lock:
-            self.kept.append(value)
-            if len(self.kept) > _KEPT_VALUES:
-                self._left_sum += float(np.mean(self._scaled(self.kept.popleft())))
+            self._kept.append(value)
+            if len(self._kept) > _AS_GIVEN:
+                self._settle(-_AS_GIVEN - 1)
+            if len(self._kept) > _KEPT_VALUES:
+                self._left_sum += float(np.mean(self._scaled(self._kept.popleft())))
                 self._left += 1
+
+    def _settle(self, index: int) -> None:
+        """Has a value of NumPy in the place of one as it was given, or none."""
+        value = self._kept[index]
+        try:
+            # Not what may be a view of the memory of a device; of one number, that.
+            self._kept[index] = np.array(as_array(value))[()]
+        except BaseException:
+            del self._kept[index]
+            raise
 
     def values(self) -> np.ndarray:
         # They may still be on their way from a device: they are looked at only now.
         with self._lock:
-            kept = list(self.kept)
-        return np.stack([np.asarray(value) for value in kept])
+            values = list(self._kept)
+        return np.stack([as_array(value) for value in values])
 
     def mean(self) -> Any:
-        kept = self.values()
-        total = self._left_sum + np.mean(self._scaled(kept)) * len(kept)
-        mean = total / (self._left + len(kept))
+        values = self.values()
+        total = self._left_sum + np.mean(self._scaled(values)) * len(values)
+        mean = total / (self._left + len(values))
         return np.exp(mean) if self._geometric else mean
 
     def _scaled(self, values: Any) -> Any:
@@ -117,22 +133,10 @@ class MetricsLogger:
         self._histories: dict[tuple[str, str, str], _History] = {}
         self._log = OnceLog()
         self._pipeline = Pipeline()
-        self._backends: list[LoggingBackend] = []
-        try:
-            for name, backend, texts, patience_s in (
-                metrics_logger_options._made(otel_meter_provider)
-                if metrics_logger_options
-                else ()
-            ):
-                self._pipeline.add(
-                    backend, name=name, texts=texts, patience_s=patience_s
-                )
-                self._backends.append(backend)
-        except BaseException:
-            self._pipeline.close()
-            raise
         self._monitoring: Any = None
-        if self._backends:
+        if metrics_logger_options is not None and metrics_logger_options._made_in(
+            lambda: self._pipeline, otel_meter_provider
+        ):
             self._monitoring = importlib.import_module("jax.monitoring")
             self._monitoring.register_scalar_listener(self._heard)
 
@@ -199,8 +203,16 @@ class MetricsLogger:
         mode: Mode | str = Mode.TRAIN,
         metrics_prefix: str = "",
     ) -> None:
-        """Logs metrics of one step; a `MetricsT` is aggregated with its functions."""
-        for name, value in resolved(metrics).items():
+        """Logs metrics of one step; a `MetricsT` is aggregated with its functions.
+
+        If one of these fails, none of the metrics is logged, which is said once.
+        """
+        try:
+            values = resolved(metrics)
+        except Exception as error:  # of an aggregation, or what was given is no mapping
+            self._log.say("metrics", f"metrics are not logged: {error_line(error)}")
+            return
+        for name, value in values.items():
             self.log(metrics_prefix, name, value, mode, step)
 
     def metric_exists(
@@ -279,7 +291,7 @@ class MetricsLogger:
             history = self._histories.setdefault(key, made)
         try:
             history.add(value)
-        except Exception as error:  # what left the history was no number
+        except Exception as error:  # it was no number, or its array is gone
             self._log.say("history", f"metrics are not kept: {error_line(error)}")
 
     def _heard(self, event: str, value: Any, **kwargs: Any) -> None:
@@ -319,13 +331,8 @@ class _LoggedExport:
         export_fn: Callable[[Any], Mapping[str, Any]],
         first_step: int,
     ) -> None:
-        if not callable(export_fn):
-            raise ValueError(
-                f"export_fn={export_fn!r}: expected a function, found "
-                f"{type(export_fn).__name__}"
-            )
         self._pipeline = pipeline
-        self._export_fn = export_fn
+        self._export_fn = checked_export(export_fn)
         self._step = first_step
 
     def __call__(self, spans: Any) -> Any:

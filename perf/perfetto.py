@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from perf._exporting import (
-    DEFAULT_TRACE_DIR,
-    HandedOver,
-    attach_writer,
-    make_folder_path,
-)
+from perf._exporting import DEFAULT_TRACE_DIR
 from perf._model.spans import (
     GROUP,
     NO_PARENT,
@@ -26,10 +19,10 @@ from perf._model.tree import Node, Span, SpanGroup, merge_span_group_trees
 from perf._record.clock import nanoseconds
 from perf._record.hot import new_id
 from perf._record.tracer import Tracer
+from perf._trace_writers import TraceWriters
 from perf._write.files import TraceFiles
 from perf._write.layout import V1Layout
-from perf._write.tags import RedactTags, TagRules
-from perf._write.writer import TraceWriter
+from perf._write.tags import RedactTags
 
 __all__ = ["DEFAULT_EXPORT_DIR", "PerfettoTraceWriter", "TraceFiles"]
 
@@ -37,7 +30,7 @@ DEFAULT_EXPORT_DIR = DEFAULT_TRACE_DIR
 """Where traces go if no folder is given."""
 
 
-class PerfettoTraceWriter:
+class PerfettoTraceWriter(TraceWriters):
     """Writes one file per run: `perfetto_trace_<unix seconds>.pb`.
 
     Attached to a tracer it writes everything recorded; `log_trace` writes what it is
@@ -64,31 +57,7 @@ class PerfettoTraceWriter:
         redact_tags: RedactTags | None = None,
         keep_content: Iterable[str] = (),
     ) -> None:
-        self._folder = make_folder_path(export_dir)
-        self._files = files or TraceFiles()
-        self._tags = TagRules.of(redact_tags, keep_content)
-        self._writer = self._make_writer(V1Layout())
-        self._handed: HandedOver | None = None
-        self._attached: list[TraceWriter] = []
-        """One for each tracer: each writes a file of its own."""
-
-    def __reduce__(self) -> Any:
-        # A copy is configuration: it writes a file of its own.
-        make = functools.partial(
-            type(self),
-            files=self._files,
-            redact_tags=self._tags.redact,
-            keep_content=self._tags.keep,
-        )
-        return make, (self._folder,)
-
-    def _make_writer(self, layout: V1Layout) -> TraceWriter:
-        return TraceWriter(self._folder, layout, files=self._files, tags=self._tags)
-
-    @property
-    def attached(self) -> bool:
-        """Whether it was given a tracer: then it writes what that records, no more."""
-        return bool(self._attached)
+        super().__init__(export_dir, V1Layout(), files, redact_tags, keep_content)
 
     def attach(
         self, tracer: Tracer, role_to_devices: Mapping[str, Sequence[str]] | None = None
@@ -99,9 +68,7 @@ class PerfettoTraceWriter:
             tracer: whose spans.
             role_to_devices: ids of the devices by role, for the tracks of the roles.
         """
-        writer = self._make_writer(V1Layout(role_to_devices))
-        attach_writer(tracer, writer)
-        self._attached.append(writer)
+        self._attach(tracer, V1Layout(role_to_devices))
 
     def log_trace(
         self,
@@ -119,24 +86,16 @@ class PerfettoTraceWriter:
             refer_inference_spans: for the track "Reference".
             actor_train_groups: for the track "Actor".
         """
-        if self._handed is None:
-            self._handed = HandedOver()
-            self._writer.attach(self._handed)
-        for number, group in enumerate(_merged(global_step_groups)):
-            name = "Main" if number == 0 else f"Main {number + 1}"
-            self._handed.put(_track(name), _records([group]))
-        for name, nodes in (
+        tracks: list[tuple[str, Sequence[Node]]] = [
+            ("Main" if number == 0 else f"Main {number + 1}", [group])
+            for number, group in enumerate(_merged(global_step_groups))
+        ]
+        tracks += [
             ("Rollout", rollout_spans),
             ("Reference", refer_inference_spans),
             ("Actor", actor_train_groups),
-        ):
-            self._handed.put(_track(name), _records(nodes))
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Writes what is left and lets go of all files."""
-        for writer in (self._writer, *self._attached):
-            writer.close()
+        ]
+        self._write([(_track(name), _records(nodes)) for name, nodes in tracks])
 
 
 def _merged(groups: Sequence[SpanGroup]) -> list[SpanGroup]:

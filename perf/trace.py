@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perf._exporting import attach, called
 from perf._model.ids import QUEUE_SUFFIX, THREAD_PREFIX, device_id, device_ids
@@ -30,9 +30,12 @@ from perf._record.noop import NoopTracer as _NoopTracer
 from perf._record.span import Span as LiveSpan
 from perf._record.store import KEEP_SPANS, KEEP_STEPS
 from perf._record.tracer import Tracer as _Tracer
-from perf._record.waiting import Waited, Waiting
-from perf.adapters.jax_devices import WAITING
+from perf._record.waiting import Waiting
+from perf.adapters.jax_devices import WAITING, when_ready
 from perf.metrics import MetricsT
+
+if TYPE_CHECKING:
+    from perf._write.writer import TraceWriter
 
 __all__ = [
     "BatchDeviceTimeline",
@@ -313,10 +316,7 @@ class DeviceTimeline(Timeline):
             now = clock.seconds(clock.now())
             self.device_span(name, thread_begin=thread_span_begin, end=now, group=group)
 
-        if waitlist is None or (isinstance(waitlist, (list, tuple)) and not waitlist):
-            ended(None)
-        else:
-            WAITING.submit(self.id, Waited(self, waitlist, ended))
+        when_ready(self, self.id, waitlist, ended)
 
     def wait_pending_spans(self) -> None:
         """Returns when all spans launched before are in the tree."""
@@ -335,7 +335,7 @@ class BatchDeviceTimeline:
             timeline.span(name, thread_span_begin, waitlist)
 
 
-def _make_writer(folder: str) -> Any:
+def _make_writer(folder: str) -> TraceWriter:
     from perf._write.layout import V1Layout
     from perf._write.writer import TraceWriter
 

@@ -10,12 +10,9 @@ import numpy as np
 import pytest
 
 from perf import _exporting as exporting
-from perf._exporting import DEFAULT_TRACE_DIR, HandedOver, as_metrics, attach, called
+from perf._exporting import DEFAULT_TRACE_DIR, as_metrics, attach, called
 from perf._model.log import OnceLog
-from perf._model.spans import SPAN, TimelineInfo, TimelineKind
 from tests.record.recording import QuietSink, Recording
-
-INFO = TimelineInfo("a", TimelineKind.HOST, "a")
 
 
 class Writer(QuietSink):
@@ -209,24 +206,3 @@ def test_an_interrupt_goes_through() -> None:
 def test_values_are_averaged() -> None:
     """If several are logged under one name."""
     assert {"a": (1.5, np.mean), "b": (0, np.mean)} == as_metrics({"a": 1.5, "b": 0})
-
-
-def test_what_is_handed_over_is_taken_once() -> None:
-    """With timelines that need not nest, and the time of taking."""
-    source = HandedOver()
-    record = ("x", 1, 2, 3, 0, SPAN, None, None)
-    source.put(INFO, [record])
-    source.put(INFO._replace(id="b"), [])
-    batch = source.drain()
-    assert [(INFO, [record]), (INFO._replace(id="b"), [])] == batch.records
-    assert ([], frozenset(["a", "b"])) == (batch.open, batch.tangled)
-    assert 0 < batch.clocks.monotonic_ns
-    assert ([], frozenset()) == (source.drain().records, source.drain().tangled)
-
-
-def test_what_is_handed_over_to_nobody_is_not_kept() -> None:
-    """After its writer was closed."""
-    source = HandedOver()
-    source.close()
-    source.put(INFO, [("x", 1, 2, 3, 0, SPAN, None, None)])
-    assert [] == source.drain().records

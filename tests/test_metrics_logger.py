@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 
 from perf import _metrics_logger_options, metrics_logger
+from perf.experimental.export import PerfMetricsExport as ExportV2
 from perf.metrics_logger import MetricsLogger, MetricsLoggerOptions, Mode
 from perf.trace import PerfTracer
 from tests.loggers.sinks import Kept, Raising, Rich, Waiting, options
+from tests.loggers.tensors import Tensor
 
 
 class Printing:
@@ -168,6 +171,24 @@ def test_metrics_with_aggregations_are_logged_aggregated() -> None:
     assert [("eval/a", 2.0, 1), ("eval/b", 2.0, 1)] == kept.scalars
 
 
+@pytest.mark.parametrize(
+    ("metrics", "error"), [({"a": ([], np.linalg.inv)}, "LinAlgError"), (3, "int")]
+)
+def test_metrics_that_cannot_be_aggregated_are_said_once(
+    metrics: Any, error: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They raise nothing into the training, and later ones are logged."""
+    kept = Kept()
+    with MetricsLogger(options(kept)) as logger:
+        for step in range(2):
+            logger.log_metrics(metrics, step)
+        logger.log_metrics({"b": 2.0}, 2)
+    assert [("train/b", 2.0, 2)] == kept.scalars
+    (message,) = caplog.messages
+    assert "metrics are not logged" in message
+    assert error in message
+
+
 # History
 
 
@@ -206,6 +227,50 @@ def test_history_is_bounded_and_its_mean_is_not(
     assert [8.0, 16.0] == logger.get_metric_history(name, "train").tolist()
     mean = 4.0 if name == "perplexity" else values.mean()
     assert pytest.approx(mean) == logger.get_metric(name, "train")
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_history_is_of_the_values_as_they_were(count: int) -> None:
+    """Whatever becomes of an array that its owner uses again."""
+    logger = MetricsLogger()
+    buffer, tensor = np.zeros(()), Tensor(0.0)
+    for number in range(count):
+        buffer[...] = tensor.values[...] = number
+        logger.log("array", buffer)
+        logger.log("tensor", tensor)
+    buffer[...] = tensor.values[...] = -1.0
+    for name in ("array", "tensor"):
+        found = logger.get_metric_history(name, "train")
+        assert [float(number) for number in range(count)] == found.tolist()
+        assert pytest.approx((count - 1) / 2) == logger.get_metric(name, "train")
+
+
+def test_history_holds_few_arrays_of_devices() -> None:
+    """The last alone, since they may be under way; older ones are numbers."""
+    logger = MetricsLogger()
+    arrays = [jnp.asarray(number, jnp.float32) for number in range(100)]
+    held = [weakref.ref(array) for array in arrays]
+    while arrays:
+        logger.log("loss", arrays.pop(0))
+    assert sum(each() is not None for each in held) <= 16
+    found = logger.get_metric_history("loss", "train")
+    assert found.dtype == np.float32
+    assert list(range(100)) == found.tolist()
+
+
+def test_a_value_that_is_gone_leaves_the_history(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A buffer may have been donated meanwhile; the others are there."""
+    logger = MetricsLogger()
+    array = jnp.ones(())
+    logger.log("loss", array)
+    array.delete()
+    for number in range(100):
+        logger.log("loss", number)
+    assert list(range(100)) == logger.get_metric_history("loss", "train").tolist()
+    (message,) = caplog.messages
+    assert "not kept" in message
 
 
 def test_history_has_a_bounded_number_of_names(
@@ -316,7 +381,6 @@ def test_the_built_in_exports_are_logged_and_write_their_trace(
     version: int, tmp_path: Path
 ) -> None:
     """The wrapped function still has its writer attached."""
-    from perf.experimental.export import PerfMetricsExport as ExportV2
     from perf.experimental.tracer import PerfTracer as TracerV2
     from perf.export import PerfMetricsExport
     from perf.perfetto import PerfettoTraceWriter
@@ -342,10 +406,17 @@ def test_the_built_in_exports_are_logged_and_write_their_trace(
     assert 1 == len(list(traces.iterdir()))
 
 
-def test_an_export_function_that_is_none_is_refused() -> None:
-    """At once."""
-    with pytest.raises(ValueError, match="expected a function"):
-        MetricsLogger().log_exports(object())  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("export", "error"),
+    [
+        (object(), "expected a function"),
+        (ExportV2(enable_trace_writer=False), "pass its export_metrics"),
+    ],
+)
+def test_an_export_function_that_is_none_is_refused(export: Any, error: str) -> None:
+    """At once, and as the tracer refuses it."""
+    with pytest.raises(ValueError, match=error):
+        MetricsLogger().log_exports(export)
 
 
 # Another library

@@ -240,6 +240,20 @@ def test_only_the_main_process_makes_backends(monkeypatch: pytest.MonkeyPatch) -
     assert ([], 0) == (kept.scalars, kept.closed)
 
 
+@pytest.mark.parametrize("make", [MetricsLogger, MetricsLoggerOptions.create_backends])
+def test_if_one_backend_cannot_be_made_those_before_it_are_closed(make: Any) -> None:
+    """Its error comes through."""
+    kept = Kept()
+
+    def broken() -> Any:
+        raise OSError("no space left")
+
+    made = MetricsLoggerOptions("logs", backend_factories=[lambda: kept, broken])
+    with pytest.raises(OSError, match="no space left"):
+        make(made)
+    assert 1 == kept.closed
+
+
 def test_live_backends_may_be_handed_to_another_logger() -> None:
     """They never raise, and a closed one that is still called hears nothing."""
     kept, raising = Kept(), Raising()

@@ -1,8 +1,9 @@
-"""What a tracer tells about itself."""
+"""What tracers and writers tell about themselves."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,3 +53,31 @@ class TracerStats:
     own_time_s: float = 0.0
     """The tracer's own time: measured for steps, exports, device work and writing;
     for the spans themselves their number times what one costs on this machine."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WriteStats:
+    """What became of the records that a writer took."""
+
+    paths: tuple[Path, ...] = ()
+    """The files that there are, oldest first; none before the first bytes."""
+    written_records: int = 0
+    written_slices: int = 0
+    """Slices in the files: a span that is open when the next file begins is in both."""
+    written_bytes: int = 0
+    errors: int = 0
+    """Writes that failed. Their bytes wait, so that a later write may still succeed."""
+    last_error: str = ""
+    dropped: int = 0
+    """Records that no file holds: too much was waiting to be written, it was closed
+    while its file could not be, or a fault."""
+    deleted_files: int = 0
+    """Files that were deleted because all together took too much of the disk."""
+    uploaded_parts: int = 0
+    """Files that are in the remote folder, and no longer here."""
+    waiting_parts: int = 0
+    """Files that are complete and wait here for their upload."""
+    failed_uploads: int = 0
+    """Attempts that failed."""
+    own_time_s: float = 0.0
+    """Processor time spent on writing."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from perf._model.ids import queue_id
 from perf._model.spans import Batch, RawRecord, TimelineInfo, TimelineKind
+from perf._model.stats import WriteStats
 
 MAX_WAITING: Final = 262_144  # mutate: ok any number of this size
 """Records that may wait for a sink that does not take them; further ones are dropped
@@ -27,8 +28,8 @@ class Sink(Protocol):
         """Flushes and lets go."""
 
     @property
-    def stats(self) -> Any:
-        """What became of the records: a `perf._write.writer.WriteStats`."""
+    def stats(self) -> WriteStats:
+        """What became of the records."""
         ...
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WORTH_TELLING_NS: Final = 1_000_000
 """Errors of an end below it are not told: any thread that wakes up has them."""
+NOT_WAITED_FOR: Final = "not waited for: too much is pending"
+"""What is said of work that the waiting threads do not take."""
 
 
 class DeviceWork:
@@ -157,8 +159,7 @@ class Launches:
         work.waits += 1
         key = None if work.concurrent else work.lines.key
         if not self._waiting.submit(key, _Wait(self, waitlist, work)):
-            self.unwaited += 1
-            work.error = "not waited for: too much is pending"
+            self._spoil(work, NOT_WAITED_FOR, was_waited_for=False)
             self._ready(work, self._now())
 
     def close(self, span: DeviceSpan) -> None:
@@ -195,8 +196,7 @@ class Launches:
         end_ns = self._now()
         begin_own_ns = time.thread_time_ns()
         if error is not None:
-            self.failed += 1
-            work.error = error_text(error)
+            self._spoil(work, error_text(error), was_waited_for=True)
         self._ready(work, end_ns, late_ns)
         if self.devices.count >= RELIEF_AT:
             self.owner._collector.relieve_devices()
@@ -230,6 +230,14 @@ class Launches:
             bool(concurrent)
             and (concurrent == "all" or as_text(span.name) in concurrent),
         )
+
+    def _spoil(self, work: DeviceWork, error: str, *, was_waited_for: bool) -> None:
+        """Marks work with its first failure, and counts its span by that."""
+        with self.devices.lock:
+            if work.error is None:
+                work.error = error
+                self.failed += was_waited_for
+                self.unwaited += not was_waited_for
 
     def _ready(self, work: DeviceWork, end_ns: int, late_ns: int | None = None) -> None:
         with self.devices.lock:

@@ -113,7 +113,8 @@ class _Worker:
         self._thread.join(_SLOW_EXIT_S)
         if self._thread.is_alive():
             names = [getattr(work, "name", "?") for work in list(self.works)[:5]]
-            OnceLog().say("slow-exit", f"the exit waits for device work: {names}")
+            what = f"the exit waits for device work: {names}"
+            self._service.log.say(f"slow-exit-{self._thread.name}", what)
             self._thread.join()
 
     def _run(self) -> None:
@@ -126,7 +127,8 @@ class _Worker:
             try:
                 work.finish(error, late_ns)
             except Exception as failure:  # of whoever gave the work: others go on
-                OnceLog().say("finish", f"device span lost: {type(failure).__name__}")
+                what = type(failure).__name__
+                self._service.log.say("finish", f"device span lost: {what}")
             # Only now: until then the work counts as pending, so nobody misses it.
             self.works.popleft()
             # Nor does an idle thread hold an array: those of an error's frames, too.
@@ -154,6 +156,7 @@ class WaitingService:
         self._block = block
         self.idle = idle
         self.canary = _Canary()
+        self.log = OnceLog()
         self._lock = threading.RLock()  # a signal handler may launch work, too
         self._workers: list[_Worker] = []
         self._worker_of: dict[Hashable, _Worker] = {}

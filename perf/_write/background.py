@@ -47,8 +47,8 @@ class Worker:
         self._bell: SimpleQueue[None] = SimpleQueue()
         """Rung by the training at every step: a condition would cost it ten times
         that."""
-        self._writers = writers
-        """Replaced under _state, never changed."""
+        self.writers = writers
+        """What it serves. Replaced under _state, never changed."""
         self._thread: threading.Thread | None = None
         self._asked = 0
         self._done = 0
@@ -58,13 +58,13 @@ class Worker:
     def add(self, writer: Writer) -> None:
         """Serves a writer from now on."""
         with self._state:
-            self._writers = (*self._writers, writer)
+            self.writers = (*self.writers, writer)
             self._start()
 
     def remove(self, writer: Writer) -> None:
         """Serves it no longer."""
         with self._state:
-            self._writers = tuple(w for w in self._writers if w is not writer)
+            self.writers = tuple(w for w in self.writers if w is not writer)
 
     def wake(self) -> None:
         """Asks for a round of writing, without waiting for it."""
@@ -99,7 +99,7 @@ class Worker:
 
     def write_now(self) -> None:
         """Has all writers write, in the calling thread."""
-        for writer in self._writers:
+        for writer in self.writers:
             self._guarded(writer.write_now)
 
     def stop(self) -> None:
@@ -114,9 +114,9 @@ class Worker:
 
     def finish(self) -> None:
         """The process ends: has all writers finish."""
-        for writer in self._writers:
+        for writer in self.writers:
             self._guarded(writer.finish)
-        for writer in self._writers:
+        for writer in self.writers:
             self._guarded(writer.settle)
 
     def _guarded(self, call: Callable[[], None]) -> None:
@@ -126,10 +126,6 @@ class Worker:
         except Exception as error:
             what = f"{call.__name__}: {type(error).__name__}: {error}"
             self._log.say("writer", f"a trace writer failed in {what}", exc=error)
-
-    def after_fork(self) -> tuple[Writer, ...]:
-        """What the child has to serve."""
-        return self._writers
 
     def _start(self) -> None:
         if self._thread is not None or self._stopping:
@@ -194,8 +190,8 @@ def _after_fork() -> None:
     # Threads and the state of locks are the parent's. No thread is started here: most
     # children never record, or become another program at once.
     global _worker
-    _worker = Worker(_worker.after_fork())
-    for writer in _worker.after_fork():
+    _worker = Worker(_worker.writers)
+    for writer in _worker.writers:
         writer.after_fork()
 
 

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from perf._model.log import OnceLog
 from perf._write.files import Disk
+from perf._write.run_info import process_index
 
 MAX_WAITING_BYTES: Final = 64 << 20
 """What waits in memory while the file cannot be written to; no more is encoded then."""
@@ -38,7 +39,6 @@ class TraceFile:
     Args:
         folder: made when needed.
         prefix: begins the name.
-        process_index: of a run of several processes; its files say whose they are.
         log: of the writer.
         disk: keeps account of it.
         leaves: whether the file is to leave this folder: then no other has its name,
@@ -52,7 +52,6 @@ class TraceFile:
         self,
         folder: Path,
         prefix: str,
-        process_index: int | None,
         log: OnceLog,
         disk: Disk,
         *,
@@ -70,7 +69,6 @@ class TraceFile:
         self.last_error = ""
         self._folder = folder
         self._prefix = prefix
-        self._process_index = process_index
         self._leaves = leaves
         self._file: io.FileIO | None = None
         self._waiting: deque[Piece] = deque()
@@ -139,14 +137,15 @@ class TraceFile:
 
     def _names(self) -> Iterator[str]:
         stem = f"{self._prefix}_{int(time.time())}"
+        index = process_index()
         host = re.sub(r"[^\w.-]", "-", socket.gethostname())
-        whose = f"{host}_{self._process_index or 0}_{os.getpid()}"
+        whose = f"{host}_{index or 0}_{os.getpid()}"
         if self._leaves:
             # What is there already is not seen from here. In a container that starts
             # again all else may be the same.
             chance = os.urandom(4).hex()
             yield f"{stem}_{whose}_part{next(self._numbers)}_{chance}.pb"
-        if self._process_index is None:
+        if index is None:  # of a run of several, all say whose they are
             yield f"{stem}.pb"
         yield f"{stem}_{whose}.pb"
         number = 1

@@ -52,9 +52,6 @@ class TagRules:
     Args:
         redact: the user's hook.
         keep: keys of content that is written all the same.
-
-    Raises:
-        ValueError: the hook cannot be called, or `keep` is no collection of names.
     """
 
     redact: RedactTags | None = None
@@ -62,7 +59,11 @@ class TagRules:
 
     @classmethod
     def of(cls, redact: RedactTags | None, keep: Iterable[str]) -> TagRules:
-        """From what the public writers are given."""
+        """From what the public writers are given.
+
+        Raises:
+            ValueError: the hook cannot be called, or `keep` is no collection of names.
+        """
         if redact is not None and not callable(redact):
             raise ValueError(
                 f"redact_tags={redact!r}: expected a function of a span's name and "

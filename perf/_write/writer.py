@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from perf._model.log import OnceLog
 from perf._model.spans import Batch, ClockSnapshot
+from perf._model.stats import WriteStats
 from perf._model.tracks import Process
 from perf._write.background import HANG_S, worker
 from perf._write.compression import compressed
@@ -43,34 +45,6 @@ class Source(Protocol):
         """Nothing is taken any more. Never raises; any thread."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class WriteStats:
-    """What became of the records that a writer took."""
-
-    paths: tuple[Path, ...] = ()
-    """The files that there are, oldest first; none before the first bytes."""
-    written_records: int = 0
-    written_slices: int = 0
-    """Slices in the files: a span that is open when the next file begins is in both."""
-    written_bytes: int = 0
-    errors: int = 0
-    """Writes that failed. Their bytes wait, so that a later write may still succeed."""
-    last_error: str = ""
-    dropped: int = 0
-    """Records that no file holds: too much was waiting to be written, it was closed
-    while its file could not be, or a fault."""
-    deleted_files: int = 0
-    """Files that were deleted because all together took too much of the disk."""
-    uploaded_parts: int = 0
-    """Files that are in the remote folder, and no longer here."""
-    waiting_parts: int = 0
-    """Files that are complete and wait here for their upload."""
-    failed_uploads: int = 0
-    """Attempts that failed."""
-    own_time_s: float = 0.0
-    """Processor time spent on writing."""
-
-
 class TraceWriter:
     """Streams one tracer's records to files, from a background thread.
 
@@ -81,7 +55,6 @@ class TraceWriter:
         folder: where its files go; made when needed. If it is a URL they are uploaded
             there, each when it is complete; until then they are in a local folder.
         layout: which track shows what.
-        process_index: of a run of several processes; None: it is the only one.
         files: how the trace is spread over files.
         tags: which tags are written.
 
@@ -94,7 +67,6 @@ class TraceWriter:
         folder: str | os.PathLike[str],
         layout: Layout,
         *,
-        process_index: int | None = None,
         files: TraceFiles | None = None,
         tags: TagRules | None = None,
     ) -> None:
@@ -102,7 +74,6 @@ class TraceWriter:
         self.folder = Path(folder) if url is None else url
         self._remote = None if url is None else remote_folder(url)
         self.layout = layout
-        self.process_index = process_index
         self.files = files or TraceFiles()
         self._limits = self.files.limits(remote=url is not None)
         self._disk = _disk if url is None else _spool
@@ -145,7 +116,6 @@ class TraceWriter:
         file = self._file = TraceFile(
             Path(self.folder) if uploads is None else uploads.folder,
             self.layout.file_prefix,
-            self.process_index,
             self._log,
             self._disk,
             leaves=uploads is not None,
@@ -163,8 +133,8 @@ class TraceWriter:
         """Whether its last words are that it ends."""
 
     def __reduce__(self) -> Any:
-        options = self.process_index, self.files, self.tags
-        return _copy, (self.folder, self.layout, *options)
+        make = functools.partial(type(self), files=self.files, tags=self.tags)
+        return make, (self.folder, self.layout)
 
     @property
     def attached(self) -> bool:
@@ -491,18 +461,6 @@ def _together(past: WriteStats, file: TraceFile) -> WriteStats:
 
 def _count(batch: Batch) -> int:
     return sum(len(records) for _, records in batch.records)
-
-
-def _copy(
-    folder: Path | str,
-    layout: Layout,
-    process_index: int | None,
-    files: TraceFiles,
-    tags: TagRules,
-) -> TraceWriter:
-    return TraceWriter(
-        folder, layout, process_index=process_index, files=files, tags=tags
-    )
 
 
 class _Here(threading.local):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
-from perf._record.waiting import WaitingService
+from perf._record.launches import NOT_WAITED_FOR
+from perf._record.waiting import Waited, WaitingService
 
 
 def _leaves(tree: Any) -> list[Any]:
@@ -36,3 +38,24 @@ def _idle() -> None:
 WAITING: Final = WaitingService(_leaves, _block, _idle)
 """The process's own: all tracers share its threads."""
 os.register_at_fork(after_in_child=WAITING.forget)
+
+
+def when_ready(
+    owner: Any,
+    device_id: str,
+    waitlist: Any,
+    done: Callable[[BaseException | None], None],
+) -> None:
+    """Calls a function when the work of a device has ended; returns at once.
+
+    Args:
+        owner: whose work it is.
+        device_id: of the device.
+        waitlist: a pytree of arrays; an empty one has ended.
+        done: called with why the work failed or is not waited for, or None.
+    """
+    if waitlist is None or (isinstance(waitlist, (list, tuple)) and not waitlist):
+        done(None)
+    # By the key of the tracers: a device has one thread.
+    elif not WAITING.submit((device_id,), Waited(owner, waitlist, done)):
+        done(RuntimeError(NOT_WAITED_FOR))

@@ -11,8 +11,7 @@ from typing import Any
 from perf._record import clock
 from perf._record.hot import new_id
 from perf._record.span import error_text
-from perf._record.waiting import Waited
-from perf.adapters.jax_devices import WAITING
+from perf.adapters.jax_devices import WAITING, when_ready
 
 __all__ = ["AsyncTimeline", "BatchAsyncTimelines", "Span", "Timeline"]
 
@@ -204,10 +203,7 @@ class AsyncTimeline(Timeline):
             with self._lock:
                 self._current[span.id] = span
 
-        if waitlist is None or (isinstance(waitlist, (list, tuple)) and not waitlist):
-            ended(None)
-        else:
-            WAITING.submit(self.id, Waited(self, waitlist, ended))
+        when_ready(self, self.id, waitlist, ended)
 
     def wait_pending_spans(self) -> None:
         """Returns when all spans launched before are in the present step."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import abc
+import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from perf._exporting import HandedOver, attach_writer, make_folder_path
 from perf._model.ids import HOST_PREFIX, QUEUE_SUFFIX
 from perf._model.roles import Roles
 from perf._model.spans import (
@@ -20,11 +20,12 @@ from perf._model.spans import (
     TimelineKind,
 )
 from perf._record.clock import nanoseconds
+from perf._record.collector import Records
 from perf._record.tracer import Tracer
+from perf._trace_writers import TraceWriters
 from perf._write.files import TraceFiles
 from perf._write.layout import V2Layout
-from perf._write.tags import RedactTags, TagRules
-from perf._write.writer import TraceWriter as _FileWriter
+from perf._write.tags import RedactTags
 from perf.experimental.constants import QUEUE
 from perf.experimental.timeline import Span, Timeline
 
@@ -46,7 +47,7 @@ class NoopTraceWriter(TraceWriter):
         """Nothing."""
 
 
-class PerfettoTraceWriter(TraceWriter):
+class PerfettoTraceWriter(TraceWriters, TraceWriter):
     """Writes one file per run: `perfetto_trace_v2_<unix seconds>.pb`.
 
     Attached to a tracer it writes everything recorded; `write_timelines` writes what
@@ -79,50 +80,27 @@ class PerfettoTraceWriter(TraceWriter):
         redact_tags: RedactTags | None = None,
         keep_content: Iterable[str] = (),
     ) -> None:
-        self._folder = make_folder_path(trace_dir)
-        self._files = files or TraceFiles()
-        self._tags = TagRules.of(redact_tags, keep_content)
-        self._role_to_devices = role_to_devices
-        self._documented_names = documented_names
         roles = Roles.of(role_to_devices or {}, required=False)
         self._layout = V2Layout(roles.devices, documented_names)
-        self._writer = self._make_writer()
-        self._handed: HandedOver | None = None
-        self._attached: list[_FileWriter] = []
-        """One for each tracer: each writes a file of its own."""
+        super().__init__(trace_dir, self._layout, files, redact_tags, keep_content)
+        self._own = {
+            "role_to_devices": role_to_devices,
+            "documented_names": documented_names,
+        }
+        """What it was made with, beside what every writer is."""
         self._steps_written: dict[str, int] = {}
 
-    def __reduce__(self) -> Any:
-        # A copy is configuration: it writes a file of its own.
-        return _made_anew, (
-            self._folder,
-            self._role_to_devices,
-            self._documented_names,
-            self._files,
-            self._tags,
-        )
-
-    def _make_writer(self) -> _FileWriter:
-        return _FileWriter(
-            self._folder, self._layout, files=self._files, tags=self._tags
-        )
-
-    @property
-    def attached(self) -> bool:
-        """Whether it was given a tracer: then it writes what that records, no more."""
-        return bool(self._attached)
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        make, folder = super().__reduce__()
+        return functools.partial(make, **self._own), folder
 
     def attach(self, tracer: Tracer) -> None:
         """Writes everything that a tracer records from now on, to a file of its own."""
-        writer = self._make_writer()
-        attach_writer(tracer, writer)
-        self._attached.append(writer)
+        self._attach(tracer, self._layout)
 
     def write_timelines(self, timelines: Mapping[str, Timeline]) -> None:
         """Writes what is new in the committed steps of the timelines."""
-        if self._handed is None:
-            self._handed = HandedOver()
-            self._writer.attach(self._handed)
+        records: Records = []
         for timeline_id, timeline in timelines.items():
             steps = timeline.committed_steps
             # Counted from the run's first: a tracer keeps the last steps alone.
@@ -130,37 +108,9 @@ class PerfettoTraceWriter(TraceWriter):
             done = max(0, self._steps_written.get(timeline_id, 0) - before)
             self._steps_written[timeline_id] = before + len(steps)
             info = _info(timeline_id)
-            self._handed.put(
-                info,
-                [
-                    _record(span, info)
-                    for step in steps[done:]
-                    for span in step.values()
-                ],
-            )
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Writes what is left and lets go of all files."""
-        for writer in (self._writer, *self._attached):
-            writer.close()
-
-
-def _made_anew(
-    folder: str,
-    role_to_devices: Mapping[Any, Any] | None,
-    documented_names: bool,
-    files: TraceFiles,
-    tags: TagRules,
-) -> PerfettoTraceWriter:
-    return PerfettoTraceWriter(
-        folder,
-        role_to_devices,
-        documented_names=documented_names,
-        files=files,
-        redact_tags=tags.redact,
-        keep_content=tags.keep,
-    )
+            new = [span for step in steps[done:] for span in step.values()]
+            records.append((info, [_record(span, info) for span in new]))
+        self._write(records)
 
 
 def _info(timeline_id: str) -> TimelineInfo:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perf._exporting import attach, called
 from perf._model.ids import HOST_PREFIX
@@ -27,6 +27,9 @@ from perf._record.waiting import Waiting
 from perf.adapters.jax_devices import WAITING
 from perf.experimental.timeline import Span, Step, Timeline
 from perf.metrics import MetricsT
+
+if TYPE_CHECKING:
+    from perf._write.writer import TraceWriter
 
 __all__ = ["AsyncWaitlist", "NoopTracer", "PerfTracer", "Timeline", "Tracer"]
 
@@ -260,7 +263,7 @@ def _spans(records: Sequence[RawRecord]) -> dict[int, Span]:
     return spans
 
 
-def _make_writer(folder: str) -> Any:
+def _make_writer(folder: str) -> TraceWriter:
     from perf._write.layout import V2Layout
     from perf._write.writer import TraceWriter
 

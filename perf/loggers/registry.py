@@ -22,12 +22,13 @@ __all__ = [
     "register",
 ]
 
-BackendFactory = Callable[..., LoggingBackend]
+_Maker = Callable[..., LoggingBackend]
+"""A class or function whose parameters are the keys of a backend's section."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Entry:
-    make: str | BackendFactory
+    make: str | _Maker
     """A class or function, or where it is: "module:Class"."""
     library: str = ""
     """The module that it needs; empty for none."""
@@ -61,7 +62,7 @@ _entries: dict[str, _Entry] = {
 }
 
 
-def register(name: str, factory: BackendFactory) -> None:
+def register(name: str, factory: _Maker) -> None:
     """Makes an own backend known by name, to configurations too.
 
     Args:
@@ -111,7 +112,7 @@ def create_backend(
     return make(**checked(name, options or {}, make))
 
 
-def backend_factory(name: str) -> BackendFactory:
+def backend_factory(name: str) -> _Maker:
     """What makes a backend: a class or a function.
 
     Raises:

@@ -24,38 +24,7 @@ from perf.loggers import (
 from perf.loggers.values import as_array, as_float, kept
 from tests.loggers.backends import read_tensorboard
 from tests.loggers.sinks import Kept, Rich
-
-
-class Tensor:
-    """As much of a tensor of PyTorch as is looked at."""
-
-    def __init__(self, values: Any, *, is_bfloat16: bool = False) -> None:
-        self.values = np.asarray(values)
-        self.is_bfloat16, self.requires_grad, self.device = is_bfloat16, True, "cuda"
-
-    def _like(self, **changes: Any) -> Tensor:
-        other = Tensor(self.values.copy())
-        vars(other).update({**vars(self), "values": other.values, **changes})
-        return other
-
-    def detach(self) -> Tensor:
-        return self._like(requires_grad=False)
-
-    def cpu(self) -> Tensor:
-        return self._like(device="cpu")
-
-    def clone(self) -> Tensor:
-        return self._like()
-
-    def float(self) -> Tensor:
-        return self._like(is_bfloat16=False)
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        if self.requires_grad:
-            raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
-        if self.device != "cpu" or self.is_bfloat16:
-            raise TypeError("can't convert")
-        return self.values
+from tests.loggers.tensors import Tensor
 
 
 @pytest.mark.parametrize("is_bfloat16", [True, False])

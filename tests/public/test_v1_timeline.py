@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from perf import trace
+from perf._record import waiting
 
 DEVICE = jax.devices()[0]
 DEVICE_ID = f"{DEVICE.platform}{DEVICE.id}"
@@ -179,3 +180,28 @@ def test_a_device_is_anything_that_jax_would_call_one() -> None:
     """A stand-in with platform and id is as good as a device (P2)."""
     device = SimpleNamespace(platform="tpu", id=3)
     assert "tpu3" == trace.create_device_timeline_id(device)
+
+
+def test_work_that_is_not_waited_for_has_its_span(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ends at its launch if too much is pending."""
+    monkeypatch.setattr(waiting, "MAX_PENDING", 0)
+    timeline = trace.DeviceTimeline("cpu0", 0.0)
+    timeline.span("rollout", 1.0, [jnp.ones(3)])
+    (span,) = timeline.root.inner
+    assert 1.0 == span.begin < span.end < math.inf
+
+
+def test_a_device_has_one_thread_for_timelines_and_tracers() -> None:
+    """Whoever was there first."""
+    with (
+        trace.PerfTracer(["cpu77"]) as tracer,
+        tracer.span("rollout", ["cpu77"]) as span,
+    ):
+        span.device_end([jnp.ones(3)])
+    before = threading.active_count()
+    timeline = trace.DeviceTimeline("cpu77", 0.0)
+    timeline.span("rollout", 1.0, [jnp.ones(3)])
+    assert before == threading.active_count()
+    timeline.wait_pending_spans()

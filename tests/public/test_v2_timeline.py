@@ -6,10 +6,12 @@ import copy
 import logging
 import math
 import pickle
+import threading
 
 import jax.numpy as jnp
 import pytest
 
+from perf._record import waiting
 from perf.experimental import constants
 from perf.experimental.timeline import (
     AsyncTimeline,
@@ -17,6 +19,7 @@ from perf.experimental.timeline import (
     Span,
     Timeline,
 )
+from perf.experimental.tracer import PerfTracer
 
 
 def test_the_names_that_users_write() -> None:
@@ -220,3 +223,26 @@ def test_a_batch_puts_the_work_on_every_timeline() -> None:
     for timeline in timelines:
         timeline.wait_pending_spans()
         assert ["rollout"] == [span.name for span in timeline.cur_step.values()]
+
+
+def test_work_that_is_not_waited_for_has_its_span(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ends at its launch if too much is pending."""
+    monkeypatch.setattr(waiting, "MAX_PENDING", 0)
+    timeline = AsyncTimeline("cpu0", 0.0)
+    timeline.span("rollout", 1.0, [jnp.ones(3)])
+    (span,) = timeline.cur_step.values()
+    assert (1.0, True) == (span.begin, span.ended)
+    assert "too much is pending" in span.tags["error"]
+
+
+def test_a_device_has_one_thread_for_timelines_and_tracers() -> None:
+    """Whoever was there first."""
+    with PerfTracer(["cpu78"]) as tracer, tracer.span("rollout", ["cpu78"]) as span:
+        span.device_end([jnp.ones(3)])
+    before = threading.active_count()
+    timeline = AsyncTimeline("cpu78", 0.0)
+    timeline.span("rollout", 1.0, [jnp.ones(3)])
+    assert before == threading.active_count()
+    timeline.wait_pending_spans()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 from perf._model.spans import Batch, RawRecord, Record, TimelineInfo
+from perf._model.stats import WriteStats
 from perf._record.tracer import Tracer
 from perf.testing import FakeClock, ManualWait
 
@@ -21,20 +21,7 @@ class QuietSink:
 
     def __init__(self) -> None:
         self.woken = 0
-        self.stats = SimpleNamespace(
-            written_records=0,
-            written_slices=0,
-            written_bytes=0,
-            errors=0,
-            last_error="",
-            paths=(),
-            dropped=0,
-            deleted_files=0,
-            uploaded_parts=0,
-            waiting_parts=0,
-            failed_uploads=0,
-            own_time_s=0.0,
-        )
+        self.stats = WriteStats()
 
     def wake(self) -> None:
         self.woken += 1

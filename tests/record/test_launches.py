@@ -107,7 +107,7 @@ def test_work_is_waited_for_in_the_order_of_handing_over(rec: Recording) -> None
 
 
 def test_one_failed_waitlist_fails_the_work(rec: Recording) -> None:
-    """Counted once for each failure; the span ends with the last one ready."""
+    """The span ends with the last one ready."""
     good, bad = rec.wait.arrays("good"), rec.wait.arrays("bad")
     with rec.tracer.span("x", ["a0"], tags={"step": 1}) as span:
         span.device_end(bad)
@@ -119,6 +119,29 @@ def test_one_failed_waitlist_fails_the_work(rec: Recording) -> None:
     error = {"step": 1, "error": "RuntimeError: no memory"}
     assert (BORN_NS + 4, error) == (record.end_ns, record.tags)
     assert 1 == rec.tracer.stats().failed
+
+
+def test_work_that_fails_in_several_ways_is_counted_once(
+    rec: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its first failure, which its span tells."""
+    arrays = [rec.wait.arrays(name) for name in "123"]
+    with rec.tracer.span("x", ["a0"]) as span:
+        for array in arrays[:2]:
+            span.device_end(array)
+        with monkeypatch.context() as patch:
+            rec.wait.fail(arrays[0], RuntimeError("no memory"))
+            rec.wait.fail(arrays[1], RuntimeError("its input failed"))
+            patch.setattr(rec.wait, "submit", lambda key, work: False)
+            span.device_end(arrays[2])
+    with rec.tracer.span("y", ["a0"]) as span:
+        with monkeypatch.context() as patch:
+            patch.setattr(rec.wait, "submit", lambda key, work: False)
+            for array in arrays:
+                span.device_end(array)
+    assert (1, 1) == (rec.tracer.stats().failed, rec.tracer.stats().unwaited)
+    found = [record.tags["error"] for record in on(rec.feed.drain(), "a0")]
+    assert ["RuntimeError: no memory", "not waited for: too much is pending"] == found
 
 
 def test_pending_work_is_counted_once(rec: Recording) -> None:

@@ -6,11 +6,13 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from perf._model.spans import COUNTER, INSTANT, NO_PARENT, SPAN, ClockSnapshot, Record
+from perf._model.stats import WriteStats
 from perf._record import clock as clocks
 from perf._record import tracer as tracer_module
 from perf._record.noop import NOOP_SPAN
@@ -325,14 +327,16 @@ def test_the_account_adds_up(rec: Recording, monkeypatch: pytest.MonkeyPatch) ->
     sink = QuietSink()
     rec.tracer._collector.subscribe(sink)
     for number, some in enumerate((rec.sink, sink), start=1):
-        some.stats.written_slices = number
-        some.stats.written_records = 1_000 * number
-        some.stats.dropped = 10_000 * number
-        some.stats.written_bytes = 10 * number
-        some.stats.errors = 100 * number
-        some.stats.paths = (f"trace-{number}.pb",)
-        some.stats.own_time_s = 8.0 * number
-    sink.stats.last_error = "disk full"
+        some.stats = WriteStats(
+            written_slices=number,
+            written_records=1_000 * number,
+            dropped=10_000 * number,
+            written_bytes=10 * number,
+            errors=100 * number,
+            last_error="disk full" if some is sink else "",
+            paths=(Path(f"trace-{number}.pb"),),
+            own_time_s=8.0 * number,
+        )
     with rec.tracer.span("open"):
         for _ in range(3):
             with rec.tracer.span("x"):

@@ -301,6 +301,20 @@ def test_a_buffer_that_is_gone_is_an_error(make: Callable[[], jax.Array]) -> Non
     assert 1 == rec.tracer.stats().failed
 
 
+def test_work_that_cannot_be_finished_is_said_once(
+    service: WaitingService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of whoever gave the work; later work is waited for."""
+
+    def done(error: BaseException | None) -> None:
+        raise ArithmeticError
+
+    for key in ("a", "a", "b"):
+        assert service.submit(key, Waited(service, [ready()], done))
+    service.settle(service)
+    assert ["device span lost: ArithmeticError (said once)"] == caplog.messages
+
+
 def test_too_much_is_pending(
     service: WaitingService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

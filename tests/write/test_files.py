@@ -135,7 +135,7 @@ class Collecting(type(Path())):  # type: ignore[misc]
 def test_a_file_may_be_dropped_in_the_midst_of_it(tmp_path: Path) -> None:
     """Nothing is held up where garbage that is collected closes a file."""
     disk = Disk()
-    dropped = TraceFile(tmp_path, "dropped", None, OnceLog(), disk)
+    dropped = TraceFile(tmp_path, "dropped", OnceLog(), disk)
     assert dropped.append(b"data")
     (path,) = disk.paths()
     dropped.itself = dropped  # type: ignore[attr-defined]

@@ -18,9 +18,9 @@ from perf._write.files import Disk
 from perf._write.sink import TraceFile
 
 
-def trace_file(folder: Path, process_index: int | None = None) -> TraceFile:
+def trace_file(folder: Path) -> TraceFile:
     """A file in a folder."""
-    return TraceFile(folder, "perfetto_trace", process_index, OnceLog(), Disk())
+    return TraceFile(folder, "perfetto_trace", OnceLog(), Disk())
 
 
 @pytest.fixture
@@ -60,9 +60,12 @@ def test_a_taken_name_is_left_alone(
     assert ["0", "1", "2", "3"] == [(tmp_path / name).read_text() for name in names]
 
 
-def test_files_of_a_run_of_several_processes_say_whose_they_are(tmp_path: Path) -> None:
-    """From the first one on."""
-    file = trace_file(tmp_path, process_index=3)
+def test_files_of_a_run_of_several_processes_say_whose_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first one on, though the run began after the file was thought of."""
+    file = trace_file(tmp_path)
+    monkeypatch.setenv("RANK", "3")
     file.append(b"x")
     assert file.path is not None
     assert file.path.name.endswith(f"_3_{os.getpid()}.pb")
@@ -78,9 +81,7 @@ def test_files_that_leave_their_folder_never_had_their_name_before(
     names = set()
     for part in (1, 2, 1):
         monkeypatch.setattr(TraceFile, "_numbers", itertools.count(part))
-        file = TraceFile(
-            tmp_path, "perfetto_trace", None, OnceLog(), Disk(), leaves=True
-        )
+        file = TraceFile(tmp_path, "perfetto_trace", OnceLog(), Disk(), leaves=True)
         file.append(b"x")
         file.close()
         assert file.path is not None

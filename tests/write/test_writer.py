@@ -121,14 +121,10 @@ def test_a_copy_is_configuration(
     copied: object, tmp_path: Path, source: Source
 ) -> None:
     """Frameworks copy options deeply: the copy writes a file of its own."""
-    writer = TraceWriter(tmp_path, V2Layout({"actor": ["tpu0"]}), process_index=4)
+    writer = TraceWriter(tmp_path, V2Layout({"actor": ["tpu0"]}))
     writer.attach(source)
     other = copied(writer)  # type: ignore[operator]
-    assert (writer.folder, writer.layout, 4) == (
-        other.folder,
-        other.layout,
-        other.process_index,
-    )
+    assert (writer.folder, writer.layout) == (other.folder, other.layout)
     assert not other.attached
     writer.close()
 
