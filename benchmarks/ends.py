@@ -15,7 +15,7 @@ from perf._model.names import END_ERROR
 from perf._model.spans import DEVICE
 from perf._record.launches import WORTH_TELLING_NS
 from perf._record.tracer import Tracer
-from perf._record.waiting import WaitingService, _Ends
+from perf._record.waiting import WaitingService, _End
 
 _BUSY: Final = (0, 1, 4)
 """Python threads that compute."""
@@ -70,8 +70,8 @@ def _ends() -> list[tuple[float, float]]:
     ]
 
 
-def _wait_until(end_ns: int) -> None:
-    end = _Timespec(*divmod(end_ns, 1_000_000_000))
+def _wait_until(ends_ns: list[int]) -> None:
+    end = _Timespec(*divmod(max(ends_ns), 1_000_000_000))
     _NATIVE.clock_nanosleep(_CLOCK_MONOTONIC, _ABSOLUTE, ctypes.byref(end), None)
 
 
@@ -97,9 +97,9 @@ def _cost_us() -> float:
     best_ns = float("inf")
     for _ in range(2_000):
         begin_ns = time.perf_counter_ns()
-        ends = _Ends(0)
-        ends._begin_ns = 0
-        ends.waited()
+        end = _End(0)
+        end._begin_ns = 0
+        end.seen()
         best_ns = min(best_ns, time.perf_counter_ns() - begin_ns)
     return best_ns / 1e3
 

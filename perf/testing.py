@@ -97,7 +97,7 @@ class ManualWait:
                     break
                 errors = [array.error for array in arrays if array.error]
                 error = errors[0] if errors else None
-                queue.pop(0).finish(error, 0)
+                queue.pop(0).finish(error, 0, bool(arrays))
 
 
 def _flat(tree: Any) -> Any:

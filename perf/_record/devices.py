@@ -33,7 +33,7 @@ class DeviceLine:
     """The timeline of one device and that of its queue. Its owner locks."""
 
     __slots__ = (
-        "earliest_ns", "info", "queue_info", "queued", "records", "sequencer",
+        "info", "queue_info", "queued", "records", "sequencer",
     )  # fmt: skip
 
     def __init__(self, timeline_id: str) -> None:
@@ -43,8 +43,6 @@ class DeviceLine:
         self.records: list[RawRecord] = []
         self.queued: list[RawRecord] = []
         self.sequencer = Sequencer(0)  # mutate: ok before all times
-        self.earliest_ns = 0  # mutate: ok before all times
-        """Nothing that is launched from now on ends before this."""
 
     def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
         """What was added since the last call."""
@@ -57,11 +55,15 @@ class Lines(tuple[DeviceLine, ...]):
     """The timelines of a set of devices.
 
     Attributes:
-        key: their ids. Tracers of the same devices share a waiting thread, and nothing
-            of a tracer is held by the threads that outlive it.
+        key: the ids of all of the set, whichever of them have timelines. Tracers of
+            the same devices share a waiting thread, and nothing of a tracer is held by
+            the threads that outlive it. One text: it is hashed but once.
     """
 
-    key: tuple[str, ...]
+    key: str
+    earliest_ns = 0  # mutate: ok before all times
+    """Nothing that is launched on the set from now on ends before this. Held: lock of
+    its `Devices`."""
 
 
 class Devices:
@@ -79,8 +81,8 @@ class Devices:
         """Records on all lines. Held: lock; read without it to see if it is much."""
         self.lines: dict[str, DeviceLine] = {}
         self._first_only = first_only
-        self._sets: dict[tuple[str, ...], Lines] = {}
-        """By their ids: the same tuple for the same devices, the key of their waits."""
+        self._sets: dict[str, Lines] = {}
+        """By their keys: the same tuple for the same devices."""
         self._by_value: dict[Any, Lines] = {}
         self._by_identity: dict[int, tuple[Any, Lines]] = {}
 
@@ -90,7 +92,9 @@ class Devices:
         Raises:
             ValueError: something in it is no device.
         """
-        self._lines_of(device_ids(devices))
+        with self.lock:
+            for timeline_id in device_ids(devices):
+                self._line(timeline_id)
 
     def forget(self) -> None:
         """After a fork: what was recorded so far belongs to the parent."""
@@ -200,7 +204,7 @@ class Devices:
                 return known[1]
             key = None
         ids = device_ids(devices)
-        lines = self._lines_of(ids[:1] if self._first_only else ids)
+        lines = self._lines_of(ids)
         self._remember(key, devices, lines)
         return lines
 
@@ -222,11 +226,19 @@ class Devices:
             pass
 
     def _lines_of(self, ids: Iterable[str]) -> Lines:
+        unique = tuple(dict.fromkeys(ids))
+        key = "\n".join(unique)
         with self.lock:
-            unique = dict.fromkeys(ids)
-            for timeline_id in unique:
-                if timeline_id not in self.lines:
-                    self.lines[timeline_id] = DeviceLine(timeline_id)
-            lines = Lines(self.lines[timeline_id] for timeline_id in unique)
-            lines.key = tuple(unique)
-            return self._sets.setdefault(lines.key, lines)
+            lines = self._sets.get(key)
+            if lines is None:
+                recorded = unique[:1] if self._first_only else unique
+                lines = self._sets[key] = Lines(map(self._line, recorded))
+                lines.key = key
+            return lines
+
+    def _line(self, timeline_id: str) -> DeviceLine:
+        """Held: lock."""
+        line = self.lines.get(timeline_id)
+        if line is None:
+            line = self.lines[timeline_id] = DeviceLine(timeline_id)
+        return line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -88,14 +87,17 @@ class DeviceWork:
 class _Wait:
     """One waitlist of a span; what `waiting.Work` asks for."""
 
-    __slots__ = ("_launches", "own_ns", "tracer", "waits", "work")
+    __slots__ = ("_launches", "handed_ns", "own_ns", "tracer", "waits", "work")
 
-    def __init__(self, launches: Launches, waits: Any, work: DeviceWork) -> None:
+    def __init__(
+        self, launches: Launches, waits: Any, work: DeviceWork, handed_ns: int
+    ) -> None:
         self._launches = launches
         self.tracer = launches.owner
         self.waits = waits
         self.own_ns = 0
         self.work = work
+        self.handed_ns = handed_ns
 
     @property
     def name(self) -> str:
@@ -105,8 +107,10 @@ class _Wait:
     def ended(self) -> bool:
         return self.work.ended
 
-    def finish(self, error: BaseException | None, late_ns: int | None) -> None:
-        self._launches.waited(self.work, error, late_ns, self.own_ns)
+    def finish(
+        self, error: BaseException | None, late_ns: int | None, waited: bool
+    ) -> None:
+        self._launches.waited(self, error, late_ns, waited)
 
 
 class Launches:
@@ -158,9 +162,10 @@ class Launches:
                 return
         work.waits += 1
         key = None if work.concurrent else work.lines.key
-        if not self._waiting.submit(key, _Wait(self, waitlist, work)):
+        wait = _Wait(self, waitlist, work, self._now())
+        if not self._waiting.submit(key, wait):
             self._spoil(work, NOT_WAITED_FOR, was_waited_for=False)
-            self._ready(work, self._now())
+            self._ready(work, wait.handed_ns)
 
     def close(self, span: DeviceSpan) -> None:
         """The host has closed a span with devices."""
@@ -180,28 +185,23 @@ class Launches:
 
     def waited(
         self,
-        work: DeviceWork,
+        wait: _Wait,
         error: BaseException | None,
         late_ns: int | None,
-        own_ns: int,
+        waited: bool,
     ) -> None:
         """One waitlist is ready, or has failed. Called on a waiting thread.
 
-        Args:
-            work: whose.
-            error: why it failed.
-            late_ns: see `waiting.Work.finish`.
-            own_ns: processor time that waiting for it took.
+        See `waiting.Work.finish`.
         """
         end_ns = self._now()
-        begin_own_ns = time.thread_time_ns()
+        if not waited:
+            end_ns, late_ns = wait.handed_ns, 0
         if error is not None:
-            self._spoil(work, error_text(error), was_waited_for=True)
-        self._ready(work, end_ns, late_ns)
+            self._spoil(wait.work, error_text(error), was_waited_for=True)
+        self._ready(wait.work, end_ns, late_ns, wait.own_ns)
         if self.devices.count >= RELIEF_AT:
             self.owner._collector.relieve_devices()
-        with self.devices.lock:
-            self.own_ns += own_ns + time.thread_time_ns() - begin_own_ns
 
     def pending(self) -> list[DeviceWork]:
         """The work in flight, in the order of launch on each device set."""
@@ -239,16 +239,22 @@ class Launches:
                 self.failed += was_waited_for
                 self.unwaited += not was_waited_for
 
-    def _ready(self, work: DeviceWork, end_ns: int, late_ns: int | None = None) -> None:
+    def _ready(
+        self,
+        work: DeviceWork,
+        end_ns: int,
+        late_ns: int | None = None,
+        own_ns: int = 0,
+    ) -> None:
         with self.devices.lock:
+            self.own_ns += own_ns
             work.end_ns = max(work.end_ns, end_ns)
             earliest_ns = work.begin_ns
             if late_ns is not None:
                 earliest_ns = max(earliest_ns, end_ns - late_ns)
             if not work.concurrent:  # it did not end before what was launched before it
-                line = work.lines[0]
-                earliest_ns = max(earliest_ns, line.earliest_ns)
-                line.earliest_ns = earliest_ns
+                earliest_ns = max(earliest_ns, work.lines.earliest_ns)
+                work.lines.earliest_ns = earliest_ns
             work.earliest_ns = max(work.earliest_ns, earliest_ns)
             if work.finished + 1 == work.waits:
                 work.placed = self.devices.place(work, work.end_ns)

@@ -3,7 +3,8 @@
 Each set of devices has a thread, up to a cap; beyond it sets share one. A thread
 blocks on one waitlist after the other, in the order of launch, which is the order in
 which a device works. It never asks whether an array is ready: that crashes on a
-deleted one.
+deleted one. Being woken is most of what a wait costs, so a waitlist is one wait, and
+two tracers that hand over the same arrays share it.
 
 How late an end may have been seen is measured, too. A thread that wakes up waits for
 the interpreter's lock: the system counts how often a thread has to wait. How late the
@@ -13,12 +14,13 @@ system itself wakes a thread is tried out now and then, with a wait of known len
 from __future__ import annotations
 
 import atexit
+import operator
 import resource
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from queue import SimpleQueue
 from typing import Any, Final, Protocol
 
@@ -46,22 +48,27 @@ class Work(Protocol):
     tracer: Any
     """Whose work it is."""
     waits: Any
-    """A pytree of arrays; None once they were taken."""
+    """A pytree of arrays; something of the service's own once they were taken."""
     own_ns: int
-    """Processor time that waiting for it took; set before `finish` is called."""
+    """Processor time of the waiting thread since it began to finish the work before;
+    set before `finish` is called."""
 
     @property
     def ended(self) -> bool:
         """Whether nothing more can come of it."""
         ...
 
-    def finish(self, error: BaseException | None, late_ns: int | None) -> None:
+    def finish(
+        self, error: BaseException | None, late_ns: int | None, waited: bool
+    ) -> None:
         """Called once, when all arrays were waited for. Must not raise.
 
         Args:
             error: why the work failed, if so.
             late_ns: nanoseconds that have passed since the end of the work, at most;
                 None if nothing is known of that.
+            waited: whether there was anything to wait for. Work without arrays on a
+                device had ended when it was handed over.
         """
 
 
@@ -119,20 +126,22 @@ class _Worker:
 
     def _run(self) -> None:
         self._service.canary.try_out()
+        counted_ns = time.thread_time_ns()
         while self._wakeups.get():
             work = self.works[0]
-            begin_ns = time.thread_time_ns()
-            error, late_ns = self._service.wait_for(work)
-            work.own_ns = time.thread_time_ns() - begin_ns
+            if not isinstance(work.waits, _End):  # or it was waited for with others
+                self._service.wait_for(self.works)
+            end: _End = work.waits
+            now_ns = time.thread_time_ns()
+            work.own_ns, counted_ns = now_ns - counted_ns, now_ns
             try:
-                work.finish(error, late_ns)
+                work.finish(end.error, end.late_ns, end.waited)
             except Exception as failure:  # of whoever gave the work: others go on
                 what = type(failure).__name__
                 self._service.log.say("finish", f"device span lost: {what}")
             # Only now: until then the work counts as pending, so nobody misses it.
             self.works.popleft()
-            # Nor does an idle thread hold an array: those of an error's frames, too.
-            del work, error
+            del work, end  # nor does an idle thread keep anything
             if not self.works:  # or their ends would be seen late
                 self._service.canary.try_out()
 
@@ -141,18 +150,18 @@ class WaitingService:
     """A bounded pool of waiting threads.
 
     Args:
-        leaves: takes a pytree apart into its arrays.
-        block: returns when one array is ready, raises if its work failed.
+        arrays: takes those that can be waited for out of a pytree.
+        block: returns when all of these are ready; then raises if work of them failed.
         idle: returns when the devices have done all work that they were given.
     """
 
     def __init__(
         self,
-        leaves: Callable[[Any], Iterable[Any]],
-        block: Callable[[Any], Any],
+        arrays: Callable[[Any], list[Any]],
+        block: Callable[[list[Any]], Any],
         idle: Callable[[], None] = lambda: None,
     ) -> None:
-        self._leaves = leaves
+        self._arrays = arrays
         self._block = block
         self.idle = idle
         self.canary = _Canary()
@@ -196,26 +205,40 @@ class WaitingService:
         for marker in markers:
             marker.reached.wait()
 
-    def wait_for(self, work: Work) -> tuple[BaseException | None, int | None]:
-        """Blocks until the work's arrays are ready; see `Work.finish`."""
-        # Of any kind: native code that panics raises what is no Exception, and with
-        # the thread all waiting would end.
-        error: BaseException | None = None
+    def wait_for(self, works: deque[Work]) -> None:
+        """Blocks until the arrays of the first work are ready.
+
+        Leaves its `_End` in the place of its arrays, and likewise in those works
+        behind it that wait for the same.
+        """
+        end = _End(self.canary.late_ns)
+        tree, works[0].waits = works[0].waits, end
+        # Errors of any kind: native code that panics raises what is no Exception, and
+        # with the thread all waiting would end. Their frames would hold arrays.
         try:
-            leaves = list(self._leaves(work.waits))
+            arrays = self._arrays(tree)
         except BaseException as failure:
-            leaves, error = [], failure
-        work.waits = None
-        leaves.reverse()
-        ends = _Ends(self.canary.late_ns)
-        while leaves:
-            try:
-                # Popped in the call: no name keeps the array alive afterwards.
-                self._block(leaves.pop())
-            except BaseException as failure:
-                error = error or failure
-            ends.waited()
-        return error, ends.late_ns
+            end.error = failure.with_traceback(None)
+            return
+        behind = 1
+        while behind < len(works) and self._are(arrays, works[behind].waits):
+            works[behind].waits = end
+            behind += 1
+        if not arrays:
+            return
+        try:
+            self._block(arrays)
+        except BaseException as failure:
+            end.error = failure.with_traceback(None)
+        end.seen()
+
+    def _are(self, arrays: list[Any], tree: Any) -> bool:
+        """Whether these are all arrays of the tree."""
+        try:
+            others = self._arrays(tree)
+        except BaseException:  # told when it is waited for itself
+            return False
+        return len(arrays) == len(others) and all(map(operator.is_, arrays, others))
 
     def _assign(self, key: Hashable) -> _Worker:
         with self._lock:
@@ -257,15 +280,23 @@ class WaitingService:
         self._workers, self._worker_of, self._overtaking = [], {}, []
 
 
-class _Ends:
-    """When what a thread waits for ended at the earliest.
+class _End:
+    """How a wait ended, and when at the earliest.
 
     A thread that was woken takes the interpreter's lock. While another thread has it,
     it waits again: for the switch interval at most, or what the system makes of that
     where there are more threads than cores; then it asks for the lock and waits again.
     """
 
+    __slots__ = (
+        "_begin_ns", "_earliest_ns", "_turn_ns", "_waits", "_woken_late_ns", "error",
+        "waited",
+    )  # fmt: skip
+
     def __init__(self, woken_late_ns: int) -> None:
+        self.error: BaseException | None = None
+        self.waited = False
+        """Whether there was anything to wait for."""
         self._earliest_ns: int | None = None
         """None as long as nothing is known."""
         self._woken_late_ns = woken_late_ns
@@ -273,15 +304,14 @@ class _Ends:
         self._waits = _own_waits()
         self._begin_ns = time.perf_counter_ns()
 
-    def waited(self) -> None:
+    def seen(self) -> None:
         """The thread has waited for something, or found it ready."""
+        self.waited = True
         end_ns = time.perf_counter_ns()
         took_ns = end_ns - self._begin_ns
-        self._begin_ns = end_ns
         if took_ns < self._turn_ns or _OF_THREAD is None:
             return  # it may have been ready, and the lock all that was waited for
-        before, self._waits = self._waits, _own_waits()
-        waits = self._waits - before
+        waits = _own_waits() - self._waits
         if took_ns > waits * self._turn_ns:
             # So one of the waits, if there were any, was for the device.
             for_lock_ns = max(0, waits - 1) * self._turn_ns
@@ -289,7 +319,7 @@ class _Ends:
 
     @property
     def late_ns(self) -> int | None:
-        """Since the end of what was waited for last, at most."""
+        """Since the end of what was waited for, at most."""
         if self._earliest_ns is None:
             return None
         return time.perf_counter_ns() - self._earliest_ns
@@ -345,7 +375,9 @@ class Waited:
         self.ended = False
         self._done = done
 
-    def finish(self, error: BaseException | None, late_ns: int | None) -> None:
+    def finish(
+        self, error: BaseException | None, late_ns: int | None, waited: bool
+    ) -> None:
         """See `Work`."""
         self.ended = True
         self._done(error)
@@ -355,12 +387,14 @@ class _Marker:
     """Work that is done at once: tells that everything before it is done."""
 
     tracer = None
-    waits = ()
     own_ns = 0
     ended = False
 
     def __init__(self) -> None:
+        self.waits: Any = ()
         self.reached = threading.Event()
 
-    def finish(self, error: BaseException | None, late_ns: int | None) -> None:
+    def finish(
+        self, error: BaseException | None, late_ns: int | None, waited: bool
+    ) -> None:
         self.reached.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -11,18 +12,29 @@ from perf._record.launches import NOT_WAITED_FOR
 from perf._record.waiting import Waited, WaitingService
 
 
-def _leaves(tree: Any) -> list[Any]:
-    import jax
+def _arrays(tree: Any) -> list[Any]:
+    jax = sys.modules.get("jax")
+    if jax is None:
+        return []  # nothing was launched
+    # All else, arrays of NumPy say, is ready as it is.
+    return [
+        leaf
+        for leaf in jax.tree_util.tree_leaves(tree)
+        if hasattr(leaf, "block_until_ready")
+    ]
 
-    leaves: list[Any] = jax.tree_util.tree_leaves(tree)
-    return leaves
 
-
-def _block(array: Any) -> None:
-    # As `jax.block_until_ready` does it, which takes a tree apart for that.
-    wait = getattr(array, "block_until_ready", None)
-    if wait is not None:
-        wait()
+def _block(arrays: list[Any]) -> None:
+    try:
+        sys.modules["jax"].block_until_ready(
+            arrays
+        )  # for all of them a thread is woken once
+    except BaseException:
+        # One that is gone is told at once, while the work of the others goes on.
+        for array in arrays:
+            with contextlib.suppress(BaseException):
+                array.block_until_ready()
+        raise
 
 
 def _idle() -> None:
@@ -35,7 +47,7 @@ def _idle() -> None:
     )
 
 
-WAITING: Final = WaitingService(_leaves, _block, _idle)
+WAITING: Final = WaitingService(_arrays, _block, _idle)
 """The process's own: all tracers share its threads."""
 os.register_at_fork(after_in_child=WAITING.forget)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from perf._record.waiting import Waited
@@ -50,11 +51,47 @@ def test_what_it_waited_for_is_ready() -> None:
 
 def test_an_array_that_is_gone_does_not_keep_the_others() -> None:
     """All of a tree are waited for, the error is told."""
-    gone, other = jnp.ones(3), jnp.ones(3)
+    slow = jax.jit(lambda x: jax.lax.fori_loop(0, 50, lambda i, x: x @ x, x))
+    gone = jnp.ones(3)
     gone.delete()
-    first, second = errors_of([gone, other], [other])
-    assert "deleted" in str(first)
-    assert second is None
+    other = slow(jnp.eye(200))
+    (error,) = errors_of([gone, other])
+    assert "deleted" in str(error)
+    assert other.is_ready()
+    assert [None] == errors_of([other])
+
+
+class Told(Waited):
+    """Keeps whether there was anything to wait for."""
+
+    waited: bool
+
+    def finish(self, error: Any, late_ns: int | None, waited: bool) -> None:
+        """Called by the waiting thread."""
+        self.waited = waited
+
+
+def waited_for(tree: Any) -> bool:
+    """Whether there was anything to wait for."""
+    work = Told(owner := object(), tree, lambda error: None)
+    assert WAITING.submit("test", work)
+    WAITING.settle(owner)
+    return work.waited
+
+
+def test_arrays_of_numpy_are_nothing_to_wait_for() -> None:
+    """Inference engines hand over such; beside them others still are."""
+    array = np.ones(3)
+    assert not waited_for([[array, array], {"a": array}, 3])
+    assert waited_for([[array, jnp.ones(3)], array])
+    assert waited_for(jax.random.key(0))
+
+
+def test_waiting_does_not_load_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without it has launched nothing."""
+    monkeypatch.delitem(sys.modules, "jax")
+    assert not waited_for([np.ones(3)])
+    assert "jax" not in sys.modules
 
 
 def test_idle_waits_for_every_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,19 +61,18 @@ def test_much_in_flight_on_many_devices(make: Callable[..., Any]) -> None:
     gate.service.close()
 
 
-@pytest.mark.parametrize("make", TRACERS)
-def test_tracers_of_the_same_devices_share_a_thread(make: Callable[..., Any]) -> None:
+def test_tracers_of_the_same_devices_share_a_thread() -> None:
     """Notebooks make one after the other: neither threads nor tables grow."""
     service = WaitingService(lambda tree: tree, lambda _: None)
     before = waiting_threads()
-    for _ in range(50):
+    for make in [V1Tracer, V2Tracer] * 25:  # v2 records on the first device alone
         tracer = make(_wait=service)
         with tracer.span("work", ["tpu0", "tpu1"]) as span:
             span.device_end([object()])
         tracer.synchronize()
         tracer.close()
     assert 1 == len(waiting_threads() - before)
-    assert [("tpu0", "tpu1")] == list(service._worker_of)
+    assert 1 == len(service._worker_of)
     service.close()
 
 

@@ -350,6 +350,14 @@ def test_arrays_that_were_computed_are_not_kept() -> None:
     assert known() is None
 
 
+def test_all_devices_of_a_set_make_its_key() -> None:
+    """Also where the first stands for all: tracers of both kinds share a thread."""
+    one, all_ = Devices(first_only=True), Devices(first_only=False)
+    keys = [each.resolve(["a0", "b0"]).key for each in (one, all_)]
+    assert keys[0] == keys[1] != one.resolve(["a0"]).key
+    assert ["a0"] == [line.info.id for line in one.resolve(["a0", "b0"])]
+
+
 def test_the_first_device_may_stand_for_all() -> None:
     """A span is recorded there alone; the tracer still has timelines for all."""
     rec = Recording(["a0", "b0"], first_device_only=True)

@@ -287,9 +287,14 @@ class Late:
     def pending(self, tracer: Any) -> list[Any]:
         return []
 
-    def finish(self, late_ns: int | None, error: Exception | None = None) -> None:
+    def finish(
+        self,
+        late_ns: int | None,
+        error: Exception | None = None,
+        waited: bool = True,
+    ) -> None:
         """The oldest work ends."""
-        self.works.pop(0).finish(error, late_ns)
+        self.works.pop(0).finish(error, late_ns, waited)
 
 
 MS = 1_000_000
@@ -348,6 +353,28 @@ def test_work_did_not_end_before_what_was_launched_before_it(late: Recording) ->
     late.wait.finish(None)
     errors = [tag["end_error_ns"] for tag in tags(late)]
     assert [20 * MS, 103 * MS, 23 * MS] == errors
+
+
+def test_other_devices_are_no_measure(late: Recording) -> None:
+    """Though the first is the same: the work may have waited for the second."""
+    launch(late, devices=["a0", "b0"])
+    launch(late)
+    late.clock.advance_ns(100 * MS)
+    late.wait.finish(20 * MS)
+    late.wait.finish(None)
+    errors = [tag["end_error_ns"] for tag in tags(late)]
+    assert [20 * MS, 100 * MS] == errors
+
+
+def test_work_without_arrays_ended_when_it_was_handed_over(late: Recording) -> None:
+    """Not when a thread came to it; so its end is known."""
+    with late.tracer.span("x", ["a0"]) as span:
+        late.clock.advance_ns(3 * MS)
+        span.device_end([])
+    late.clock.advance_ns(50 * MS)
+    late.wait.finish(None, waited=False)
+    (record,) = on(late.feed.drain(), "a0")
+    assert (3 * MS, None) == (record.end_ns - record.begin_ns, record.tags)
 
 
 def test_the_latest_of_several_waitlists_counts(late: Recording) -> None:

@@ -36,19 +36,26 @@ class Array:
         """Returns when it is ready."""
         self.asked.set()
         self.ready.wait()
-        if self.error is not None:
-            raise self.error
 
 
-def leaves(tree: Any) -> list[Any]:
-    """The arrays of a list."""
-    return list(tree)
+def arrays_of(tree: Any) -> list[Any]:
+    """The arrays of a list, which may have numbers in it."""
+    return [leaf for leaf in tree if isinstance(leaf, Array)]
+
+
+def block(arrays: list[Array]) -> None:
+    """Returns when all are ready; raises the first error."""
+    for array in arrays:
+        array.block()
+    for array in arrays:
+        if array.error is not None:
+            raise array.error
 
 
 @pytest.fixture
 def service() -> Iterator[WaitingService]:
     """Waits for fake arrays; has no work left at the end."""
-    service = WaitingService(leaves, Array.block)
+    service = WaitingService(arrays_of, block)
     yield service
     service.close()
 
@@ -210,17 +217,22 @@ def test_a_set_met_by_two_threads_at_once_has_one_thread(log: Log) -> None:
 # Letting go
 
 
-def test_an_array_is_let_go_once_waited_for(log: Log) -> None:
-    """While the next one of the same work is still waited for."""
-    first, second = ready(), Array()
-    known = weakref.ref(first)
-    log.submit("x", "a", first, second)
-    asked = second.asked
-    del first
-    asked.wait()
-    gc.collect()
-    assert known() is None
-    second.ready.set()
+@pytest.mark.parametrize("error", [None, ValueError("no")], ids=["fine", "failed"])
+def test_arrays_are_let_go_once_waited_for(log: Log, error: Any) -> None:
+    """At once, without a collection of garbage: they fill a device's memory."""
+    arrays = [ready(), ready(error)]
+    known = [weakref.ref(array) for array in arrays]
+    following = Array()
+    gc.disable()
+    try:
+        log.submit("x", "a", *arrays)
+        log.submit("following", "a", following)
+        del arrays
+        following.asked.wait()
+        assert [None, None] == [ref() for ref in known]
+    finally:
+        gc.enable()
+        following.ready.set()
 
 
 def test_real_arrays_are_let_go() -> None:
@@ -237,6 +249,82 @@ def test_real_arrays_are_let_go() -> None:
     gc.collect()
     assert [None] * 3 == [ref() for ref in known]
     assert span.ended
+
+
+# Sharing
+
+
+class Blocks:
+    """Counts how often arrays are waited for."""
+
+    def __init__(self) -> None:
+        self.of: list[list[Array]] = []
+
+    def __call__(self, arrays: list[Array]) -> None:
+        """Returns when all are ready."""
+        self.of.append(list(arrays))
+        block(arrays)
+
+
+@pytest.mark.parametrize("error", [None, ValueError("no")], ids=["fine", "failed"])
+def test_the_same_arrays_are_waited_for_once(error: Any) -> None:
+    """Two tracers of one training hand them over, each in a list of its own."""
+    blocks = Blocks()
+    log = Log(WaitingService(arrays_of, blocks))
+    busy, one, two = Array(), ready(), ready(error)
+    log.submit("busy", "a", busy)
+    for name, arrays in [
+        ("v1", [one, two]),
+        ("v2", [one, two]),
+        ("fewer", [one]),
+        ("others", [two, one]),
+        ("v1", [two]),
+    ]:
+        log.submit(name, "a", *arrays)
+    busy.ready.set()
+    log.service.close()
+    assert [[busy], [one, two], [one], [two, one], [two]] == blocks.of
+    assert ["busy", "v1", "v2", "fewer", "others", "v1"] == log.names()
+    told = None if error is None else "no"
+    assert [None, told, told, None, told, told] == [text for _, text in log.ended]
+
+
+def test_what_is_no_tree_shares_no_wait(log: Log) -> None:
+    """Each such work bears an error of its own, those beside it none."""
+    busy, array = Array(), ready()
+    log.submit("busy", "a", busy)
+    log.submit("fine", "a", array)
+    for tree in (3, None):
+        done = lambda error: log.ended.append(("none", str(error)))  # noqa: E731
+        log.service.submit("a", Waited(log, tree, done))
+    log.submit("empty", "a")
+    busy.ready.set()
+    log.service.settle(log)
+    assert ["busy", "fine", "none", "none", "empty"] == log.names()
+    errors = [error for _, error in log.ended]
+    assert [None, None, None] == [errors[0], errors[1], errors[4]]
+    assert ["int", "NoneType"] == [str(error).split("'")[1] for error in errors[2:4]]
+
+
+# Nothing to wait for
+
+
+def test_it_is_told_whether_there_was_something_to_wait_for(
+    service: WaitingService,
+) -> None:
+    """Arrays that no device computes were ready when they were handed over."""
+    told: list[bool] = []
+
+    class Told(Waited):
+        """Keeps what it is told."""
+
+        def finish(self, error: Any, late_ns: int | None, waited: bool) -> None:
+            told.append(waited)
+
+    for waits in ([ready()], [7], [], [7, ready()], 3):
+        service.submit("a", Told(None, waits, lambda error: None))
+    service.close()
+    assert [True, False, False, True, False] == told
 
 
 # Failures
@@ -405,28 +493,33 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 
 
 @pytest.mark.parametrize(
-    ("waited", "late_ns"),
+    ("took_ns", "waits", "late_ns"),
     [
-        pytest.param([(50 * MS, 1)], 3, id="for the device alone"),
-        pytest.param([(50 * MS, 4)], 30 * MS + 3, id="then three times for the lock"),
-        pytest.param([(40 * MS, 4)], None, id="for the lock alone, perhaps"),
-        pytest.param([(9 * MS, 1)], None, id="so short that nobody knows"),
-        pytest.param([(50 * MS, 0)], 3, id="without giving up the core"),
-        pytest.param([(0, 0)], None, id="not at all: it was ready"),
-        pytest.param([(50 * MS, 1), (MS, 0)], MS + 3, id="the others were ready"),
-        pytest.param([(MS, 1), (50 * MS, 2)], 20 * MS + 3, id="counted together"),
-        pytest.param([(50 * MS, 4), (60 * MS, 2)], 10 * MS + 3, id="the last counts"),
+        pytest.param(50 * MS, 1, 3, id="for the device alone"),
+        pytest.param(50 * MS, 4, 30 * MS + 3, id="then three times for the lock"),
+        pytest.param(40 * MS, 4, None, id="for the lock alone, perhaps"),
+        pytest.param(9 * MS, 1, None, id="so short that nobody knows"),
+        pytest.param(50 * MS, 0, 3, id="without giving up the core"),
+        pytest.param(0, 0, None, id="not at all: it was ready"),
     ],
 )
 def test_the_earliest_end_follows_from_the_waits_of_the_thread(
-    fake: FakeTime, waited: list[tuple[int, int]], late_ns: int | None
+    fake: FakeTime, took_ns: int, waits: int, late_ns: int | None
 ) -> None:
     """One is for the device, all further ones are for the lock; 3 ns for waking up."""
-    ends = waiting_module._Ends(3)
-    for took_ns, waits in waited:
-        fake.go_on(took_ns, waits)
-        ends.waited()
-    assert late_ns == ends.late_ns
+    end = waiting_module._End(3)
+    fake.go_on(took_ns, waits)
+    end.seen()
+    assert late_ns == end.late_ns
+
+
+def test_an_end_is_the_later_the_later_it_is_asked_for(fake: FakeTime) -> None:
+    """What goes by until it is told counts."""
+    end = waiting_module._End(3)
+    fake.go_on(50 * MS, 1)
+    end.seen()
+    fake.go_on(5 * MS, 1)
+    assert 5 * MS + 3 == end.late_ns
 
 
 def test_where_waits_are_not_counted_nothing_is_known(
@@ -434,10 +527,10 @@ def test_where_waits_are_not_counted_nothing_is_known(
 ) -> None:
     """Elsewhere than on Linux."""
     monkeypatch.setattr(waiting_module, "_OF_THREAD", None)
-    ends = waiting_module._Ends(0)
+    end = waiting_module._End(0)
     fake.go_on(50 * MS, 1)
-    ends.waited()
-    assert ends.late_ns is None
+    end.seen()
+    assert end.late_ns is None
 
 
 def test_the_waits_of_a_thread_are_its_own() -> None:
