@@ -82,7 +82,7 @@ class Intervention:
     change: Change
     before: PutIn
     after: PutIn
-    topology: str = "rollout-apart"
+    topology: str = "all-apart"
     config: dict[str, int] = dataclasses.field(default_factory=dict)
     limits: dict[str, int] = dataclasses.field(default_factory=dict)
 
@@ -275,24 +275,22 @@ INTERVENTIONS: Final = [
         Change("reference_inference", float("inf")),
         taking(),
         _without_reference,
-        "all-apart",
     ),
     Intervention(
         "sync", Change("weight_sync", overlapped=True), taking(), _sync_overlapped
     ),
     Intervention(
         "rollout",
-        Change("rollout", 5.0),
-        _sampling(5),
+        Change("rollout", 10.0),
+        _sampling(10),
         _sampling(1),
         "colocated",
-        {"prompts": 32, "group_size": 16},
     ),
     Intervention(
         "asynchronous",
-        Change("rollout", 3.0),
-        asynchronous(rollout=0.12),
-        asynchronous(rollout=0.04),
+        Change("rollout", 6.0),
+        asynchronous(rollout=0.12, training=0.08),
+        asynchronous(rollout=0.02, training=0.08),
         config={"mini_batches": 1},
         limits={"queue_capacity": QUEUE_CAPACITY, "staleness_limit": STALENESS_LIMIT},
     ),

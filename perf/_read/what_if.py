@@ -141,19 +141,26 @@ def what_if(
 
 
 def is_asynchronous(schedule: Schedule, steps: Sequence[tuple[int, int]]) -> bool:
-    """Whether rollouts are under way at the ends of steps, more often than not."""
+    """Whether rollouts are ahead at the ends of steps, more often than not.
+
+    That is one under way, or one begun that a later step trains on.
+    """
     # An inference engine may be recorded by its threads alone.
     lanes = [*schedule.devices.values(), *schedule.threads.values()]
     ends = [end for _, end in steps[:-1]]
-    crossed = sum(
-        any(
-            record[0] in names.ROLLOUT and record[1] < end
-            for lane in lanes
-            for record in lane.between(end, end + 1)
-        )
-        for end in ends
-    )
-    return 2 * crossed > len(ends)
+    crossed = {
+        at
+        for at, end in enumerate(ends)
+        for lane in lanes
+        for record in lane.between(end, end + 1)
+        if record[0] in names.ROLLOUT and record[1] < end
+    }
+    rollouts = _of_names(schedule, names.ROLLOUT)
+    for rollout, consumer in _consumers(schedule, rollouts).items():
+        opened = schedule.launches[rollout].record[1]
+        trained = consumer.record[1]
+        crossed.update(range(bisect_right(ends, opened), bisect_right(ends, trained)))
+    return 2 * len(crossed) > len(ends)
 
 
 def _limits(

@@ -298,6 +298,23 @@ def test_rollouts_of_threads_alone_count():
     assert not is_asynchronous(Schedule(ASYNC_STEP, 99 * MS), [(0, 14 * MS)] * 3)
 
 
+def test_rollouts_made_for_later_steps_count():
+    """That their thread was busy with a reward when a step ended changes nothing."""
+    worker: list[Any] = []
+    main: list[Any] = []
+    for number in range(6):
+        at, made = 10 * number, 3 * number + 1
+        worker.append(span("rollout", at, at + 5, made))
+        worker.append(span("reward", at + 5, at + 10, made + 1, after=(made,)))
+        main.append(span("peft_train", at + 12, at + 17, made + 2, after=(made + 1,)))
+    windows = [(10 * n * MS + 7 * MS, 10 * n * MS + 17 * MS) for n in range(6)]
+    schedule = Schedule([(MAIN, main), (WORKER, worker)], 999 * MS)
+    assert is_asynchronous(schedule, windows)
+    at_once = [(begin + 3 * MS, end + 3 * MS) for begin, end in windows]
+    ended = Schedule([(MAIN, main), (WORKER, worker[:2])], 999 * MS)
+    assert not is_asynchronous(ended, at_once)
+
+
 def test_a_full_queue_holds_the_rollouts_up():
     """With one place, a rollout opens when the training on the one before does."""
     timelines, windows = async_run(30)

@@ -47,7 +47,7 @@ def test_an_asynchronous_demo_can_be_asked_about(tmp_path):
     waits = dict.fromkeys(("rollout", "reference", "reward", "training", "sync"), 0.002)
     put_in = asynchronous(**{**waits, "rollout": 0.02})
     config = {"steps": 21, "mini_batches": 1, "micro_batches": 2}
-    trace_demo(tmp_path, put_in, config, "rollout-apart")
+    trace_demo(tmp_path, put_in, config, "all-apart")
     (path,) = folder_traces(tmp_path)
     recording = read_recording(path)
     schedule = recording.schedule()
