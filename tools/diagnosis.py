@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import importlib
 import re
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,9 +23,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
+from tools.demo_runs import (
+    Demo,
+    PutIn,
+    in_a_process,
+    in_turn,
+    replaced,
+    trace_demo,
+)
+
 STEPS: Final = 12
 _MISSES: Final = 1 / 12
-_TIMEOUT_S: Final = 400
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,47 +43,29 @@ class Fault:
     Attributes:
         name: on the command line.
         said: a regular expression that the report's first sentence has to match.
-        put_in: a context manager in which the demo has the fault; it is given the demo
-            (`Demo`) before the first step.
+        put_in: in it the demo has the fault.
         config: what of the demo's configuration is different.
     """
 
     name: str
     said: str
-    put_in: Callable[[Demo], AbstractContextManager[Any]]
+    put_in: PutIn
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass
-class Demo:
-    """A run of the demo, as faults see it."""
+def slowly(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    """The same function, except that it takes longer."""
 
-    tracer: Any
-    """v2's, whose trace is reported on."""
-    step: int = 0
-    """The present one."""
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(seconds)
+        return function(*args, **kwargs)
 
-
-@contextlib.contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """An attribute that is another one meanwhile."""
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
+    return slow
 
 
 def slower(owner: Any, name: str, seconds: float) -> AbstractContextManager[None]:
     """A function that takes longer meanwhile."""
-    before = getattr(owner, name)
-
-    def slow(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(seconds)
-        return before(*args, **kwargs)
-
-    return replaced(owner, name, slow)
+    return replaced(owner, name, slowly(getattr(owner, name), seconds))
 
 
 # -- the faults ------------------------------------------------------------------------
@@ -167,14 +156,8 @@ def slow_reference(_: Demo) -> AbstractContextManager[None]:
     from perf.demo import experience
 
     before = experience._token_logps
-    calls: list[int] = []
-
-    def slow(*args: Any) -> Any:
-        calls.append(1)
-        if len(calls) % 2:  # the reference and the old actor take turns
-            time.sleep(0.3)
-        return before(*args)
-
+    # The reference and the old actor take turns.
+    slow = in_turn(slowly(before, 0.3), before)
     return replaced(experience, "_token_logps", slow)
 
 
@@ -278,31 +261,8 @@ FAULTS: Final = [
 
 def run(fault: Fault, folder: Path) -> None:
     """Trains with a fault in this process, and leaves the trace in a folder."""
-    from perf.demo.topology import Topology, make_cluster_config, provide_devices
-
-    topology = Topology("rollout-apart")
-    provide_devices(topology)
-    from perf import trace
-    from perf.adapters.jax_compiles import record_compiles
-    from perf.demo.config import DemoConfig
-    from perf.demo.train import train
-    from perf.experimental.export import PerfMetricsExport
-    from perf.experimental.tracer import PerfTracer
-
-    cluster = make_cluster_config(topology)
-    built_in = PerfMetricsExport.from_cluster_config(cluster, trace_dir=str(folder))
-    # All devices: with the first of each mesh alone, none could straggle.
-    tracer = PerfTracer(
-        export_fn=built_in.export_metrics, collect_on_first_device_per_mesh=False
-    )
-    record_compiles(tracer)
-    small: dict[str, Any] = {"steps": STEPS, "prompts": 8, "group_size": 8}
-    config = DemoConfig(**{**small, **fault.config})
-    demo = Demo(tracer)
-    with fault.put_in(demo):
-        for result in train(config, cluster, trace.NoopTracer(), tracer):
-            demo.step = result.step + 1
-    tracer.close()
+    config = {"steps": STEPS, **fault.config}
+    trace_demo(folder, fault.put_in, config, "rollout-apart")
 
 
 def first_sentence(folder: Path) -> str:
@@ -342,20 +302,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _diagnosed(fault: Fault, folder: Path, options: argparse.Namespace) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     modules = [f"--faults={module}" for module in options.faults]
-    command = [sys.executable, "-m", "tools.diagnosis", fault.name, *modules]
-    try:
-        done = subprocess.run(
-            [*command, f"--run-into={folder}"],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        print(f"✗ {fault.name}: the run took more than {_TIMEOUT_S} s", flush=True)
-        return False
-    if done.returncode:
-        print(f"✗ {fault.name}: the run failed\n{done.stderr[-2000:]}")
+    wrong = in_a_process(
+        "tools.diagnosis", [fault.name, *modules, f"--run-into={folder}"]
+    )
+    if wrong:
+        print(f"✗ {fault.name}: {wrong}", flush=True)
         return False
     said = first_sentence(folder)
     is_named = bool(re.search(fault.said, said))

@@ -4,7 +4,8 @@ Nodes are work: a span's on a device, and the pieces of a thread in which one sp
 innermost. Nodes of no length join them: the moments at which a span opens, at which a
 thread that waited goes on, at which a step ends. Edges lead from what came before:
 
-- on a thread and on a device, what was there before;
+- on a thread, what was there before;
+- on a device, what was there before and was launched before: a copy may overtake;
 - to work on a device, the moment of its launch;
 - to a thread that waited for its own work (`accounting.blocked`) that work, and to one
   that was in a span tagged `waits_for` the latest work of that name;
@@ -21,9 +22,10 @@ from __future__ import annotations
 import dataclasses
 import operator
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from perf._model import names
 from perf._model.spans import RawRecord
 from perf._read.accounting import INFERRED_WITHIN_NS, blocked
 from perf._read.schedule import STRUCTURE, WAITS_FOR, Launch, Leaf, Schedule, role_of
@@ -55,6 +57,25 @@ class Node:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """How far the rollouts of an asynchronous run may be ahead of training.
+
+    There a copy of weights and the work of its devices do not wait for each other, in
+    whatever order they were seen to end.
+
+    Attributes:
+        places: pairs of spans' ids: the second could only open once the first had
+            opened, and a place in the queue was free.
+        versions: by the id of a rollout that of the weight sync it could not do
+            without, None if it is older than the run. Of later ones it used the last
+            there was: it waited for none of them.
+    """
+
+    places: Sequence[tuple[int, int]] = ()
+    versions: Mapping[int, int | None] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Graph:
     """See the module.
 
@@ -72,7 +93,7 @@ def build(
     schedule: Schedule,
     begin_ns: int,
     marks_ns: Sequence[int],
-    limits: Iterable[tuple[int, int]] = (),
+    limits: Limits | None = None,
 ) -> Graph:
     """Makes the graph of a stretch.
 
@@ -81,8 +102,7 @@ def build(
         begin_ns: of the stretch; what ended before it is left out.
         marks_ns: moments of the trainer, the ends of its steps; the last one ends the
             stretch.
-        limits: further pairs of spans' ids: the second could only open once the first
-            had opened (a place in a queue was free).
+        limits: of an asynchronous run.
     """
     return _Builder(schedule, begin_ns, marks_ns, limits).graph()
 
@@ -93,7 +113,7 @@ class _Builder:
         schedule: Schedule,
         begin_ns: int,
         marks_ns: Sequence[int],
-        limits: Iterable[tuple[int, int]],
+        limits: Limits | None,
     ) -> None:
         self._schedule = schedule
         self._begin_ns = begin_ns
@@ -111,7 +131,8 @@ class _Builder:
         self._late: list[int] = []
         """Nodes of work on threads before which nothing was recorded for a while."""
         self._marks: list[int] = []
-        self._limits = list(limits)
+        self._limits = limits or Limits()
+        self._copies_apart = limits is not None
 
     def graph(self) -> Graph:
         """Puts everything together."""
@@ -169,7 +190,8 @@ class _Builder:
         for record in schedule.threads[thread].between(begin_ns, end_ns):
             name, begin, end, span_id, _, _, tags, _ = record
             launch = schedule.launches[span_id]
-            if begin >= begin_ns and (launch.parts or launch.after):
+            is_edge = launch.parts or launch.after or name in STRUCTURE
+            if begin >= begin_ns and is_edge:
                 yield begin, _OPENS, record, None
             is_awaited = span_id in schedule.awaited or name in schedule.waited_for
             if is_awaited and end <= end_ns and not launch.parts:
@@ -206,11 +228,18 @@ class _Builder:
     def _add_handovers(self) -> None:
         """Threads that began right when one other thread was done with something.
 
+        That, or when it had come to a step or another part of one.
+
         Nothing is recorded where one thread hands work to another. As for devices,
         that is inferred where only one can be meant.
         """
         nodes = self._nodes
-        work = sorted([(n.finish_ns, at) for at, n in enumerate(nodes) if n.stage])
+        known = self._schedule.launches
+        causes = [at for at, node in enumerate(nodes) if node.stage]
+        causes += [
+            at for i, at in self._opened.items() if known[i].record[0] in STRUCTURE
+        ]
+        work = sorted([(nodes[at].finish_ns, at) for at in causes])
         for at in self._late:
             node = nodes[at]
             first = bisect_left(work, (node.start_ns - INFERRED_WITHIN_NS, 0))
@@ -225,20 +254,32 @@ class _Builder:
     # -- devices -----------------------------------------------------------------------
 
     def _add_devices(self) -> None:
-        nodes = self._nodes
+        nodes, launches = self._nodes, self._schedule.launches
         for device, lane in self._schedule.devices.items():
-            last: int | None = None
+            earlier: list[tuple[int, int, int, bool]] = []
             for record in lane.between(self._begin_ns, self._end_ns):
                 name, begin, end, span_id = record[:4]
-                before = []
-                if last is not None and nodes[last].finish_ns <= begin:
-                    before.append(last)
-                last = len(nodes)
+                host = launches[span_id].host
+                launched = begin if host is None else host[1]
+                is_copy = name in names.WEIGHT_SYNC
+                before: list[int] = []
+                overtaken = False
+                for position, done, since, other_is_copy in reversed(earlier):
+                    is_apart = self._copies_apart and is_copy != other_is_copy
+                    if since > launched or is_apart:
+                        overtaken = overtaken or done == begin
+                    elif done <= begin:
+                        before.append(position)
+                        break
+                earlier.append((len(nodes), end, launched, is_copy))
+                if overtaken:
+                    # It is drawn from there, but was under way since its turn came.
+                    begin = max([launched, *[nodes[at].finish_ns for at in before]])
+                self._parts.setdefault(span_id, []).append(len(nodes))
                 role = role_of(record)
                 nodes.append(
                     Node(begin, end, str(name), role, device, before, on_device=True)
                 )
-                self._parts.setdefault(span_id, []).append(last)
 
     # -- edges -------------------------------------------------------------------------
 
@@ -247,10 +288,9 @@ class _Builder:
         for position, launch in self._joins:
             nodes[position].before += self._finishes(launch)
         for span_id in self._opened.keys() | self._parts.keys():
-            launch = self._schedule.launches[span_id]
             earlier = [
                 position
-                for predecessor in self._schedule.predecessors(launch)
+                for predecessor in self._predecessors(span_id)
                 for position in self._finishes(predecessor)
             ]
             opened = self._opened.get(span_id)
@@ -265,9 +305,18 @@ class _Builder:
                     if finish_ns <= node.finish_ns:
                         node.before.append(position)
                         node.start_ns = max(node.start_ns, finish_ns)
-        for first, second in self._limits:
+        for first, second in self._limits.places:
             if first in self._opened and second in self._opened:
                 nodes[self._opened[second]].before.append(self._opened[first])
+
+    def _predecessors(self, span_id: int) -> list[Launch]:
+        launches = self._schedule.launches
+        found = self._schedule.predecessors(launches[span_id])
+        if span_id not in self._limits.versions:
+            return found
+        found = [la for la in found if la.record[0] not in names.WEIGHT_SYNC]
+        needed = self._limits.versions[span_id]
+        return found if needed is None else [*found, launches[needed]]
 
     def _finishes(self, launch: Launch) -> list[int]:
         span_id = launch.record[3]

@@ -281,10 +281,11 @@ def _launch_ids(timelines: list[tuple[TimelineInfo, list[Event]]]) -> dict[int, 
 
 def _in_turn(candidates: list[Event], first: int, event: Event) -> int | None:
     """The next span of that name that has not had its work yet, alike in tags."""
+    tags = {key: v for key, v in (event[5] or {}).items() if key != names.END_ERROR}
     for at in range(first, min(first + _LOOKED_AHEAD, len(candidates))):
         if candidates[at][1] > event[1]:
             return None
-        if candidates[at][5] == event[5]:
+        if (candidates[at][5] or {}) == tags:
             return at
     return None
 

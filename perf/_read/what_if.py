@@ -10,12 +10,13 @@ Docs: docs/report.md.
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
 from perf._model import names
 from perf._model.errors import PerfError
-from perf._read.graph import Graph, Node, build
+from perf._read.graph import Graph, Limits, Node, build
 from perf._read.schedule import Launch, Schedule, role_of
 
 LEAST_ASYNC_STEPS: Final = 20
@@ -34,7 +35,8 @@ class Change:
     Attributes:
         stage: the name of the spans.
         times_faster: every length of it divided by that; inf removes it.
-        overlapped: nothing waits for it any more; it still holds its devices.
+        overlapped: nothing waits for it any more; it still holds its devices, unless
+            it is a weight sync: a copy takes no turns with their programs.
     """
 
     stage: str
@@ -115,7 +117,7 @@ def what_if(
         raise WhatIfError(f"stage {change.stage!r} not found; recorded: {known}")
     if change.overlapped:
         _refuse_contention(schedule, change.stage, launches)
-    limits: list[tuple[int, int]] = []
+    limits: Limits | None = None
     if is_asynchronous(schedule, steps):
         if len(steps) < LEAST_ASYNC_STEPS:
             raise WhatIfError(
@@ -139,19 +141,26 @@ def what_if(
 
 
 def is_asynchronous(schedule: Schedule, steps: Sequence[tuple[int, int]]) -> bool:
-    """Whether rollouts are under way at the ends of steps, more often than not."""
+    """Whether rollouts are ahead at the ends of steps, more often than not.
+
+    That is one under way, or one begun that a later step trains on.
+    """
     # An inference engine may be recorded by its threads alone.
     lanes = [*schedule.devices.values(), *schedule.threads.values()]
     ends = [end for _, end in steps[:-1]]
-    crossed = sum(
-        any(
-            record[0] in names.ROLLOUT and record[1] < end
-            for lane in lanes
-            for record in lane.between(end, end + 1)
-        )
-        for end in ends
-    )
-    return 2 * crossed > len(ends)
+    crossed = {
+        at
+        for at, end in enumerate(ends)
+        for lane in lanes
+        for record in lane.between(end, end + 1)
+        if record[0] in names.ROLLOUT and record[1] < end
+    }
+    rollouts = _of_names(schedule, names.ROLLOUT)
+    for rollout, consumer in _consumers(schedule, rollouts).items():
+        opened = schedule.launches[rollout].record[1]
+        trained = consumer.record[1]
+        crossed.update(range(bisect_right(ends, opened), bisect_right(ends, trained)))
+    return 2 * len(crossed) > len(ends)
 
 
 def _limits(
@@ -159,25 +168,27 @@ def _limits(
     steps: Sequence[tuple[int, int]],
     queue_capacity: int,
     staleness_limit: int,
-) -> list[tuple[int, int]]:
-    """Which span had to open before which rollout could."""
+) -> Limits:
     rollouts = _of_names(schedule, names.ROLLOUT)
     consumed = _consumers(schedule, rollouts)
-    found = []
+    places = []
     for launch, later in zip(rollouts, rollouts[queue_capacity:], strict=False):
         consumer = consumed.get(launch.record[3])
         if consumer is not None:
-            found.append((consumer.record[3], later.record[3]))
-    syncs = _of_names(schedule, names.WEIGHT_SYNC)
-    for launch in rollouts:
-        consumer = consumed.get(launch.record[3])
-        if consumer is None:
-            continue
-        step = sum(1 for _, end in steps if end <= consumer.begin_ns)
-        needed = step - 1 - staleness_limit
-        if 0 <= needed < len(syncs):
-            found.append((syncs[needed].record[3], launch.record[3]))
-    return found
+            places.append((consumer.record[3], later.record[3]))
+    ends = [end for _, end in steps]
+    trained = [la.record[1] for la in _of_names(schedule, names.TRAIN_STEP)]
+    synced: dict[int, int] = {}
+    """By the step that trained them, the sync of its weights."""
+    for sync in _of_names(schedule, names.WEIGHT_SYNC):
+        at = bisect_right(trained, sync.record[1]) - 1
+        if at >= 0 and trained[at] >= steps[0][0]:
+            synced[bisect_right(ends, trained[at])] = sync.record[3]
+    versions = {}
+    for rollout, consumer in consumed.items():
+        step = bisect_right(ends, consumer.record[1])
+        versions[rollout] = synced.get(step - 1 - staleness_limit)
+    return Limits(places, versions)
 
 
 def _of_names(schedule: Schedule, wanted: frozenset[str]) -> list[Launch]:
@@ -206,7 +217,7 @@ def _refuse_contention(
     schedule: Schedule, stage: str, launches: Sequence[Launch]
 ) -> None:
     if stage in names.WEIGHT_SYNC:
-        return  # a copy: it takes no turns with the programs of a device
+        return
     own = {role_of(launch.record) for launch in launches}
     devices = {device for launch in launches for device, _ in launch.parts}
     for role, others in schedule.roles.items():
@@ -222,6 +233,8 @@ def _let_go(earlier: Node, node: Node, change: Change) -> bool:
     """Whether a node no longer waits for work that is overlapped."""
     if earlier.stage != change.stage or not earlier.on_device:
         return False
+    if earlier.stage in names.WEIGHT_SYNC and node.stage != earlier.stage:
+        return True
     return not (node.on_device and earlier.place == node.place)
 
 

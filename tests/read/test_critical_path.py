@@ -158,6 +158,33 @@ def test_work_waits_for_what_its_input_comes_from():
     assert [("refer", 6), ("train", 4)] == stages(timelines, 0, 10)
 
 
+def test_work_that_was_overtaken_was_under_way():
+    """A copy that was launched later and done earlier held nobody up."""
+    timelines: Timelines = [
+        (WORKER, [span("rollout", 2, 20, 1)]),
+        (MAIN, [span("weight_sync", 5, 8, 2), span("train", 20, 24, 3, after=(1,))]),
+        (device("a"), [work("weight_sync", 5, 8, 2), work("rollout", 8, 20, 1)]),
+    ]
+    assert ("rollout", 18) in stages(timelines, 0, 24)
+    assert 9 == saved(timelines, Change("rollout", 2.0), 24)
+
+
+def test_a_step_hands_work_to_a_thread():
+    """What begins right after a step has begun on another thread began with it."""
+    timelines: Timelines = [
+        (
+            MAIN,
+            [
+                span("weight_sync", 0, 5, 1),
+                span("global_step", 8, 18, 2),
+                span("train", 15, 18, 3, after=(4,)),
+            ],
+        ),
+        (WORKER, [span("rollout", 9, 15, 4)]),
+    ]
+    assert 5 == saved(timelines, Change("weight_sync", float("inf")), 18)
+
+
 def test_a_thread_waits_for_what_its_tag_names():
     """A span tagged `waits_for` leads to the last work of that name."""
     timelines: Timelines = [
@@ -196,6 +223,31 @@ def saved(timelines: Timelines, change: Change, end: int = 14) -> int:
 def test_what_a_change_saves(change, expected):
     """Lengths along the path shrink; what is overlapped holds nobody up."""
     assert expected == saved(ASYNC_STEP, change)
+
+
+def test_an_overlapped_copy_does_not_hold_its_device():
+    """The next rollout has the old weights meanwhile."""
+    timelines: Timelines = [
+        (
+            MAIN,
+            [
+                span("weight_sync", 0, 6, 1),
+                span("rollout", 6, 10, 2, after=(1,)),
+                span("weight_sync", 10, 16, 3),
+                span("rollout", 16, 20, 4, after=(3,)),
+            ],
+        ),
+        (
+            device("a"),
+            [
+                work("weight_sync", 0, 6, 1),
+                work("rollout", 6, 10, 2),
+                work("weight_sync", 10, 16, 3),
+                work("rollout", 16, 20, 4),
+            ],
+        ),
+    ]
+    assert 12 == saved(timelines, Change("weight_sync", overlapped=True), 20)
 
 
 def test_what_is_not_on_the_path_saves_nothing():
@@ -244,6 +296,23 @@ def test_rollouts_of_threads_alone_count():
     hosts = [t for t in timelines if t[0].id.startswith("host-")]
     assert is_asynchronous(Schedule(hosts, 999 * MS), windows)
     assert not is_asynchronous(Schedule(ASYNC_STEP, 99 * MS), [(0, 14 * MS)] * 3)
+
+
+def test_rollouts_made_for_later_steps_count():
+    """That their thread was busy with a reward when a step ended changes nothing."""
+    worker: list[Any] = []
+    main: list[Any] = []
+    for number in range(6):
+        at, made = 10 * number, 3 * number + 1
+        worker.append(span("rollout", at, at + 5, made))
+        worker.append(span("reward", at + 5, at + 10, made + 1, after=(made,)))
+        main.append(span("peft_train", at + 12, at + 17, made + 2, after=(made + 1,)))
+    windows = [(10 * n * MS + 7 * MS, 10 * n * MS + 17 * MS) for n in range(6)]
+    schedule = Schedule([(MAIN, main), (WORKER, worker)], 999 * MS)
+    assert is_asynchronous(schedule, windows)
+    at_once = [(begin + 3 * MS, end + 3 * MS) for begin, end in windows]
+    ended = Schedule([(MAIN, main), (WORKER, worker[:2])], 999 * MS)
+    assert not is_asynchronous(ended, at_once)
 
 
 def test_a_full_queue_holds_the_rollouts_up():

@@ -17,8 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf._model.errors import TraceFormatError
+from perf._model.names import END_ERROR
 from perf._model.spans import (
+    DEVICE,
     OPEN,
+    SPAN,
     Batch,
     ClockSnapshot,
     RawRecord,
@@ -42,6 +45,30 @@ RUN = {SCHEMA_KEY: SCHEMA_VERSION, "command": "x"}
 def rows(records: Sequence[RawRecord]) -> list[tuple[Any, ...]]:
     """Name, begin and end, in order."""
     return sorted((r[0], r[1], r[2]) for r in records)
+
+
+def test_how_late_an_end_was_seen_is_no_reason_to_lose_a_launch(tmp_path):
+    """Work that queued finds its span by its tags, whatever bound its end has."""
+    ms, tags = 1_000_000, [{"step": 0}, {"step": 1}]
+    hosts: list[RawRecord] = [
+        ("train", (n + 1) * ms, (n + 2) * ms, n + 1, 0, SPAN, tags[n], None)
+        for n in range(2)
+    ]
+    late = [{**some, END_ERROR: 5 * ms} for some in tags]
+    parts: list[RawRecord] = [
+        ("train", begin * ms, (begin + 9) * ms, n + 1, 0, DEVICE, late[n], None)
+        for n, begin in enumerate((1, 10))
+    ]
+    stream = TraceStream(V2Layout({"actor": ["tpu0"]}), Process(1, "python"), RUN)
+    on_device = TimelineInfo("tpu0", TimelineKind.DEVICE, "tpu0")
+    records = [(MAIN, hosts), (on_device, parts)]
+    clocks = ClockSnapshot(0, 0, 0)
+    path = tmp_path / "a.pb"
+    path.write_bytes(stream.encode(Batch(records, [], frozenset(), clocks)))
+    launches = read_recording(path).schedule().launches.values()
+    assert [(ms, 10 * ms), (2 * ms, 19 * ms)] == sorted(
+        (la.host[1], la.end_ns) for la in launches if la.host
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 
 from tests.report.runs import TrainingRun
 from tools import diagnosis
-from tools.diagnosis import FAULTS, Demo, Fault
+from tools.demo_runs import Demo
+from tools.diagnosis import FAULTS, Fault
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -41,12 +42,12 @@ def test_faults_can_come_from_outside(monkeypatch, capsys):
     outside.FAULTS = [bounds, nothing]  # type: ignore[attr-defined]  # as given
     monkeypatch.setitem(sys.modules, "outside", outside)
 
-    def run(command, **_):
-        (folder,) = [c for c in command if c.startswith("--run-into=")]
+    def run(_, arguments):
+        (folder,) = [a for a in arguments if a.startswith("--run-into=")]
         TrainingRun(6).write(Path(folder.removeprefix("--run-into=")) / "a.pb")
-        return SimpleNamespace(returncode=0, stderr="")
+        return ""
 
-    monkeypatch.setattr("tools.diagnosis.subprocess.run", run)
+    monkeypatch.setattr("tools.diagnosis.in_a_process", run)
     assert 0 == diagnosis.main(["bounds", "--faults", "outside"])
     assert "✓ bounds: " in capsys.readouterr().out
     assert 1 == diagnosis.main(["bounds", "other", "--faults", "outside"])
