@@ -72,7 +72,7 @@ def test_packets_packed_again_and_again_are_not_unpacked(tmp_path: Path) -> None
     for _ in range(2_000):
         data = blob(1, blob(50, zlib.compress(data)))
     path.write_bytes(data)
-    with pytest.raises(TraceFormatError, match="ends without saying"):
+    with pytest.raises(TraceFormatError, match="packed twice"):
         load(path)
 
 
