@@ -26,9 +26,8 @@ def _arrays(tree: Any) -> list[Any]:
 
 def _block(arrays: list[Any]) -> None:
     try:
-        sys.modules["jax"].block_until_ready(
-            arrays
-        )  # for all of them a thread is woken once
+        # One call: for all of them the thread is woken once.
+        sys.modules["jax"].block_until_ready(arrays)
     except BaseException:
         # One that is gone is told at once, while the work of the others goes on.
         for array in arrays:
@@ -69,5 +68,5 @@ def when_ready(
     if waitlist is None or (isinstance(waitlist, (list, tuple)) and not waitlist):
         done(None)
     # By the key of the tracers: a device has one thread.
-    elif not WAITING.submit((device_id,), Waited(owner, waitlist, done)):
+    elif not WAITING.submit(device_id, Waited(owner, waitlist, done)):
         done(RuntimeError(NOT_WAITED_FOR))
