@@ -18,7 +18,7 @@ import numpy as np
 
 from perf._model.errors import TraceFormatError
 from perf._model.spans import OPEN, ClockSnapshot
-from perf._model.tracks import RUN_EVENT, SCHEMA_KEY
+from perf._model.tracks import LOST_EVENT, RUN_EVENT, SCHEMA_KEY
 from perf._read.packets import (
     MAX_PACKET,
     MOST_PER_BYTE,
@@ -26,6 +26,7 @@ from perf._read.packets import (
     SequenceState,
     check_versions,
     frame_at,
+    lost_records,
     open_trace,
     packed_twice,
     parsed,
@@ -89,6 +90,7 @@ class Events:
         arrows: from slice to slice, by id.
         clocks: in the order of the file.
         is_cut: whether the file ends inside a packet.
+        lost: records that the writer counted as lost.
     """
 
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -103,6 +105,7 @@ class Events:
     arrows: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     clocks: list[ClockSnapshot] = dataclasses.field(default_factory=list)
     is_cut: bool = False
+    lost: int = 0
 
 
 def read_events(
@@ -474,11 +477,14 @@ class _Reader:
             for arrow, slice_id in self._ends
             if arrow in self._starts
         ]
-        runs = [i[3] for i in events.instants if _tells_of_run(i)]
-        events.instants = [i for i in events.instants if not _tells_of_run(i)]
-        versions = [run[SCHEMA_KEY] for run in runs]
+        begins = [i for i in events.instants if _tells_of_run(i)]
+        versions = [instant[3][SCHEMA_KEY] for instant in begins]
         check_versions(versions, self._path, is_cut=events.is_cut)
-        events.run = runs[0]
+        events.run = begins[0][3]
+        about_files = {instant[0] for instant in begins}
+        said = [i for i in events.instants if i[0] in about_files]
+        events.lost = sum([lost_records(i[3]) for i in said if i[2] == LOST_EVENT])
+        events.instants = [i for i in events.instants if i[0] not in about_files]
         return events
 
 

@@ -119,6 +119,10 @@ def read_recording(
     notes = []
     if events.is_cut:
         notes.append("the file ends inside a packet: what came after it is missing")
+    if events.lost:
+        notes.append(
+            f"spans, instants and samples that the writer had to drop: {events.lost}"
+        )
     return _recording(path, *_of_events(events), notes=notes)
 
 

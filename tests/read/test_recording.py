@@ -111,6 +111,7 @@ def test_fast_and_full_readers_agree(tmp_path_factory, ops, layout):
     recorder = Recorder()
     stream = TraceStream(layout, Process(1, "python"), RUN)
     data = b"".join(stream.encode(batch) for batch in recorder.run(ops))
+    data += stream.lost(3) + stream.end()
     path = tmp_path_factory.mktemp("events") / "a.pb"
     path.write_bytes(data)
     full, fast = load(path), read_events(path)
@@ -125,6 +126,7 @@ def test_fast_and_full_readers_agree(tmp_path_factory, ops, layout):
     )
     assert expected == found
     assert len(full.instants) == len(fast.instants)
+    assert (3, 3) == (full.lost, fast.lost)
     assert len(full.samples) == sum(map(len, fast.samples.values()))
     ends = {e[3]: e[:2] for some in fast.slices.values() for e in some}
     drawn = [(full.slices[f.source], full.slices[f.target]) for f in full.flows]
@@ -162,6 +164,21 @@ def test_a_cut_file_is_read_up_to_the_cut(tmp_path):
     found = read_recording(path)
     assert any("ends inside a packet" in note for note in found.notes)
     assert found.spans > 10
+
+
+def test_what_the_writer_lost_is_said(tmp_path):
+    """In a note: what tells of the file is no instant of the run's."""
+    stream = TraceStream(V2Layout(), Process(1, "python"), RUN)
+    ticks: list[RawRecord] = [("tick", 15, 15, 4, 2, 4, None, None)]
+    data = stream.encode(batch((MAIN, [span(1, 10, 20), *ticks])))
+    path = tmp_path / "a.pb"
+    path.write_bytes(data)
+    whole = read_recording(path)
+    path.write_bytes(data + stream.lost(300) + stream.lost(200) + stream.end())
+    found = read_recording(path)
+    assert ["tick"] == [name for _, name, _ in found.instants]
+    said = "spans, instants and samples that the writer had to drop: 500"
+    assert [said] == [note for note in found.notes if note not in whole.notes]
 
 
 @pytest.mark.parametrize(
