@@ -233,7 +233,7 @@ def analyse(
         blame_by_role,
         answers,
         refused,
-        _stragglers(schedule),
+        _stragglers(schedule, steps),
         _slow_spans(schedule, steps),
         _stages(schedule, steps),
         recording.counters,
@@ -352,13 +352,16 @@ def _consecutive(steps: Sequence[StepReport]) -> list[tuple[int, int]]:
     return [(s.step.begin_ns, s.step.end_ns) for s in some]
 
 
-def _stragglers(schedule: Schedule) -> list[Straggler]:
+def _stragglers(schedule: Schedule, steps: Sequence[StepReport]) -> list[Straggler]:
     """By arrival: who is behind when all work on the same launch, stage by stage."""
+    if not steps:
+        return []
+    begin_ns, end_ns = steps[0].step.begin_ns, steps[-1].step.end_ns
     late: Counter[tuple[str, str]] = Counter()
     last: Counter[tuple[str, str]] = Counter()
     count: Counter[tuple[str, str]] = Counter()
     length: Counter[tuple[str, str]] = Counter()
-    for parts in _together(schedule):
+    for parts in _together(schedule, begin_ns, end_ns):
         ends = sorted(part[2] for _, part in parts)
         middle = ends[(len(ends) - 1) // 2]
         for device, part in parts:
@@ -382,10 +385,13 @@ def _stragglers(schedule: Schedule) -> list[Straggler]:
     return sorted(found, key=lambda straggler: -straggler.late_frac)
 
 
-def _together(schedule: Schedule) -> Iterator[Sequence[tuple[str, RawRecord]]]:
-    """Work that several devices do at once: of one launch, or of launches alike.
+def _together(
+    schedule: Schedule, begin_ns: int, end_ns: int
+) -> Iterator[Sequence[tuple[str, RawRecord]]]:
+    """Work begun in [begin, end) that several devices do at once.
 
-    Launches on one device each belong together if name and tags are the same.
+    It is of one launch, or of launches alike: those on one device each belong together
+    if name and tags are the same.
     """
     places = Counter(
         stage
@@ -395,6 +401,8 @@ def _together(schedule: Schedule) -> Iterator[Sequence[tuple[str, RawRecord]]]:
     alike: dict[tuple[str, str], list[tuple[str, RawRecord]]] = {}
     for launch in schedule.launches.values():
         if launch.record[0] in names.WEIGHT_SYNC:
+            continue
+        if not begin_ns <= launch.begin_ns < end_ns:
             continue
         if len(launch.parts) > 1:
             yield launch.parts
