@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import math
 import os
 import zlib
 from collections import Counter
@@ -35,6 +36,7 @@ from perf._read.recording import folder_traces, read_recording
 from perf._write.layout import V1Layout, V2Layout
 from perf._write.stream import TraceStream
 from perf._write.wire import blob
+from perf.report.analysis import analyse
 from tests.report.runs import TrainingRun
 from tests.write.recorded import Recorder, operations
 from tests.write.traces import MAIN, WORKER, batch, span, written
@@ -361,6 +363,44 @@ def test_a_cut_array_is_read_up_to_its_last_event(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(EVENTS)[:-20])
     assert 4 < read_recording(path).spans
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (gzip.compress(json.dumps(EVENTS).encode())[:-9], "cannot be unpacked"),
+        (b"\x1f\x8b\x08\x00" + bytes(20), "cannot be unpacked"),
+        (b"\x1f\x8b\x07" + bytes(20), "cannot be unpacked"),
+        (gzip.compress(bytes(96 << 20)), r"more than \d+ bytes"),
+        (b"[" * 10**5, "recursion depth"),
+        (b'[{"ts": 1' + b"0" * 5000 + b"}]", "4300 digits"),
+        (b'{"ph": "X", "ts": \xff}', "other bytes"),
+    ],
+)
+def test_json_that_is_damaged_is_refused(tmp_path, data, said):
+    """Cut, of no format, of a size that would fill the memory, or too deep."""
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(data)
+    with pytest.raises(TraceFormatError, match=said):
+        read_recording(path)
+
+
+@pytest.mark.parametrize("odd", [None, {}, [], "x", math.nan, math.inf, True])
+def test_events_of_json_may_hold_anything(tmp_path, odd):
+    """The file is read, or refused with the event that cannot be."""
+    path = tmp_path / "a.json"
+    refused = []
+    for at, event in enumerate(EVENTS):
+        for key in event:
+            path.write_text(
+                json.dumps([*EVENTS[:at], {**event, key: odd}, *EVENTS[at + 1 :]])
+            )
+            try:
+                analyse(read_recording(path))
+            except TraceFormatError as error:
+                refused.append((f"event {at} ", str(error)))
+    assert bool(refused) == (odd is not True)
+    assert all(place in said for place, said in refused)
 
 
 def test_without_steps_the_tags_say_them(tmp_path):
