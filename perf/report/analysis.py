@@ -22,7 +22,7 @@ from perf._read.accounting import (
     by_role,
 )
 from perf._read.critical_path import CriticalPath, critical_path
-from perf._read.recording import Recording, Sampled, Step
+from perf._read.recording import Recording, Step
 from perf._read.schedule import STRUCTURE, Schedule
 from perf._read.what_if import Answer, Change, WhatIfError, what_if
 
@@ -95,36 +95,28 @@ class SlowSpan:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class StageLength:
-    """How long the spans of one name on the host were."""
-
-    name: str
-    count: int
-    total_ns: int
-    median_ns: int
-    longest_ns: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Report:
     """What a report says about one recording.
 
     Attributes:
         recording: it is of this.
+        schedule: the same, ordered.
         warm_up: steps left out of everything below, because they compile and load.
         steps: the others.
         account: of all devices in these steps.
         roles: likewise, of each role's devices.
         devices: likewise, of each device.
         outside: of all devices between the steps; kept apart.
+        outside_ns: how long that is on the clock.
         overlap_frac: mean over the steps; None where it does not exist.
+        samples_per_s: as spans' tags count them; 0 if none does.
+        tokens_per_s: likewise.
         path: nanoseconds of the critical paths by stage.
         path_by_role: by role.
         answers: what-ifs, those that save most first.
         refused: why there are none.
         stragglers: late devices, the latest first.
         slow_spans: far longer than their like, the worst first.
-        stages: lengths of spans on the host.
         total_ns: of the steps together.
         median_ns: of the steps' lengths.
         mad_ns: median absolute deviation of the steps' lengths.
@@ -148,8 +140,6 @@ class Report:
     refused: str
     stragglers: Sequence[Straggler]
     slow_spans: Sequence[SlowSpan]
-    stages: Sequence[StageLength]
-    counters: Sequence[Sampled]
     total_ns: int
     median_ns: int
     mad_ns: int
@@ -217,29 +207,27 @@ def analyse(
     )
     tell("what if", 1.0)
     return Report(
-        recording,
-        schedule,
-        warm_up,
-        steps,
-        added(devices),
-        by_role(schedule, devices),
-        devices,
-        outside,
-        outside_ns,
-        sum(known) / len(known) if known else None,
-        sum(s.account.samples for s in steps) / seconds if seconds else 0.0,
-        sum(s.account.tokens for s in steps) / seconds if seconds else 0.0,
-        blame,
-        blame_by_role,
-        answers,
-        refused,
-        _stragglers(schedule, steps),
-        _slow_spans(schedule, steps),
-        _stages(schedule, steps),
-        recording.counters,
-        sum(lengths),
-        median_ns,
-        mad_ns,
+        recording=recording,
+        schedule=schedule,
+        warm_up=warm_up,
+        steps=steps,
+        account=added(devices),
+        roles=by_role(schedule, devices),
+        devices=devices,
+        outside=outside,
+        outside_ns=outside_ns,
+        overlap_frac=sum(known) / len(known) if known else None,
+        samples_per_s=sum(s.account.samples for s in steps) / seconds if seconds else 0,
+        tokens_per_s=sum(s.account.tokens for s in steps) / seconds if seconds else 0,
+        path=blame,
+        path_by_role=blame_by_role,
+        answers=answers,
+        refused=refused,
+        stragglers=_stragglers(schedule, steps),
+        slow_spans=_slow_spans(schedule, steps),
+        total_ns=sum(lengths),
+        median_ns=median_ns,
+        mad_ns=mad_ns,
     )
 
 
@@ -451,21 +439,3 @@ def _inside(record: RawRecord, compiles: Sequence[RawRecord]) -> int:
             total += end - begin
             at = end
     return total
-
-
-def _stages(schedule: Schedule, steps: Sequence[StepReport]) -> list[StageLength]:
-    lengths: dict[str, list[int]] = {}
-    if not steps:
-        return []
-    begin, end = steps[0].step.begin_ns, steps[-1].step.end_ns
-    for thread in schedule.threads.values():
-        for record in thread.between(begin, end):
-            if record[0] not in STRUCTURE:
-                lengths.setdefault(str(record[0]), []).append(record[2] - record[1])
-    found = [
-        StageLength(
-            name, len(some), sum(some), round(statistics.median(some)), max(some)
-        )
-        for name, some in lengths.items()
-    ]
-    return sorted(found, key=lambda stage: -stage.total_ns)

@@ -489,7 +489,7 @@ class _Page:
         return _section("Stragglers", "".join(parts))
 
     def _counters(self) -> str:
-        curves = [c for c in self._report.counters if len(c.points) > 1]
+        curves = [c for c in self._report.recording.counters if len(c.points) > 1]
         if not curves:
             return ""
         shown = "".join(_curve(counter) for counter in curves[:24])
