@@ -12,7 +12,7 @@ from typing import Final
 
 from perf._model.roles import ACTOR, ROLLOUT, Roles
 from perf._model.spans import RawRecord, TimelineInfo, TimelineKind
-from perf._read.accounting import Accountant, account_window
+from perf._read.accounting import Accountant
 from perf._read.critical_path import critical_path
 from perf._read.schedule import Schedule
 from perf._read.steps import BEGIN, END, Interval, StepSpans, on_devices
@@ -150,7 +150,7 @@ class StepAnalysis:
         return metrics
 
     def _all(self, schedule: Schedule, begin_ns: int, end_ns: int) -> dict[str, float]:
-        window = account_window(Accountant(schedule), schedule, begin_ns, end_ns)
+        window = Accountant(schedule).window(begin_ns, end_ns)
         metrics = {
             f"perf/account/{b}_s": ns / 1e9 for b, ns in window.all.buckets.items()
         }

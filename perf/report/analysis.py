@@ -17,7 +17,6 @@ from perf._read.accounting import (
     Account,
     Accountant,
     WindowAccount,
-    account_window,
     added,
     by_role,
 )
@@ -180,7 +179,7 @@ def analyse(
     accountant = Accountant(schedule, error_bound_ns)
     found: list[StepReport] = []
     for number, step in enumerate(recording.steps):
-        account = account_window(accountant, schedule, step.begin_ns, step.end_ns)
+        account = accountant.window(step.begin_ns, step.end_ns)
         path = critical_path(schedule, step.begin_ns, step.end_ns)
         found.append(StepReport(step, account, path, path.by_stage()))
         if number % 64 == 0:
@@ -211,7 +210,7 @@ def analyse(
         schedule=schedule,
         warm_up=warm_up,
         steps=steps,
-        account=added(devices),
+        account=added(devices.values()),
         roles=by_role(schedule, devices),
         devices=devices,
         outside=outside,

@@ -74,9 +74,7 @@ class _Page:
         self._report = report
         self._linked = linked
         stages = [s for s, _ in report.path.most_common() if s != UNACCOUNTED]
-        held = Account()
-        held.add(report.account)
-        for bucket, _ in held.buckets.most_common():
+        for bucket, _ in report.account.buckets.most_common():
             if bucket.startswith(OCCUPIED):
                 stages += [s for s in stages_of(bucket) if s not in stages]
         self._colours = {
