@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from perf._model import names
 from perf._model.spans import RawRecord
+from perf._read import robust
 from perf._read.accounting import (
     COMPILE,
     UNACCOUNTED,
@@ -27,10 +28,6 @@ from perf._read.what_if import Answer, Change, WhatIfError, what_if
 
 TRUSTED_UNACCOUNTED: Final = 0.1
 """Above this part of unaccounted time a report gives no advice."""
-MAD_SCALE: Final = 1.4826
-"""Of the median absolute deviation, to compare with a standard deviation."""
-UNUSUAL: Final = 3.5
-"""Deviations from the median, by that scale, from which a step is unusual."""
 _WARM_UP: Final = 2.0
 """A first step so many times as long as the median one compiles and loads."""
 _CANDIDATES: Final = 6
@@ -63,7 +60,7 @@ class StepReport:
     @property
     def is_unusual(self) -> bool:
         """Whether its length leaves those of the others."""
-        return abs(self.deviation) >= UNUSUAL
+        return abs(self.deviation) >= robust.UNUSUAL
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -198,7 +195,7 @@ def analyse(
     overlaps = [s.account.overlap_frac for s in steps]
     known = [overlap for overlap in overlaps if overlap is not None]
     lengths = [s.step.length_ns for s in steps]
-    median_ns, mad_ns = _mad(lengths)
+    median_ns, mad_ns = robust.median_and_mad(lengths)
     seconds = sum(lengths) / 1e9
     tell("what if", 0.0)
     answers, refused = _answers(
@@ -249,37 +246,17 @@ def _judged(steps: list[StepReport]) -> list[StepReport]:
     """The same with how unusual each is, and why."""
     if len(steps) < 4:
         return steps
-    median, mad = _mad([s.step.length_ns for s in steps])
-    # Steps that are all alike still differ by the clock's whim.
-    scale = MAD_SCALE * max(mad, median // 100, 1)
-    stages = {stage for each in steps for stage in each.by_stage}
-    usual = {
-        stage: round(statistics.median([s.by_stage.get(stage, 0) for s in steps]))
-        for stage in stages
-    }
+    median, mad = robust.median_and_mad([s.step.length_ns for s in steps])
+    usual = robust.usual_stages([s.by_stage for s in steps])
     found = []
     for each in steps:
-        excess = {
-            stage: each.by_stage.get(stage, 0) - ns for stage, ns in usual.items()
-        }
-        longer = each.step.length_ns > median
-        reason = (max if longer else min)(excess, key=lambda stage: excess[stage])
+        length = each.step.length_ns
+        reason, ns = robust.reason(each.by_stage, usual, longer=length > median)
+        deviation = robust.deviation(length, median, mad)
         found.append(
-            dataclasses.replace(
-                each,
-                deviation=(each.step.length_ns - median) / scale,
-                reason=reason,
-                reason_ns=excess[reason],
-            )
+            dataclasses.replace(each, deviation=deviation, reason=reason, reason_ns=ns)
         )
     return found
-
-
-def _mad(values: Sequence[int]) -> tuple[int, int]:
-    if not values:
-        return 0, 0
-    median = round(statistics.median(values))
-    return median, round(statistics.median([abs(v - median) for v in values]))
 
 
 def _outside(

@@ -17,6 +17,7 @@ from perf._read.accounting import (
     WAIT,
     Account,
 )
+from perf._read.robust import usual_stages
 from perf._read.schedule import STRUCTURE
 from perf.report.analysis import TRUSTED_UNACCOUNTED, Report, StepReport
 
@@ -301,11 +302,7 @@ def _all_slower(report: Report) -> Finding | None:
     excess = sum(s.step.length_ns - report.median_ns for s in slow)
     if not slow or excess < WORTH_SAYING * report.total_ns:
         return None
-    usual: dict[str, float] = {}
-    for stage in report.path:
-        usual[stage] = statistics.median(
-            [s.by_stage.get(stage, 0) for s in report.steps]
-        )
+    usual = usual_stages([s.by_stage for s in report.steps])
     more = Counter(
         {
             stage: sum(s.by_stage.get(stage, 0) - usual[stage] for s in slow)
