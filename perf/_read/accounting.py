@@ -30,7 +30,6 @@ from perf._model.spans import RawRecord
 from perf._read.schedule import STRUCTURE, WAITS_FOR, Lane, Launch, Schedule, role_of
 from perf._read.stretches import common, united
 
-COMPILE: Final = "compile"
 SYNC: Final = "sync"
 UNACCOUNTED: Final = "unaccounted"
 OCCUPIED: Final = "occupied/"
@@ -144,7 +143,7 @@ class Accountant:
         self._bound_ns = error_bound_ns
         self._near_ns = max(INFERRED_WITHIN_NS, error_bound_ns)
         # Compiling is rare: few threads do it, and few times. So are counts.
-        self._compiles = _only(schedule, lambda r: r[0] in names.COMPILE)
+        self._compiles = _only(schedule, lambda r: r[0] == names.COMPILE)
         self._counted = _only(schedule, lambda r: r[6] and not _COUNTS.isdisjoint(r[6]))
 
     def window(self, begin_ns: int, end_ns: int) -> WindowAccount:
@@ -167,7 +166,7 @@ class Accountant:
             held[bucket, kind] += end - begin
         queue = self._schedule.queues.get(device)
         for record in queue.between(begin_ns, end_ns) if queue else ():
-            stage = str((record[6] or {}).get("NAME", record[0]))
+            stage = str((record[6] or {}).get(names.NAME, record[0]))
             length = min(record[2], end_ns) - max(record[1], begin_ns)
             account.queued[stage] += length
         return account
@@ -209,7 +208,7 @@ class Accountant:
                     continue  # inside one that was already counted
                 if begin < from_ns:
                     pieces.append((begin, from_ns, bucket, ""))
-                pieces.append((from_ns, to_ns, COMPILE, ""))
+                pieces.append((from_ns, to_ns, names.COMPILE, ""))
                 begin = to_ns
         if begin < end:
             pieces.append((begin, end, bucket, ""))
@@ -279,8 +278,8 @@ class Accountant:
         waiting: list[_Piece] = []
         for from_ns, to_ns, record in lane.innermost(begin, end) if lane else ():
             name, tags = record[0], record[6]
-            if name in names.COMPILE:
-                at_work.append((from_ns, to_ns, COMPILE, ""))
+            if name == names.COMPILE:
+                at_work.append((from_ns, to_ns, names.COMPILE, ""))
             elif tags and WAITS_FOR in tags:
                 waiting.append((from_ns, to_ns, f"{WAIT}{tags[WAITS_FOR]}", TAGGED))
             elif name not in STRUCTURE:

@@ -13,7 +13,6 @@ from perf._model import names
 from perf._model.spans import RawRecord
 from perf._read import robust
 from perf._read.accounting import (
-    COMPILE,
     UNACCOUNTED,
     Account,
     Accountant,
@@ -284,9 +283,9 @@ def _answers(
     windows = _consecutive(steps)
     stages = [s for s, _ in path.most_common(_CANDIDATES + 1) if s != UNACCOUNTED]
     changes = [
-        Change(stage, 2.0) for stage in stages if stage != COMPILE and path[stage]
+        Change(stage, 2.0) for stage in stages if stage != names.COMPILE and path[stage]
     ]
-    changes += [Change(COMPILE, float("inf"))] if path[COMPILE] else []
+    changes += [Change(names.COMPILE, float("inf"))] if path[names.COMPILE] else []
     # What holds devices can be made ahead; the host's own work cannot.
     overlapped = [s for s in stages if s in schedule.stage_roles]
     changes += [Change(s, overlapped=True) for s in overlapped]
@@ -385,14 +384,14 @@ def _slow_spans(schedule: Schedule, steps: Sequence[StepReport]) -> list[SlowSpa
         by_name: dict[str, list[tuple[int, RawRecord]]] = {}
         for lane in schedule.threads.values():
             records = lane.between(each.step.begin_ns, each.step.end_ns)
-            compiles = [r for r in records if r[0] in names.COMPILE]
+            compiles = [r for r in records if r[0] == names.COMPILE]
             for record in records:
                 own = record[2] - record[1]
                 if compiles:  # what compiles is told as that
                     own -= _inside(record, compiles)
                 by_name.setdefault(record[0], []).append((own, record))
         for name, some in by_name.items():
-            if len(some) < 4 or name in STRUCTURE | names.COMPILE:
+            if len(some) < 4 or name in STRUCTURE | {names.COMPILE}:
                 continue
             length, longest = max(some, key=lambda item: item[0])
             if length <= least:

@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from perf._model import names
 from perf._read.accounting import (
-    COMPILE,
     HOST,
     OCCUPIED,
     OTHER_ROLE,
@@ -298,7 +298,7 @@ class _Page:
 
     def _parts(self, account: Account) -> Iterator[tuple[str, int, str]]:
         def rank(item: tuple[str, int]) -> tuple[int, int]:
-            kinds = (OCCUPIED, OTHER_ROLE, SYNC, COMPILE, HOST, WAIT, UNACCOUNTED)
+            kinds = (OCCUPIED, OTHER_ROLE, SYNC, names.COMPILE, HOST, WAIT, UNACCOUNTED)
             at = [n for n, kind in enumerate(kinds) if item[0].startswith(kind)]
             return (at[0] if at else len(kinds)), -item[1]
 
