@@ -18,7 +18,13 @@ REFERENCE: Final = "refer"
 CRITIC: Final = "critic"
 """PPO's value model, where there is one."""
 
-_SPELLINGS: Final = {"reference": REFERENCE}
+_SPELLINGS: Final = {
+    ROLLOUT: ROLLOUT,
+    ACTOR: ACTOR,
+    REFERENCE: REFERENCE,
+    "reference": REFERENCE,
+    CRITIC: CRITIC,
+}
 _REQUIRED: Final = (ROLLOUT, ACTOR)
 
 
@@ -26,10 +32,11 @@ def as_role(role: Any) -> str:
     """What a role is called here.
 
     Args:
-        role: a name, or an enum member with such a value; "reference" is "refer".
+        role: a name, or an enum member with such a value. Of those above capitals do
+            not matter, and "reference" is "refer".
     """
     name = str(getattr(role, "value", role))
-    return _SPELLINGS.get(name, name)
+    return _SPELLINGS.get(name.lower(), name)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
