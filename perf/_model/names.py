@@ -1,4 +1,4 @@
-"""Well-known names of spans, under both public spellings."""
+"""Well-known names of spans, under both public spellings, and keys of tags."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ ROLLOUT: Final = frozenset({"rollout"})
 REFERENCE_INFERENCE: Final = frozenset({"refer_inference", "reference_inference"})
 TRAIN_STEP: Final = frozenset({"peft_train_step", "peft_train"})
 WEIGHT_SYNC: Final = frozenset({"weight_sync"})
-COMPILE: Final = frozenset({"compile"})
+COMPILE: Final = "compile"
 """A thread compiles a program; the span is inside that of the stage that needs it."""
+QUEUE: Final = "queue"
+"""Device work waits for the work before it on its device."""
 
+NAME: Final = "NAME"
+"""Tag of a `queue` span: the name of the span that waits."""
 ROLE: Final = "role"
-"""Tag of v2: whose training step it is."""
+"""Tag: whose work it is, see `roles.as_role`."""
 
 MEASURED: Final = frozenset(
     {GLOBAL_STEP, ACTOR_TRAINING, CRITIC_TRAINING}.union(

@@ -17,11 +17,26 @@ REFERENCE: Final = "refer"
 """The frozen policy whose log-probabilities the penalty is measured against."""
 CRITIC: Final = "critic"
 """PPO's value model, where there is one."""
-REWARD: Final = "reward"
-"""A reward model, where there is one."""
 
-_SPELLINGS: Final = {"reference": REFERENCE}
+_SPELLINGS: Final = {
+    ROLLOUT: ROLLOUT,
+    ACTOR: ACTOR,
+    REFERENCE: REFERENCE,
+    "reference": REFERENCE,
+    CRITIC: CRITIC,
+}
 _REQUIRED: Final = (ROLLOUT, ACTOR)
+
+
+def as_role(role: Any) -> str:
+    """What a role is called here.
+
+    Args:
+        role: a name, or an enum member with such a value. Of those above capitals do
+            not matter, and "reference" is "refer".
+    """
+    name = str(getattr(role, "value", role))
+    return _SPELLINGS.get(name.lower(), name)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,18 +74,18 @@ class Roles:
         """From a mapping of roles to devices or meshes.
 
         Args:
-            role_to_devices: keys are names or enum members with such a value
-                ("reference" is taken for "refer"); values are devices in any form.
+            role_to_devices: keys as `as_role` takes them; values are devices in any
+                form.
             required: whether rollout, actor and reference have to be there.
 
         Raises:
             ValueError: a required role is missing, or a value holds no devices; the
                 message says which roles there are.
         """
-        devices = {}
-        for key, value in role_to_devices.items():
-            name = str(getattr(key, "value", key))
-            devices[_SPELLINGS.get(name, name)] = tuple(device_ids(value))
+        devices = {
+            as_role(role): tuple(device_ids(value))
+            for role, value in role_to_devices.items()
+        }
         missing = [role for role in _REQUIRED if role not in devices]
         if required and missing:
             raise ValueError(

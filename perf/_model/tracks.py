@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
+from perf._model.roles import ACTOR, REFERENCE, ROLLOUT
+
 SCHEMA_VERSION: Final = 1
 """Of what our files hold beyond Perfetto's format; readers take the two before, too."""
 RUN_EVENT: Final = "run"
@@ -22,6 +24,23 @@ SLICES_KEY: Final = "slices"
 """Its annotation: how many slices were written since the file was begun (anew)."""
 OPEN_KEY: Final = "open_slices"
 """Its annotation: how many of them have no end there."""
+
+TOP: Final = "Post-Training Run"
+"""Heads all tracks of a process."""
+DEVICES: Final = "Devices"
+"""Heads the devices' tracks below it: in v2 those of no cluster."""
+CLUSTER: Final = " Cluster"
+"""Ends, in v2, the names of what heads the devices that share roles."""
+MAIN: Final = "Main"
+"""The trainer's thread in v1, and begins the names of the others."""
+MAIN_THREADS: Final = "Host - Main threads"
+"""Heads, in v2, the threads that do more than roll out."""
+ROLLOUT_THREADS: Final = "Host - Rollout threads"
+"""Heads the others."""
+ROLE_LABELS: Final = {ROLLOUT: "Rollout", REFERENCE: "Reference", ACTOR: "Actor"}
+"""By role. On tracks of these names v1 shows some spans of devices once more."""
+LANE_RANKS: Final = 1_000
+"""From the rank of one timeline's track to that of the next: between are its lanes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -30,7 +30,6 @@ from perf._model.spans import RawRecord
 from perf._read.schedule import STRUCTURE, WAITS_FOR, Lane, Launch, Schedule, role_of
 from perf._read.stretches import common, united
 
-COMPILE: Final = "compile"
 SYNC: Final = "sync"
 UNACCOUNTED: Final = "unaccounted"
 OCCUPIED: Final = "occupied/"
@@ -117,20 +116,12 @@ class Account:
         """(wait + host + unaccounted) ÷ all device time; 0 of no time."""
         return self.share(WAIT) + self.share(HOST) + self.share(UNACCOUNTED)
 
-    def occupied_ns(self, stage: str) -> int:
-        """How long a stage held devices, alone or with others."""
-        return sum(
-            ns
-            for (name, _), ns in self.held.items()
-            if name.startswith(OCCUPIED) and stage in stages_of(name)
-        )
-
-    def add(self, other: Account, weight: int = 1) -> None:
-        """Adds another one; a device that stands for several counts as many times."""
+    def add(self, other: Account) -> None:
+        """Adds another one."""
         for label, ns in other.held.items():
-            self.held[label] += ns * weight
+            self.held[label] += ns
         for name, ns in other.queued.items():
-            self.queued[name] += ns * weight
+            self.queued[name] += ns
 
 
 def stages_of(bucket: str) -> list[str]:
@@ -152,8 +143,20 @@ class Accountant:
         self._bound_ns = error_bound_ns
         self._near_ns = max(INFERRED_WITHIN_NS, error_bound_ns)
         # Compiling is rare: few threads do it, and few times. So are counts.
-        self._compiles = _only(schedule, lambda r: r[0] in names.COMPILE)
+        self._compiles = _only(schedule, lambda r: r[0] == names.COMPILE)
         self._counted = _only(schedule, lambda r: r[6] and not _COUNTS.isdisjoint(r[6]))
+
+    def window(self, begin_ns: int, end_ns: int) -> WindowAccount:
+        """What all devices' time in [begin, end) went to."""
+        schedule = self._schedule
+        devices = {
+            device: self.device(device, begin_ns, end_ns) for device in schedule.devices
+        }
+        samples, tokens = self._counts(begin_ns, end_ns)
+        overlap = _overlap(schedule, begin_ns, end_ns)
+        return WindowAccount(
+            begin_ns, end_ns, devices, schedule, overlap, samples, tokens
+        )
 
     def device(self, device: str, begin_ns: int, end_ns: int) -> Account:
         """What a device's time in [begin, end) went to."""
@@ -163,7 +166,7 @@ class Accountant:
             held[bucket, kind] += end - begin
         queue = self._schedule.queues.get(device)
         for record in queue.between(begin_ns, end_ns) if queue else ():
-            stage = str((record[6] or {}).get("NAME", record[0]))
+            stage = str((record[6] or {}).get(names.NAME, record[0]))
             length = min(record[2], end_ns) - max(record[1], begin_ns)
             account.queued[stage] += length
         return account
@@ -178,7 +181,7 @@ class Accountant:
             else:
                 yield from self._gap(device, lane, begin, end)
 
-    def counts(self, begin_ns: int, end_ns: int) -> tuple[float, float]:
+    def _counts(self, begin_ns: int, end_ns: int) -> tuple[float, float]:
         """Samples and tokens with which spans are tagged that ended in a window."""
         totals = dict.fromkeys(_COUNTS, 0.0)
         for lane in self._counted.values():
@@ -205,7 +208,7 @@ class Accountant:
                     continue  # inside one that was already counted
                 if begin < from_ns:
                     pieces.append((begin, from_ns, bucket, ""))
-                pieces.append((from_ns, to_ns, COMPILE, ""))
+                pieces.append((from_ns, to_ns, names.COMPILE, ""))
                 begin = to_ns
         if begin < end:
             pieces.append((begin, end, bucket, ""))
@@ -275,8 +278,8 @@ class Accountant:
         waiting: list[_Piece] = []
         for from_ns, to_ns, record in lane.innermost(begin, end) if lane else ():
             name, tags = record[0], record[6]
-            if name in names.COMPILE:
-                at_work.append((from_ns, to_ns, COMPILE, ""))
+            if name == names.COMPILE:
+                at_work.append((from_ns, to_ns, names.COMPILE, ""))
             elif tags and WAITS_FOR in tags:
                 waiting.append((from_ns, to_ns, f"{WAIT}{tags[WAITS_FOR]}", TAGGED))
             elif name not in STRUCTURE:
@@ -486,8 +489,6 @@ class WindowAccount:
 
     Attributes:
         devices: an account each.
-        weights: for how many devices one stands that represents its mesh; 1 if not
-            given.
         overlap_frac: part of the window in which devices that only roll out and
             devices that only train are both occupied; None if either do not exist.
         samples, tokens: what spans that ended in the window are tagged with.
@@ -497,7 +498,6 @@ class WindowAccount:
     end_ns: int
     devices: Mapping[str, Account]
     schedule: Schedule
-    weights: Mapping[str, int]
     overlap_frac: float | None
     samples: float
     tokens: float
@@ -505,12 +505,12 @@ class WindowAccount:
     @property
     def all(self) -> Account:
         """Over all devices; added up when it is asked for."""
-        return added(self.devices, self.weights)
+        return added(self.devices.values())
 
     @property
     def roles(self) -> dict[str, Account]:
         """Likewise of each role the account of its devices, see `by_role`."""
-        return by_role(self.schedule, self.devices, self.weights)
+        return by_role(self.schedule, self.devices)
 
     @property
     def length_ns(self) -> int:
@@ -518,49 +518,15 @@ class WindowAccount:
         return self.end_ns - self.begin_ns
 
 
-def account_window(
-    accountant: Accountant,
-    schedule: Schedule,
-    begin_ns: int,
-    end_ns: int,
-    weights: Mapping[str, int] | None = None,
-) -> WindowAccount:
-    """Accounts for all devices in a window.
-
-    Args:
-        accountant: of the schedule.
-        schedule: holds at least what was open in the window.
-        begin_ns: of the window.
-        end_ns: of the window.
-        weights: for how many devices one stands that represents its mesh; 1 if not
-            given.
-    """
-    devices = {
-        device: accountant.device(device, begin_ns, end_ns)
-        for device in schedule.devices
-    }
-    samples, tokens = accountant.counts(begin_ns, end_ns)
-    overlap = _overlap(schedule, begin_ns, end_ns)
-    return WindowAccount(
-        begin_ns, end_ns, devices, schedule, weights or {}, overlap, samples, tokens
-    )
-
-
-def added(
-    devices: Mapping[str, Account], weights: Mapping[str, int] | None = None
-) -> Account:
-    """The account of several devices together."""
+def added(accounts: Iterable[Account]) -> Account:
+    """Several devices' accounts as one."""
     total = Account()
-    for device, account in devices.items():
-        total.add(account, weights.get(device, 1) if weights else 1)
+    for account in accounts:
+        total.add(account)
     return total
 
 
-def by_role(
-    schedule: Schedule,
-    devices: Mapping[str, Account],
-    weights: Mapping[str, int] | None = None,
-) -> dict[str, Account]:
+def by_role(schedule: Schedule, devices: Mapping[str, Account]) -> dict[str, Account]:
     """The accounts of each role's devices.
 
     Work of other roles is in one row, `other role`: tables of roles that share devices
@@ -568,7 +534,7 @@ def by_role(
     """
     found: dict[str, Account] = {}
     for role, own in schedule.roles.items():
-        total = added({d: devices[d] for d in own if d in devices}, weights)
+        total = added([devices[d] for d in own if d in devices])
         shown = found[role] = Account(queued=total.queued)
         for (bucket, kind), ns in total.held.items():
             if bucket.startswith(OCCUPIED) and not any(

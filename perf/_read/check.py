@@ -24,6 +24,17 @@ from perf._model.tracks import (
     SLICES_KEY,
 )
 from perf._read.packets import (
+    ARROW_END,
+    ARROW_START,
+    BEGIN,
+    BOOTTIME,
+    COUNTER,
+    END,
+    INSTANT,
+    MONOTONIC,
+    REALTIME,
+    STATE_CLEARED,
+    TIMESTAMP_KEY,
     CutError,
     SequenceState,
     check_versions,
@@ -32,6 +43,8 @@ from perf._read.packets import (
     open_trace,
     packed_twice,
     parsed,
+    tells_of_run,
+    track_name,
     unpacked,
 )
 from perf._read.written import is_written
@@ -59,14 +72,12 @@ MEANINGS: Final = {
 }
 """The kinds of problems, in the order in which they are told."""
 
-_BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _ARROW_OUT, _ARROW_IN = 5, 6
-_ARROWS: Final = {ord("s"): _ARROW_OUT, ord("f"): _ARROW_IN}
-_STATE_CLEARED_AND_NEEDED: Final = 3
-_REALTIME, _MONOTONIC, _BOOTTIME = 1, 3, 6
+_ARROWS: Final = {ARROW_START: _ARROW_OUT, ARROW_END: _ARROW_IN}
+"""Types of events like `BEGIN`, by the phases of arrows."""
+_STATE_CLEARED_AND_NEEDED: Final = STATE_CLEARED | 2
 _OWN_CLOCKS: Final = range(64, 128)
 _TIMES: Final = range(1 << 63)
-_TIMESTAMP_KEY: Final = 0x40
 _KNOWN_BODIES: Final = 1 << 16
 """Events that are remembered: most are equal but for their time."""
 
@@ -214,7 +225,7 @@ class _Checker:
         self._events: dict[int, _Events] = {}
         self._bodies: dict[bytes, _Event | None] = {}
         self._names: dict[str, int] = {"": 0}
-        self._last_ns = {_MONOTONIC: 0, _BOOTTIME: 0}
+        self._last_ns = {MONOTONIC: 0, BOOTTIME: 0}
         """By clock, at the last snapshot."""
         self._past: list[_Sequence] = []
         """Sequences that were begun anew."""
@@ -332,26 +343,23 @@ class _Checker:
         whole = bool(track.uuid)
         if track.HasField("process"):
             whole = whole and track.process.HasField("pid")
-            name = track.process.process_name
         elif track.HasField("thread"):
             whole = whole and track.thread.HasField("pid")
             whole = whole and track.thread.HasField("tid")
-            name = track.thread.thread_name
         else:
             whole = whole and track.HasField("name")
-            name = track.name
         if not whole:
             raise TraceFormatError(f"half of a track at offset {offset}")
-        new = _Track(name, track.parent_uuid, track.HasField("counter"))
+        new = _Track(track_name(track), track.parent_uuid, track.HasField("counter"))
         if self._tracks.setdefault(track.uuid, new) != new:
             raise TraceFormatError(f"two tracks of one number at offset {offset}")
 
     def _take_clocks(self, offset: int, sequence: _Sequence, snapshot: Any) -> None:
         clocks = {clock.clock_id: clock for clock in snapshot.clocks}
         own = next((number for number in clocks if number in _OWN_CLOCKS), 0)
-        fits = {_REALTIME, _MONOTONIC, _BOOTTIME, own} == clocks.keys()
+        fits = {REALTIME, MONOTONIC, BOOTTIME, own} == clocks.keys()
         fits = fits and len(clocks) == len(snapshot.clocks)
-        fits = fits and snapshot.primary_trace_clock == _MONOTONIC
+        fits = fits and snapshot.primary_trace_clock == MONOTONIC
         for number, clock in clocks.items():
             fits = fits and clock.timestamp in _TIMES
             fits = fits and clock.is_incremental == (number == own)
@@ -361,7 +369,7 @@ class _Checker:
             return
         sequence.own_clock = own
         sequence.state.now_ns = clocks[own].timestamp
-        if clocks[own].timestamp != clocks[_MONOTONIC].timestamp:
+        if clocks[own].timestamp != clocks[MONOTONIC].timestamp:
             self.found("clocks", f"two times for one clock at offset {offset}")
         for number, last_ns in self._last_ns.items():
             self._last_ns[number] = clocks[number].timestamp
@@ -383,7 +391,7 @@ class _Checker:
         name = event.name or state.names.get(event.name_iid, "")
         if (
             (event.name_iid and event.name_iid not in state.names)
-            or (not name and kind in (_BEGIN, _INSTANT))
+            or (not name and kind in (BEGIN, INSTANT))
             or not state.keys.keys() >= event.key_iids
             or not state.texts.keys() >= event.text_iids
         ):
@@ -393,16 +401,16 @@ class _Checker:
         if events is None:
             events = self._events[uuid] = _Events(uuid in self._tracks)
         sequence.open_at_end = None
-        if kind == _COUNTER:
+        if kind == COUNTER:
             events.samples += 1
-        elif kind == _INSTANT:
+        elif kind == INSTANT:
             if name in _ABOUT and self._is_about(name, sequence, uuid, event):
                 return
             events.instants += 1
         else:
             events.times.append(min(max(time_ns, 0), _TIMES[-1]))
             events.kinds.append(kind)
-            if kind == _BEGIN:
+            if kind == BEGIN:
                 sequence.begun += 1
                 events.slices += 1
             ref = self._names.setdefault(name, len(self._names))
@@ -413,7 +421,7 @@ class _Checker:
     ) -> bool:
         """Whether an instant is one in which the writer tells of the file."""
         tags = sequence.state.tags(event.notes)
-        if name == RUN_EVENT and SCHEMA_KEY in tags:
+        if tells_of_run(name, tags):
             self.versions.append(tags[SCHEMA_KEY])
             sequence.run_track = uuid
             return True
@@ -488,12 +496,12 @@ class _Checker:
         """Returns the names of the slices that have no end."""
         stack: list[int] = []
         for kind, ref in events.in_order():
-            if kind == _BEGIN:
+            if kind == BEGIN:
                 stack.append(ref)
             elif not stack:
-                what = "unopened_slices" if kind == _END else "loose_arrows"
+                what = "unopened_slices" if kind == END else "loose_arrows"
                 self.found(what, f"on {self._shown(uuid)}")
-            elif kind == _END:
+            elif kind == END:
                 begun = stack.pop()
                 if ref and ref != begun:
                     self.found("misnested_slices", f"on {self._shown(uuid)}")
@@ -549,7 +557,7 @@ def _number(tags: Mapping[str, Any], key: str) -> int:
 
 def _stamp(data: bytes) -> tuple[int, int] | None:
     """The timestamp with which a packet begins, and where the rest of it does."""
-    if not data or data[0] != _TIMESTAMP_KEY:
+    if not data or data[0] != TIMESTAMP_KEY:
         return None
     value = shift = 0
     for at in range(1, min(len(data), 11)):
@@ -575,7 +583,7 @@ def _as_event(packet: Any) -> _Event | None:
     has_value = event.HasField("counter_value") or event.HasField(
         "double_counter_value"
     )
-    if kind not in range(_BEGIN, _ARROW_IN + 1) or has_value != (kind == _COUNTER):
+    if kind not in range(BEGIN, _ARROW_IN + 1) or has_value != (kind == COUNTER):
         return None
     keys: list[int] = []
     texts: list[int] = []
@@ -590,7 +598,7 @@ def _as_event(packet: Any) -> _Event | None:
         frozenset(keys),
         frozenset(texts),
         arrow,
-        event.debug_annotations if kind == _INSTANT else None,
+        event.debug_annotations if kind == INSTANT else None,
     )
 
 

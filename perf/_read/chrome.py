@@ -10,14 +10,17 @@ import gzip
 import json
 import os
 import re
+import zlib
 from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from perf._model.errors import TraceFormatError
+from perf._read.packets import MAX_PACKET, MOST_PER_BYTE
 
 _NS_PER_US: Final = 1_000
+_CHUNK: Final = 1 << 20
 _DEVICE_CATEGORIES: Final = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
 _DEVICE_NAME: Final = re.compile(r"^(/device:)?(gpu|tpu|cuda|stream)\b", re.IGNORECASE)
 
@@ -72,16 +75,15 @@ def read_chrome(path: str | os.PathLike[str]) -> ChromeTrace:
         OSError: it cannot be read.
     """
     file = Path(path)
-    data = file.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        data = gzip.decompress(data)
+    with file.open("rb") as opened:
+        is_packed = opened.read(2) == b"\x1f\x8b"
     try:
-        text = data.decode()
+        text = (_unpacked(file) if is_packed else file.read_bytes()).decode()
     except UnicodeDecodeError as error:
         raise TraceFormatError(f"{file}: expected JSON, found other bytes") from error
     try:
         found = json.loads(text)
-    except json.JSONDecodeError as error:
+    except _NO_JSON as error:
         found = _cut_array(text)
         if found is None:
             raise TraceFormatError(f"{file}: expected JSON, found {error}") from error
@@ -92,10 +94,41 @@ def read_chrome(path: str | os.PathLike[str]) -> ChromeTrace:
         )
     metadata = found.get("metadata", {}) if isinstance(found, dict) else {}
     builder = _Builder(metadata if isinstance(metadata, dict) else {})
-    for event in events:
+    for number, event in enumerate(events):
         if isinstance(event, dict):
-            builder.take(event)
+            try:
+                builder.take(event)
+            except (TypeError, ValueError, OverflowError) as error:
+                # A text for a length, a list for an id, a time that is no number.
+                raise TraceFormatError(
+                    f"{file}: expected Chrome's trace format, found event {number} "
+                    f"that cannot be read ({error})"
+                ) from error
     return builder.finished()
+
+
+_NO_JSON: Final = (ValueError, RecursionError)
+"""Not of JSON, a number of too many digits, or nested too deeply."""
+
+
+def _unpacked(file: Path) -> bytearray:
+    """What gzip packed; the same bound holds as for packed packets."""
+    limit = MAX_PACKET + MOST_PER_BYTE * file.stat().st_size
+    found = bytearray()
+    try:
+        with gzip.open(file) as packed:
+            while chunk := packed.read(_CHUNK):
+                found += chunk
+                if len(found) > limit:
+                    raise TraceFormatError(
+                        f"{file}: JSON that unpacks to more than {limit} bytes"
+                    )
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise TraceFormatError(
+            f"{file}: expected JSON packed by gzip, found what cannot be unpacked "
+            f"({error})"
+        ) from error
+    return found
 
 
 def _cut_array(text: str) -> Any:
@@ -108,7 +141,7 @@ def _cut_array(text: str) -> Any:
     for body in (whole, text[begin : last + 1]):
         try:
             return json.loads(f"{body}]")
-        except json.JSONDecodeError:
+        except _NO_JSON:
             continue
     return None
 
@@ -157,6 +190,7 @@ class _Builder:
             self._trace.instants.append((time_ns, name, args))
         elif phase in ("s", "t", "f"):
             arrow = event.get("cat"), name, event.get("id")
+            hash(place)  # Looked up in the end: what cannot be is refused here.
             ends = self._arrows.setdefault(arrow, [])
             ends.append((time_ns, phase == "s", place))
 

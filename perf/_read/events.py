@@ -17,32 +17,39 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 
 from perf._model.errors import TraceFormatError
-from perf._model.spans import OPEN, ClockSnapshot
-from perf._model.tracks import RUN_EVENT, SCHEMA_KEY
+from perf._model.spans import OPEN
+from perf._model.tracks import LOST_EVENT, SCHEMA_KEY
 from perf._read.packets import (
+    ARROW_END,
+    ARROW_START,
+    BEGIN,
+    COUNTER,
+    END,
+    INSTANT,
     MAX_PACKET,
     MOST_PER_BYTE,
     PACKET_KEY,
+    STATE_CLEARED,
+    TIMESTAMP_KEY,
     SequenceState,
     check_versions,
+    clocks_of,
     frame_at,
+    lost_records,
     open_trace,
     packed_twice,
     parsed,
+    tells_of_run,
     text,
+    track_name,
     unpacked_data,
 )
 
-_TIMESTAMP_KEY: Final = 0x40
 _TIMESTAMP_BITS: Final = 70
 """Of its longest form: one without an end is no number that grows and grows."""
-_STATE_CLEARED: Final = 1
-_REALTIME, _MONOTONIC, _BOOTTIME = 1, 3, 6
-_BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _STARTS, _ENDS, _NOTHING = -1, -2, 0
 """Beside these types of events: the ends of an arrow, and what says nothing to us."""
-_ARROW_START, _ARROW_END = ord("s"), ord("f")
-_ARROWS: Final = {_ARROW_START: _STARTS, _ARROW_END: _ENDS}
+_ARROWS: Final = {ARROW_START: _STARTS, ARROW_END: _ENDS}
 _EVENT, _TYPE, _NAME, _NOTE = 0x5A, 0x48, 0x50, 0x22
 _LEGACY, _PHASE, _ARROW_NUMBER, _BINDS = 0x32, 0x10, 0x30, b"\x60\x01"
 _LEAST: Final = 6
@@ -59,12 +66,10 @@ Progress = Callable[[float], None]
 class Row(NamedTuple):
     """A track of the file."""
 
-    uuid: int
     path: tuple[str, ...]
     rank: int
     unit: str | None
     """Of a counter; None unless it is one's."""
-    thread_id: int
 
 
 Event = tuple[str, int, int, int, int, dict[str, Any] | None]
@@ -87,8 +92,8 @@ class Events:
         instants: track, time, name and tags.
         samples: of each counter's track, times and values.
         arrows: from slice to slice, by id.
-        clocks: in the order of the file.
         is_cut: whether the file ends inside a packet.
+        lost: records that the writer counted as lost.
     """
 
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -101,8 +106,8 @@ class Events:
         default_factory=dict
     )
     arrows: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-    clocks: list[ClockSnapshot] = dataclasses.field(default_factory=list)
     is_cut: bool = False
+    lost: int = 0
 
 
 def read_events(
@@ -178,13 +183,13 @@ class _Sequence(SequenceState):
             # A message that holds nothing but that, of phase and number.
             if body[at + 2] != _PHASE or body[at + 4] != _ARROW_NUMBER:
                 return None
-            if body[at + 3] == _ARROW_START:
+            if body[at + 3] == ARROW_START:
                 return _STARTS, body[at + 5 :], None, 0
-            if body[at + 3] == _ARROW_END and body.endswith(_BINDS):
+            if body[at + 3] == ARROW_END and body.endswith(_BINDS):
                 return _ENDS, body[at + 5 : -len(_BINDS)], None, 0
             return None
         kind, number = body[at + 1], body[at + 3]
-        if body[at] != _TYPE or kind not in (_BEGIN, _END) or body[at + 2] != _NAME:
+        if body[at] != _TYPE or kind not in (BEGIN, END) or body[at + 2] != _NAME:
             return None
         at += 4
         tags: dict[str, Any] = {}
@@ -264,7 +269,7 @@ class _Reader:
                 break
             packet_at, at = at, end
             known: _Known | None = None
-            is_event = data[begin] == _TIMESTAMP_KEY
+            is_event = data[begin] == TIMESTAMP_KEY
             if is_event:
                 delta = byte = data[begin + 1]
                 begin += 2
@@ -323,7 +328,7 @@ class _Reader:
         event = packet.track_event
         kind, uuid = event.type, event.track_uuid
         known: _Known
-        if kind in (_BEGIN, _END, _INSTANT):
+        if kind in (BEGIN, END, INSTANT):
             tags = {}
             for note in event.debug_annotations:
                 data = note.SerializeToString()
@@ -331,7 +336,7 @@ class _Reader:
                 tags[key] = value
                 _remember(sequence.notes, data, (key, value))
             known = kind, sequence.event_name(event), tags or None, uuid
-        elif kind == _COUNTER:
+        elif kind == COUNTER:
             is_double = event.HasField("double_counter_value")
             value = event.double_counter_value if is_double else event.counter_value
             known = kind, float(value), None, uuid
@@ -339,7 +344,7 @@ class _Reader:
             legacy = event.legacy_event
             kind = _ARROWS.get(legacy.phase, _NOTHING)
             known = kind, _number(legacy.unscoped_id), None, uuid
-        if not packet.sequence_flags & _STATE_CLEARED:
+        if not packet.sequence_flags & STATE_CLEARED:
             size = event.ByteSize()
             if body[-size - 2 : -size] == bytes((_EVENT, size & 0x7F)):
                 # What all events begin with, up to the byte that is their length.
@@ -352,7 +357,7 @@ class _Reader:
 
     def _sequence_of(self, number: int, flags: int) -> _Sequence:
         sequence = self._sequences.get(number)
-        if sequence is None or flags & _STATE_CLEARED:
+        if sequence is None or flags & STATE_CLEARED:
             sequence = self._sequences[number] = _Sequence()
         return sequence
 
@@ -373,7 +378,7 @@ class _Reader:
         if kind == "track_descriptor":
             self._row(packet.track_descriptor)
         elif kind == "clock_snapshot":
-            self._snapshot(sequence, packet.clock_snapshot)
+            sequence.now_ns, _ = clocks_of(packet.clock_snapshot, self._place)
         learns = packet.HasField("interned_data")
         if learns:
             sequence.learn(packet.interned_data)
@@ -396,27 +401,13 @@ class _Reader:
         self._offset, self._packed_at = outside, None
 
     def _row(self, found: Any) -> None:
-        name, thread_id = text(found.name), 0
-        if found.HasField("process"):
-            name = text(found.process.process_name)
-        if found.HasField("thread"):
-            name, thread_id = text(found.thread.thread_name), found.thread.tid
+        name = track_name(found)
         around = self.events.rows.get(found.parent_uuid)
         path = (*around.path, name) if around else (name,)
         has_unit = found.HasField("counter")
         unit = text(found.counter.unit_name) if has_unit else None
         rank = found.sibling_order_rank
-        self.events.rows[found.uuid] = Row(found.uuid, path, rank, unit, thread_id)
-
-    def _snapshot(self, sequence: _Sequence, snapshot: Any) -> None:
-        times = {clock.clock_id: clock.timestamp for clock in snapshot.clocks}
-        own = next((c.timestamp for c in snapshot.clocks if c.is_incremental), None)
-        if own is None or not {_REALTIME, _MONOTONIC, _BOOTTIME} <= times.keys():
-            raise self.error(f"a clock snapshot of the clocks {sorted(times)}")
-        sequence.now_ns = own
-        self.events.clocks.append(
-            ClockSnapshot(times[_MONOTONIC], times[_REALTIME], times[_BOOTTIME])
-        )
+        self.events.rows[found.uuid] = Row(path, rank, unit)
 
     def _draw(self, uuid: int, track: _Track) -> None:
         """Makes slices of a track's events."""
@@ -429,11 +420,11 @@ class _Reader:
         ended: list[Event] = []
         count = self._count
         for now_ns, (kind, name, tags, _) in along:
-            if kind == _BEGIN:
+            if kind == BEGIN:
                 count += 1
                 around = stack[-1][2] if stack else 0
                 stack.append((name, now_ns, count, around, tags))
-            elif kind == _END:
+            elif kind == END:
                 if stack:
                     name, begin_ns, slice_id, around, own = stack.pop()
                     if tags:
@@ -445,9 +436,9 @@ class _Reader:
             elif kind == _ENDS:
                 if stack:
                     self._ends.append((name, stack[-1][2]))
-            elif kind == _INSTANT:
+            elif kind == INSTANT:
                 self.events.instants.append((uuid, now_ns, name, tags or {}))
-            elif kind == _COUNTER:
+            elif kind == COUNTER:
                 self.events.samples.setdefault(uuid, []).append((now_ns, name))
         for name, begin_ns, slice_id, around, tags in reversed(stack):
             ended.append((name, begin_ns, OPEN, slice_id, around, tags))
@@ -474,11 +465,14 @@ class _Reader:
             for arrow, slice_id in self._ends
             if arrow in self._starts
         ]
-        runs = [i[3] for i in events.instants if _tells_of_run(i)]
-        events.instants = [i for i in events.instants if not _tells_of_run(i)]
-        versions = [run[SCHEMA_KEY] for run in runs]
+        begins = [i for i in events.instants if tells_of_run(i[2], i[3])]
+        versions = [instant[3][SCHEMA_KEY] for instant in begins]
         check_versions(versions, self._path, is_cut=events.is_cut)
-        events.run = runs[0]
+        events.run = begins[0][3]
+        about_files = {instant[0] for instant in begins}
+        said = [i for i in events.instants if i[0] in about_files]
+        events.lost = sum([lost_records(i[3]) for i in said if i[2] == LOST_EVENT])
+        events.instants = [i for i in events.instants if i[0] not in about_files]
         return events
 
 
@@ -496,7 +490,3 @@ def _number(value: int) -> bytes:
         value >>= 7
     digits.append(value)
     return bytes(digits)
-
-
-def _tells_of_run(instant: tuple[int, int, str, dict[str, Any]]) -> bool:
-    return instant[2] == RUN_EVENT and SCHEMA_KEY in instant[3]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from perf._model.errors import TraceFormatError
 from perf._model.spans import OPEN, ClockSnapshot
 from perf._model.tracks import (
     END_EVENT,
     LOST_EVENT,
-    RUN_EVENT,
     SCHEMA_KEY,
     Flow,
     Instant,
@@ -23,24 +22,29 @@ from perf._model.tracks import (
     Track,
 )
 from perf._read.packets import (
+    ARROW_END,
+    ARROW_START,
+    BEGIN,
+    COUNTER,
+    END,
+    INSTANT,
     MAX_PACKET,
     MOST_PER_BYTE,
+    STATE_CLEARED,
     CutError,
     SequenceState,
     check_versions,
+    clocks_of,
     frames,
     lost_records,
     open_trace,
     packed_twice,
     parsed,
+    tells_of_run,
     text,
+    track_name,
     unpacked,
 )
-
-_REALTIME, _MONOTONIC, _BOOTTIME = 1, 3, 6
-_STATE_CLEARED: Final = 1
-_BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
-_ARROW_START, _ARROW_END = ord("s"), ord("f")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class _Reader:
 
     def _take(self, packet: Any) -> None:
         sequence = self._sequences.get(packet.trusted_packet_sequence_id)
-        if sequence is None or packet.sequence_flags & _STATE_CLEARED:
+        if sequence is None or packet.sequence_flags & STATE_CLEARED:
             sequence = SequenceState()
             self._sequences[packet.trusted_packet_sequence_id] = sequence
         match packet.WhichOneof("data"):
@@ -129,7 +133,8 @@ class _Reader:
             case "track_descriptor":
                 self._take_track(packet.track_descriptor)
             case "clock_snapshot":
-                self._take_clocks(sequence, packet.clock_snapshot)
+                sequence.now_ns, clocks = clocks_of(packet.clock_snapshot, self._path)
+                self._clocks.append(clocks)
             case _:
                 defaults = packet.trace_packet_defaults
                 if packet.HasField("trace_packet_defaults"):
@@ -142,28 +147,13 @@ class _Reader:
         track = event.track_uuid or sequence.track
         self._events.append((time_ns, track, event, name, tags))
 
-    def _take_clocks(self, sequence: SequenceState, snapshot: Any) -> None:
-        times = {clock.clock_id: clock.timestamp for clock in snapshot.clocks}
-        own = next((c.timestamp for c in snapshot.clocks if c.is_incremental), None)
-        if own is None or not {_REALTIME, _MONOTONIC, _BOOTTIME} <= times.keys():
-            raise TraceFormatError(
-                f"{self._path}: expected a trace of rlperf, found a clock snapshot "
-                f"of the clocks {sorted(times)}"
-            )
-        sequence.now_ns = own
-        self._clocks.append(
-            ClockSnapshot(times[_MONOTONIC], times[_REALTIME], times[_BOOTTIME])
-        )
-
     def _take_track(self, found: Any) -> None:
         process = thread = None
-        name = text(found.name)
+        name = track_name(found)
         if found.HasField("process"):
-            name = text(found.process.process_name)
             command = tuple(map(text, found.process.cmdline))
             process = Process(found.process.pid, name, command)
         if found.HasField("thread"):
-            name = text(found.thread.thread_name)
             thread = Thread(found.thread.pid, found.thread.tid, name)
         self._tracks[found.uuid] = Track(
             name,
@@ -190,7 +180,7 @@ class _Reader:
                     "does not introduce"
                 )
             picture.add(time_ns, track, event, name, tags)
-        begins = [i for i in picture.instants if _tells_of_run(i)]
+        begins = [i for i in picture.instants if tells_of_run(i.name, i.tags)]
         runs = tuple(instant.tags for instant in begins)
         versions = [run[SCHEMA_KEY] for run in runs]
         check_versions(versions, self._path, is_cut=self.is_cut)
@@ -230,25 +220,25 @@ class _Picture:
         """Takes the next event."""
         stack = self._stacks.setdefault(track.key, [])
         arrow = event.legacy_event
-        if event.type == _BEGIN:
+        if event.type == BEGIN:
             around = stack[-1] if stack else None
             stack.append(len(self._begun))
             self._begun.append((track, name, time_ns, tags, around))
-        elif event.type == _INSTANT:
+        elif event.type == INSTANT:
             self.instants.append(Instant(track, name, time_ns, tags))
-        elif event.type == _COUNTER:
+        elif event.type == COUNTER:
             is_double = event.HasField("double_counter_value")
             value = event.double_counter_value if is_double else event.counter_value
             self.samples.append(Sample(track, time_ns, value))
         elif not stack:
             return  # of a slice that the file does not hold
-        elif event.type == _END:
+        elif event.type == END:
             ended = stack.pop()
             self._ends_ns[ended] = time_ns
             self._begun[ended][3].update(tags)
-        elif arrow.phase == _ARROW_START:
+        elif arrow.phase == ARROW_START:
             self._starts[arrow.unscoped_id] = stack[-1]
-        elif arrow.phase == _ARROW_END and arrow.unscoped_id in self._starts:
+        elif arrow.phase == ARROW_END and arrow.unscoped_id in self._starts:
             self.flows.append(Flow(self._starts[arrow.unscoped_id], stack[-1]))
 
     def finished(self) -> Iterator[Slice]:
@@ -256,10 +246,6 @@ class _Picture:
         for position, (track, name, begin_ns, tags, around) in enumerate(self._begun):
             end_ns = self._ends_ns.get(position, OPEN)
             yield Slice(position, track, name, begin_ns, end_ns, tags, around)
-
-
-def _tells_of_run(instant: Instant) -> bool:
-    return instant.name == RUN_EVENT and SCHEMA_KEY in instant.tags
 
 
 def _time(event: tuple[int, int, Any, str, dict[str, Any]]) -> int:

@@ -13,10 +13,21 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from perf._model.errors import TraceFormatError
-from perf._model.tracks import LOST_KEY, SCHEMA_VERSION
+from perf._model.spans import ClockSnapshot
+from perf._model.tracks import LOST_KEY, RUN_EVENT, SCHEMA_KEY, SCHEMA_VERSION
 
 PACKET_KEY: Final = 0x0A
 """With which a packet begins, before its length."""
+TIMESTAMP_KEY: Final = 0x40
+"""With which the content of one that has a timestamp begins, before that."""
+STATE_CLEARED: Final = 1
+"""Flag: what was said of the packet's sequence before no longer holds."""
+BEGIN, END, INSTANT, COUNTER = 1, 2, 3, 4
+"""Types of events."""
+ARROW_START, ARROW_END = ord("s"), ord("f")
+"""Phases of those that have no type: the ends of an arrow."""
+REALTIME, MONOTONIC, BOOTTIME = 1, 3, 6
+"""Numbers of clocks."""
 MAX_PACKET: Final = 64 << 20
 """Bytes of a packet, and of what one unpacks to: a damaged length or a crafted file
 must not fill the memory. Our packets stay under 512 KB."""
@@ -288,6 +299,36 @@ class SequenceState:
             return self.texts.get(note.string_value_iid, "")
         value = getattr(note, kind)
         return text(value) if isinstance(value, bytes) else value
+
+
+def clocks_of(snapshot: Any, path: object) -> tuple[int, ClockSnapshot]:
+    """The time from which a sequence's next one counts, and what all clocks showed.
+
+    Raises:
+        TraceFormatError: there are other clocks in the snapshot than the writer's.
+    """
+    times = {clock.clock_id: clock.timestamp for clock in snapshot.clocks}
+    own = next((c.timestamp for c in snapshot.clocks if c.is_incremental), None)
+    if own is None or not {REALTIME, MONOTONIC, BOOTTIME} <= times.keys():
+        raise TraceFormatError(
+            f"{path}: expected a trace of rlperf, found a clock snapshot of the clocks "
+            f"{sorted(times)}"
+        )
+    return own, ClockSnapshot(times[MONOTONIC], times[REALTIME], times[BOOTTIME])
+
+
+def track_name(track: Any) -> str:
+    """What a track is called: a process and a thread have names of their own."""
+    if track.HasField("thread"):
+        return text(track.thread.thread_name)
+    if track.HasField("process"):
+        return text(track.process.process_name)
+    return text(track.name)
+
+
+def tells_of_run(name: str, tags: Mapping[str, Any]) -> bool:
+    """Whether an instant holds the run's metadata; it is on the track of the run."""
+    return name == RUN_EVENT and SCHEMA_KEY in tags
 
 
 def lost_records(tags: Mapping[str, Any]) -> int:

@@ -23,17 +23,22 @@ from perf._model.spans import (
     TimelineInfo,
     TimelineKind,
 )
+from perf._model.tracks import (
+    CLUSTER,
+    DEVICES,
+    LANE_RANKS,
+    MAIN,
+    MAIN_THREADS,
+    ROLE_LABELS,
+    ROLLOUT_THREADS,
+    TOP,
+)
 from perf._read import chrome
 from perf._read.events import Event, Events, Progress, Row, read_events
 from perf._read.packets import check_file
 from perf._read.schedule import Schedule
 
-_TOP: Final = "Post-Training Run"
-_COPIES: Final = frozenset({"Rollout", "Reference", "Actor"})
-_HOST_HEADS: Final = ("Host - Main threads", "Host - Rollout threads")
-_CLUSTER: Final = " Cluster"
-_LANES: Final = 1_000
-"""Ranks from one timeline's track to the next; those between are its lanes."""
+_COPIES: Final = frozenset(ROLE_LABELS.values())
 _STEP_TAG: Final = "step"
 _LOOKED_AHEAD: Final = 16
 
@@ -119,6 +124,10 @@ def read_recording(
     notes = []
     if events.is_cut:
         notes.append("the file ends inside a packet: what came after it is missing")
+    if events.lost:
+        notes.append(
+            f"spans, instants and samples that the writer had to drop: {events.lost}"
+        )
     return _recording(path, *_of_events(events), notes=notes)
 
 
@@ -174,11 +183,11 @@ def _recording(
 
 def _of_events(events: Events) -> _Parts:
     by_info: dict[tuple[tuple[str, ...], int], list[int]] = defaultdict(list)
-    has_devices = any(row.path[-1:] == ("Devices",) for row in events.rows.values())
+    has_devices = any(row.path[-1:] == (DEVICES,) for row in events.rows.values())
     for uuid in events.slices:
         row = events.rows[uuid]
         if not (has_devices and _is_copy(row)):
-            by_info[row.path, row.rank // _LANES].append(uuid)
+            by_info[row.path, row.rank // LANE_RANKS].append(uuid)
     found: list[tuple[TimelineInfo, list[Event]]] = []
     seen: Counter[str] = Counter()
     for (_, rank), uuids in by_info.items():
@@ -216,20 +225,20 @@ _RECORD_KINDS: Final = {TimelineKind.DEVICE: DEVICE, TimelineKind.QUEUE: QUEUED}
 
 def _is_copy(row: Row) -> bool:
     """v1 shows some spans of devices once more, by role."""
-    return len(row.path) == 3 and row.path[1] == _TOP and row.path[2] in _COPIES
+    return len(row.path) == 3 and row.path[1] == TOP and row.path[2] in _COPIES
 
 
 def _info(row: Row, rank: int) -> TimelineInfo:
     name = row.path[-1]
     head = row.path[-2] if len(row.path) > 1 else ""
-    if head == "Devices" or head.endswith(_CLUSTER):
+    if head == DEVICES or head.endswith(CLUSTER):
         is_queue = name.endswith(QUEUE_SUFFIX)
         kind = TimelineKind.QUEUE if is_queue else TimelineKind.DEVICE
         return TimelineInfo(name, kind, name)
-    if head in _HOST_HEADS:
+    if head in (MAIN_THREADS, ROLLOUT_THREADS):
         return TimelineInfo(name, TimelineKind.HOST, name, rank == 0)
-    if head == _TOP and (name == "Main" or name.startswith("Main ")):
-        return TimelineInfo(name, TimelineKind.HOST, name, name == "Main")
+    if head == TOP and (name == MAIN or name.startswith(f"{MAIN} ")):
+        return TimelineInfo(name, TimelineKind.HOST, name, name == MAIN)
     return TimelineInfo(name, TimelineKind.NAMED, name)
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from perf._model import names
 from perf._model.ids import QUEUE_SUFFIX
-from perf._model.roles import ACTOR, CRITIC, REFERENCE, ROLLOUT
+from perf._model.roles import ACTOR, CRITIC, REFERENCE, ROLLOUT, as_role
 from perf._model.spans import (
     DEVICE,
     OPEN,
@@ -33,8 +33,6 @@ STRUCTURE: Final = frozenset(
 """Spans that hold other work together and are no work themselves."""
 WAITS_FOR: Final = "waits_for"
 """Tag of a host span in which the thread is blocked: the name of what it waits for."""
-_ROLE: Final = "role"
-_SPELLINGS: Final = {"reference": REFERENCE, "refer_inference": REFERENCE}
 _ROLE_OF_STAGE: Final = {
     **dict.fromkeys(names.ROLLOUT, ROLLOUT),
     **dict.fromkeys(names.REFERENCE_INFERENCE, REFERENCE),
@@ -52,10 +50,10 @@ def role_of(record: RawRecord) -> str:
         What the tag `role` says, else what its name means, else its name.
     """
     tags = record[6]
-    tagged = tags.get(_ROLE) if tags else None
+    tagged = tags.get(names.ROLE) if tags else None
     if tagged is None:
         return _ROLE_OF_STAGE.get(record[0], str(record[0]))
-    return _SPELLINGS.get(str(tagged), str(tagged))
+    return as_role(tagged)
 
 
 class Lane:

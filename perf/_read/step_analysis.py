@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-import statistics
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
@@ -12,7 +11,8 @@ from typing import Final
 
 from perf._model.roles import ACTOR, ROLLOUT, Roles
 from perf._model.spans import RawRecord, TimelineInfo, TimelineKind
-from perf._read.accounting import Accountant, account_window
+from perf._read import robust
+from perf._read.accounting import Accountant
 from perf._read.critical_path import critical_path
 from perf._read.schedule import Schedule
 from perf._read.steps import BEGIN, END, Interval, StepSpans, on_devices
@@ -27,10 +27,8 @@ LEVELS: Final = (OFF, DEFAULT, ALL)
 
 _HISTORY: Final = 64
 _LEAST_HISTORY: Final = 8
-_UNUSUAL: Final = 4.0
-"""Robust standard deviations; and at least `_WORTH` longer than the median."""
 _WORTH: Final = 0.1
-_MAD_SCALE: Final = 1.4826
+"""Nobody is told of a step that is longer by a smaller part of the median."""
 
 Records = Collection[tuple[TimelineInfo, list[RawRecord]]]
 
@@ -83,7 +81,7 @@ class StepAnalysis:
         self._finds_anomalies = finds_anomalies
         self._devices: dict[str, None] = {}
         """All that were seen to work so far: those without work now are idle."""
-        self._lengths: deque[float] = deque(maxlen=_HISTORY)
+        self._lengths: deque[int] = deque(maxlen=_HISTORY)
         self._stages: deque[Mapping[str, int]] = deque(maxlen=_HISTORY)
 
     def step(
@@ -117,7 +115,7 @@ class StepAnalysis:
             }
         if not self._finds_anomalies:
             return metrics, None
-        return metrics, self._anomaly((end_ns - begin_ns) / 1e9, stages)
+        return metrics, self._anomaly(end_ns - begin_ns, stages)
 
     def _of_devices(
         self, devices: Mapping[str, list[Interval]], begin_ns: int, end_ns: int
@@ -150,7 +148,7 @@ class StepAnalysis:
         return metrics
 
     def _all(self, schedule: Schedule, begin_ns: int, end_ns: int) -> dict[str, float]:
-        window = account_window(Accountant(schedule), schedule, begin_ns, end_ns)
+        window = Accountant(schedule).window(begin_ns, end_ns)
         metrics = {
             f"perf/account/{b}_s": ns / 1e9 for b, ns in window.all.buckets.items()
         }
@@ -166,35 +164,29 @@ class StepAnalysis:
                 metrics[f"perf/{name}_per_s"] = total / length_s
         return metrics
 
-    def _anomaly(
-        self, length_s: float, stages: Mapping[str, int]
-    ) -> StepAnomaly | None:
+    def _anomaly(self, length_ns: int, stages: Mapping[str, int]) -> StepAnomaly | None:
         found = None
         if len(self._lengths) >= _LEAST_HISTORY:
-            median_s = statistics.median(self._lengths)
-            mad_s = statistics.median([abs(s - median_s) for s in self._lengths])
-            scale_s = _MAD_SCALE * max(mad_s, median_s / 100)
-            longer_s = length_s - median_s
-            if longer_s > max(_UNUSUAL * scale_s, _WORTH * median_s):
-                found = self._explained(length_s, median_s, stages)
-        self._lengths.append(length_s)
+            median_ns, mad_ns = robust.median_and_mad(self._lengths)
+            if (
+                robust.deviation(length_ns, median_ns, mad_ns) > robust.ALARMING
+                and length_ns - median_ns > _WORTH * median_ns
+            ):
+                found = self._explained(length_ns / 1e9, median_ns / 1e9, stages)
+        self._lengths.append(length_ns)
         self._stages.append(stages)
         return found
 
     def _explained(
         self, length_s: float, median_s: float, stages: Mapping[str, int]
     ) -> StepAnomaly:
-        excess = {
-            stage: ns - statistics.median([s.get(stage, 0) for s in self._stages])
-            for stage, ns in stages.items()
-        }
-        stage = max(excess, key=lambda name: excess[name])
-        stage_s = excess[stage] / 1e9
+        usual = robust.usual_stages(self._stages)
+        stage, ns = robust.reason(stages, usual, longer=True)
         text = (
             f"the step took {length_s:.3g} s instead of {median_s:.3g} s; "
-            f"{stage} is {stage_s:.3g} s longer than usual"
+            f"{stage} is {ns / 1e9:.3g} s longer than usual"
         )
-        return StepAnomaly(length_s, median_s, stage, stage_s, text)
+        return StepAnomaly(length_s, median_s, stage, ns / 1e9, text)
 
 
 def _without_work(devices: Iterable[str]) -> Records:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from perf._model import names
 from perf._model.ids import device_ids, queue_id
 from perf._model.sequence import Placed, Sequencer
 from perf._model.spans import (
@@ -23,8 +24,6 @@ from perf._model.spans import (
 if TYPE_CHECKING:
     from perf._record.launches import DeviceWork
 
-QUEUE_NAME: Final = "queue"
-"""Name of the span of a wait; its tag `NAME` tells what waited."""
 _MAX_REMEMBERED: Final = 256  # mutate: ok any number of this size
 """Forms of `devices` whose resolution is remembered."""
 
@@ -175,8 +174,8 @@ class Devices:
                 queued = None
                 if placed.queued_from is not None:
                     queued = (
-                        QUEUE_NAME, placed.queued_from, placed.begin, work.id,
-                        parent_id, QUEUED, {"NAME": name}, None,
+                        names.QUEUE, placed.queued_from, placed.begin, work.id,
+                        parent_id, QUEUED, {names.NAME: name}, None,
                     )  # fmt: skip
             line.records.append(record)
             if queued is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from perf._model.ids import QUEUE_SUFFIX
+from perf._model.roles import ACTOR, REFERENCE, ROLLOUT, as_role
 from perf._model.spans import (
     DEVICE,
     GROUP,
@@ -19,16 +20,21 @@ from perf._model.spans import (
     TimelineInfo,
     TimelineKind,
 )
-from perf._model.tracks import Track
+from perf._model.tracks import (
+    CLUSTER,
+    DEVICES,
+    LANE_RANKS,
+    MAIN,
+    MAIN_THREADS,
+    ROLE_LABELS,
+    ROLLOUT_THREADS,
+    TOP,
+    Track,
+)
 from perf._write.names import documented_name
 
-STEP: Final = 1_000
-"""Between the ranks of tracks, so that the lanes of each stand right below it."""
 _GROUP_STEP: Final = 1_000_000
 """Between groups of tracks under one parent."""
-
-_TOP: Final = "Post-Training Run"
-"""Heads all tracks of a process."""
 
 RoleToDevices = Mapping[Any, Iterable[str]]
 NameOf = Callable[[RawRecord], str | None] | None
@@ -116,43 +122,42 @@ class V2Layout:
         return _V2Plan(root, self.role_to_devices or {}, self.documented_names)
 
 
-_ROLE_TRACKS: Final = {
-    "rollout": ("Rollout", "rollout"),
-    "reference": ("Reference", "refer_inference"),
-    "actor": ("Actor", "peft_train_step"),
+_SHOWN: Final = {
+    ROLLOUT: "rollout",
+    REFERENCE: "refer_inference",
+    ACTOR: "peft_train_step",
 }
-"""Of v1, in their order: by role its track, and the device spans of its first device
-that are shown there."""
+"""Of v1: by role the spans of its first device that are shown on its track."""
 
 
 class _V1Plan:
     name: NameOf = None
 
     def __init__(self, root: Track, role_to_devices: RoleToDevices) -> None:
-        self._top = Track(_TOP, root)
-        self._devices = Track("Devices", self._top, 5 * _GROUP_STEP)
+        self._top = Track(TOP, root)
+        self._devices = Track(DEVICES, self._top, 5 * _GROUP_STEP)
         self.counters = Track("Counters", self._top, 6 * _GROUP_STEP)
         self.run = Track("Run", self._top, 8 * _GROUP_STEP)
         self._threads = _Ranks()
         self._device_ranks = _Ranks()
         self._copies: dict[str, list[Copy]] = {}
         self._main_copies: list[Copy] = []
-        devices = {_role_name(role): list(ids) for role, ids in role_to_devices.items()}
-        for role, (name, shown) in _ROLE_TRACKS.items():
+        devices = {as_role(role): list(ids) for role, ids in role_to_devices.items()}
+        for role, name in ROLE_LABELS.items():
             if not devices.get(role):
                 continue
             track = Track(name, self._top, _v1_rank(name))
             copies = self._copies.setdefault(devices[role][0], [])
-            copies.append(Copy(track, DEVICE, shown))
-            if role == "actor":
+            copies.append(Copy(track, DEVICE, _SHOWN[role]))
+            if role == ACTOR:
                 self._main_copies.append(Copy(track, GROUP, "actor_training"))
 
     def home(self, info: TimelineInfo, records: Sequence[RawRecord]) -> Track:
         if info.kind is TimelineKind.HOST:
             if info.is_main:
-                return Track("Main", self._top, 0, info.id)
+                return Track(MAIN, self._top, 0, info.id)
             rank = 4 * _GROUP_STEP + self._threads.next()
-            return Track(f"Main {info.name}", self._top, rank, info.id)
+            return Track(f"{MAIN} {info.name}", self._top, rank, info.id)
         if info.kind is TimelineKind.NAMED:
             return Track(info.name, self._top, _v1_rank(info.name), info.id)
         rank = self._device_ranks.of_device(info)
@@ -165,7 +170,7 @@ class _V1Plan:
 
 
 def _v1_rank(name: str) -> int:
-    names = ["Main", *(track for track, _ in _ROLE_TRACKS.values())]
+    names = [MAIN, *ROLE_LABELS.values()]
     return (names.index(name) if name in names else 7) * _GROUP_STEP
 
 
@@ -176,18 +181,18 @@ class _V2Plan:
         self, root: Track, role_to_devices: RoleToDevices, documented_names: bool
     ) -> None:
         # Perfetto orders what is right under a process by name, whatever it is told.
-        top = Track(_TOP, root)
-        self._main = Track("Host - Main threads", top, 0)
-        self._rollout = Track("Host - Rollout threads", top, _GROUP_STEP)
+        top = Track(TOP, root)
+        self._main = Track(MAIN_THREADS, top, 0)
+        self._rollout = Track(ROLLOUT_THREADS, top, _GROUP_STEP)
         self._clusters: dict[str, Track] = {}
         clusters = _clusters(role_to_devices)
         for number, (ids, roles) in enumerate(clusters.items(), start=2):
-            track = Track(f"{', '.join(roles)} Cluster", top, number * _GROUP_STEP)
+            track = Track(", ".join(roles) + CLUSTER, top, number * _GROUP_STEP)
             # A device of several overlapping clusters is shown in the first.
             for device in ids:
                 self._clusters.setdefault(device, track)
         after = (len(clusters) + 2) * _GROUP_STEP
-        self._devices = Track("Devices", top, after)
+        self._devices = Track(DEVICES, top, after)
         self.counters = Track("Counters", top, after + _GROUP_STEP)
         self._named = Track("Tracks", top, after + 2 * _GROUP_STEP)
         self.run = Track("Run", top, after + 3 * _GROUP_STEP)
@@ -200,7 +205,7 @@ class _V2Plan:
         if info.kind is TimelineKind.HOST:
             names = {record[0] for record in records if record[5] in (SPAN, GROUP)}
             head = self._rollout if names == {"rollout"} else self._main
-            rank = 0 if info.is_main else STEP + self._threads.next()
+            rank = 0 if info.is_main else LANE_RANKS + self._threads.next()
             return Track(f"{info.id} {info.name}", head, rank, info.id)
         if info.kind is TimelineKind.NAMED:
             return Track(info.name, self._named, 0, info.id)
@@ -220,13 +225,13 @@ class _Ranks:
 
     def next(self) -> int:
         self._count += 1
-        return min(self._count * STEP, _GROUP_STEP - STEP)
+        return min(self._count * LANE_RANKS, _GROUP_STEP - LANE_RANKS)
 
     def of_device(self, info: TimelineInfo) -> int:
         device = info.id.removesuffix(QUEUE_SUFFIX)
         if device not in self._devices:
             self._devices[device] = 2 * self.next()
-        queue = STEP if info.kind is TimelineKind.QUEUE else 0
+        queue = LANE_RANKS if info.kind is TimelineKind.QUEUE else 0
         return self._devices[device] + queue
 
 
@@ -236,10 +241,7 @@ def _clusters(role_to_devices: RoleToDevices) -> dict[frozenset[str], list[str]]
     for role, ids in role_to_devices.items():
         devices = frozenset(ids)
         if devices:
-            clusters.setdefault(devices, []).append(_role_name(role).capitalize())
+            name = as_role(role)
+            label = ROLE_LABELS.get(name, name.capitalize())
+            clusters.setdefault(devices, []).append(label)
     return clusters
-
-
-def _role_name(role: Any) -> str:
-    name = str(getattr(role, "value", role)).lower()
-    return "reference" if name == "refer" else name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from perf._model import names
 from perf._model.spans import RawRecord
 
 _STEP: Final = (("step", "step"),)
@@ -14,7 +15,7 @@ _PAIR: Final = (*_GROUP, ("pair_index", "pair_index"))
 _SHOWN: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "peft_train": (
         *_STEP,
-        ("role", "role"),
+        ("role", names.ROLE),
         ("mini_batch", "mini_batch_step"),
         ("micro_batch", "micro_batch_step"),
     ),
@@ -23,7 +24,7 @@ _SHOWN: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "reference_inference": _GROUP,
     "old_actor_inference": _GROUP,
     "advantage_computation": _GROUP,
-    "queue": (*_STEP, ("name", "NAME")),
+    names.QUEUE: (*_STEP, ("name", names.NAME)),
 }
 """By span name: what a suffix calls a tag, and the tag. Other spans show their step."""
 

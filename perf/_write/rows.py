@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, Final
 
 from perf._model.spans import DEVICE, INSTANT, OPEN, RawRecord
-from perf._model.tracks import Track
+from perf._model.tracks import LANE_RANKS, Track
 from perf._write.flows import Flows, Places
 from perf._write.lanes import Lanes, Node, in_order
 from perf._write.packets import PacketSequence
@@ -427,7 +427,7 @@ class Row:
             number = len(self._uuids)
             track = dataclasses.replace(
                 self._track,
-                rank=self._track.rank + min(number, 999),
+                rank=self._track.rank + min(number, LANE_RANKS - 1),
                 key=f"{self._track.key}/{number}",
             )
             self._uuids.append(self._pen.track_uuid(track))

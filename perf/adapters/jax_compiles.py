@@ -6,13 +6,13 @@ import time
 import weakref
 from typing import Any, Final
 
+from perf._model import names
 from perf._record.tracer import Tracer
 
 _EVENTS: Final = "/jax/core/compile/"
 """Begins the names of what JAX says about compiling: tracing, lowering, the backend."""
 _LEAST_S: Final = 100e-6
 """Shorter ones are answers from a cache."""
-_SPAN: Final = "compile"
 
 _tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
 _listens = False
@@ -39,4 +39,4 @@ def _heard(event: str, duration_secs: float, **_: Any) -> None:
     end_s = time.perf_counter()
     for tracer in list(_tracers):
         if tracer.enabled:
-            tracer.record(_SPAN, end_s - duration_secs, end_s)
+            tracer.record(names.COMPILE, end_s - duration_secs, end_s)

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from perf._model import names
+
 __all__ = [
     "ADVANTAGE_COMPUTATION",
     "DATA_LOADING",
@@ -30,13 +32,13 @@ MINI_BATCH: Final = "mini_batch_step"
 """Tag: the mini-batch within the global step, int."""
 MICRO_BATCH: Final = "micro_batch_step"
 """Tag: the micro-batch within the mini-batch, int."""
-ROLE: Final = "role"
+ROLE: Final = names.ROLE
 """Tag: whose work it is: rollout, actor, reference, critic."""
 GROUP_ID: Final = "group_id"
 """Tag: the group of samples of one prompt."""
 PAIR_INDEX: Final = "pair_index"
 """Tag: the sample within its group, int."""
-NAME: Final = "NAME"
+NAME: Final = names.NAME
 """Tag of a `queue` span: the name of the span that waits."""
 
 DATA_LOADING: Final = "data_loading"
@@ -48,5 +50,5 @@ ADVANTAGE_COMPUTATION: Final = "advantage_computation"
 PEFT_TRAIN: Final = "peft_train"
 ENVIRONMENT: Final = "environment"
 """Span: a step of an agent's environment, or a tool call."""
-QUEUE: Final = "queue"
+QUEUE: Final = names.QUEUE
 """Span: device work waits for the work before it on its device."""

@@ -11,27 +11,22 @@ from typing import Any, Final
 
 from perf._model import names
 from perf._model.spans import RawRecord
+from perf._read import robust
 from perf._read.accounting import (
-    COMPILE,
     UNACCOUNTED,
     Account,
     Accountant,
     WindowAccount,
-    account_window,
     added,
     by_role,
 )
 from perf._read.critical_path import CriticalPath, critical_path
-from perf._read.recording import Recording, Sampled, Step
+from perf._read.recording import Recording, Step
 from perf._read.schedule import STRUCTURE, Schedule
 from perf._read.what_if import Answer, Change, WhatIfError, what_if
 
 TRUSTED_UNACCOUNTED: Final = 0.1
 """Above this part of unaccounted time a report gives no advice."""
-MAD_SCALE: Final = 1.4826
-"""Of the median absolute deviation, to compare with a standard deviation."""
-UNUSUAL: Final = 3.5
-"""Deviations from the median, by that scale, from which a step is unusual."""
 _WARM_UP: Final = 2.0
 """A first step so many times as long as the median one compiles and loads."""
 _CANDIDATES: Final = 6
@@ -64,7 +59,7 @@ class StepReport:
     @property
     def is_unusual(self) -> bool:
         """Whether its length leaves those of the others."""
-        return abs(self.deviation) >= UNUSUAL
+        return abs(self.deviation) >= robust.UNUSUAL
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,36 +90,28 @@ class SlowSpan:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class StageLength:
-    """How long the spans of one name on the host were."""
-
-    name: str
-    count: int
-    total_ns: int
-    median_ns: int
-    longest_ns: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Report:
     """What a report says about one recording.
 
     Attributes:
         recording: it is of this.
+        schedule: the same, ordered.
         warm_up: steps left out of everything below, because they compile and load.
         steps: the others.
         account: of all devices in these steps.
         roles: likewise, of each role's devices.
         devices: likewise, of each device.
         outside: of all devices between the steps; kept apart.
+        outside_ns: how long that is on the clock.
         overlap_frac: mean over the steps; None where it does not exist.
+        samples_per_s: as spans' tags count them; 0 if none does.
+        tokens_per_s: likewise.
         path: nanoseconds of the critical paths by stage.
         path_by_role: by role.
         answers: what-ifs, those that save most first.
         refused: why there are none.
         stragglers: late devices, the latest first.
         slow_spans: far longer than their like, the worst first.
-        stages: lengths of spans on the host.
         total_ns: of the steps together.
         median_ns: of the steps' lengths.
         mad_ns: median absolute deviation of the steps' lengths.
@@ -148,8 +135,6 @@ class Report:
     refused: str
     stragglers: Sequence[Straggler]
     slow_spans: Sequence[SlowSpan]
-    stages: Sequence[StageLength]
-    counters: Sequence[Sampled]
     total_ns: int
     median_ns: int
     mad_ns: int
@@ -190,7 +175,7 @@ def analyse(
     accountant = Accountant(schedule, error_bound_ns)
     found: list[StepReport] = []
     for number, step in enumerate(recording.steps):
-        account = account_window(accountant, schedule, step.begin_ns, step.end_ns)
+        account = accountant.window(step.begin_ns, step.end_ns)
         path = critical_path(schedule, step.begin_ns, step.end_ns)
         found.append(StepReport(step, account, path, path.by_stage()))
         if number % 64 == 0:
@@ -209,7 +194,7 @@ def analyse(
     overlaps = [s.account.overlap_frac for s in steps]
     known = [overlap for overlap in overlaps if overlap is not None]
     lengths = [s.step.length_ns for s in steps]
-    median_ns, mad_ns = _mad(lengths)
+    median_ns, mad_ns = robust.median_and_mad(lengths)
     seconds = sum(lengths) / 1e9
     tell("what if", 0.0)
     answers, refused = _answers(
@@ -217,29 +202,27 @@ def analyse(
     )
     tell("what if", 1.0)
     return Report(
-        recording,
-        schedule,
-        warm_up,
-        steps,
-        added(devices),
-        by_role(schedule, devices),
-        devices,
-        outside,
-        outside_ns,
-        sum(known) / len(known) if known else None,
-        sum(s.account.samples for s in steps) / seconds if seconds else 0.0,
-        sum(s.account.tokens for s in steps) / seconds if seconds else 0.0,
-        blame,
-        blame_by_role,
-        answers,
-        refused,
-        _stragglers(schedule),
-        _slow_spans(schedule, steps),
-        _stages(schedule, steps),
-        recording.counters,
-        sum(lengths),
-        median_ns,
-        mad_ns,
+        recording=recording,
+        schedule=schedule,
+        warm_up=warm_up,
+        steps=steps,
+        account=added(devices.values()),
+        roles=by_role(schedule, devices),
+        devices=devices,
+        outside=outside,
+        outside_ns=outside_ns,
+        overlap_frac=sum(known) / len(known) if known else None,
+        samples_per_s=sum(s.account.samples for s in steps) / seconds if seconds else 0,
+        tokens_per_s=sum(s.account.tokens for s in steps) / seconds if seconds else 0,
+        path=blame,
+        path_by_role=blame_by_role,
+        answers=answers,
+        refused=refused,
+        stragglers=_stragglers(schedule, steps),
+        slow_spans=_slow_spans(schedule, steps),
+        total_ns=sum(lengths),
+        median_ns=median_ns,
+        mad_ns=mad_ns,
     )
 
 
@@ -262,37 +245,17 @@ def _judged(steps: list[StepReport]) -> list[StepReport]:
     """The same with how unusual each is, and why."""
     if len(steps) < 4:
         return steps
-    median, mad = _mad([s.step.length_ns for s in steps])
-    # Steps that are all alike still differ by the clock's whim.
-    scale = MAD_SCALE * max(mad, median // 100, 1)
-    stages = {stage for each in steps for stage in each.by_stage}
-    usual = {
-        stage: round(statistics.median([s.by_stage.get(stage, 0) for s in steps]))
-        for stage in stages
-    }
+    median, mad = robust.median_and_mad([s.step.length_ns for s in steps])
+    usual = robust.usual_stages([s.by_stage for s in steps])
     found = []
     for each in steps:
-        excess = {
-            stage: each.by_stage.get(stage, 0) - ns for stage, ns in usual.items()
-        }
-        longer = each.step.length_ns > median
-        reason = (max if longer else min)(excess, key=lambda stage: excess[stage])
+        length = each.step.length_ns
+        reason, ns = robust.reason(each.by_stage, usual, longer=length > median)
+        deviation = robust.deviation(length, median, mad)
         found.append(
-            dataclasses.replace(
-                each,
-                deviation=(each.step.length_ns - median) / scale,
-                reason=reason,
-                reason_ns=excess[reason],
-            )
+            dataclasses.replace(each, deviation=deviation, reason=reason, reason_ns=ns)
         )
     return found
-
-
-def _mad(values: Sequence[int]) -> tuple[int, int]:
-    if not values:
-        return 0, 0
-    median = round(statistics.median(values))
-    return median, round(statistics.median([abs(v - median) for v in values]))
 
 
 def _outside(
@@ -320,9 +283,9 @@ def _answers(
     windows = _consecutive(steps)
     stages = [s for s, _ in path.most_common(_CANDIDATES + 1) if s != UNACCOUNTED]
     changes = [
-        Change(stage, 2.0) for stage in stages if stage != COMPILE and path[stage]
+        Change(stage, 2.0) for stage in stages if stage != names.COMPILE and path[stage]
     ]
-    changes += [Change(COMPILE, float("inf"))] if path[COMPILE] else []
+    changes += [Change(names.COMPILE, float("inf"))] if path[names.COMPILE] else []
     # What holds devices can be made ahead; the host's own work cannot.
     overlapped = [s for s in stages if s in schedule.stage_roles]
     changes += [Change(s, overlapped=True) for s in overlapped]
@@ -352,13 +315,16 @@ def _consecutive(steps: Sequence[StepReport]) -> list[tuple[int, int]]:
     return [(s.step.begin_ns, s.step.end_ns) for s in some]
 
 
-def _stragglers(schedule: Schedule) -> list[Straggler]:
+def _stragglers(schedule: Schedule, steps: Sequence[StepReport]) -> list[Straggler]:
     """By arrival: who is behind when all work on the same launch, stage by stage."""
+    if not steps:
+        return []
+    begin_ns, end_ns = steps[0].step.begin_ns, steps[-1].step.end_ns
     late: Counter[tuple[str, str]] = Counter()
     last: Counter[tuple[str, str]] = Counter()
     count: Counter[tuple[str, str]] = Counter()
     length: Counter[tuple[str, str]] = Counter()
-    for parts in _together(schedule):
+    for parts in _together(schedule, begin_ns, end_ns):
         ends = sorted(part[2] for _, part in parts)
         middle = ends[(len(ends) - 1) // 2]
         for device, part in parts:
@@ -382,10 +348,13 @@ def _stragglers(schedule: Schedule) -> list[Straggler]:
     return sorted(found, key=lambda straggler: -straggler.late_frac)
 
 
-def _together(schedule: Schedule) -> Iterator[Sequence[tuple[str, RawRecord]]]:
-    """Work that several devices do at once: of one launch, or of launches alike.
+def _together(
+    schedule: Schedule, begin_ns: int, end_ns: int
+) -> Iterator[Sequence[tuple[str, RawRecord]]]:
+    """Work begun in [begin, end) that several devices do at once.
 
-    Launches on one device each belong together if name and tags are the same.
+    It is of one launch, or of launches alike: those on one device each belong together
+    if name and tags are the same.
     """
     places = Counter(
         stage
@@ -395,6 +364,8 @@ def _together(schedule: Schedule) -> Iterator[Sequence[tuple[str, RawRecord]]]:
     alike: dict[tuple[str, str], list[tuple[str, RawRecord]]] = {}
     for launch in schedule.launches.values():
         if launch.record[0] in names.WEIGHT_SYNC:
+            continue
+        if not begin_ns <= launch.begin_ns < end_ns:
             continue
         if len(launch.parts) > 1:
             yield launch.parts
@@ -413,14 +384,14 @@ def _slow_spans(schedule: Schedule, steps: Sequence[StepReport]) -> list[SlowSpa
         by_name: dict[str, list[tuple[int, RawRecord]]] = {}
         for lane in schedule.threads.values():
             records = lane.between(each.step.begin_ns, each.step.end_ns)
-            compiles = [r for r in records if r[0] in names.COMPILE]
+            compiles = [r for r in records if r[0] == names.COMPILE]
             for record in records:
                 own = record[2] - record[1]
                 if compiles:  # what compiles is told as that
                     own -= _inside(record, compiles)
                 by_name.setdefault(record[0], []).append((own, record))
         for name, some in by_name.items():
-            if len(some) < 4 or name in STRUCTURE | names.COMPILE:
+            if len(some) < 4 or name in STRUCTURE | {names.COMPILE}:
                 continue
             length, longest = max(some, key=lambda item: item[0])
             if length <= least:
@@ -443,21 +414,3 @@ def _inside(record: RawRecord, compiles: Sequence[RawRecord]) -> int:
             total += end - begin
             at = end
     return total
-
-
-def _stages(schedule: Schedule, steps: Sequence[StepReport]) -> list[StageLength]:
-    lengths: dict[str, list[int]] = {}
-    if not steps:
-        return []
-    begin, end = steps[0].step.begin_ns, steps[-1].step.end_ns
-    for thread in schedule.threads.values():
-        for record in thread.between(begin, end):
-            if record[0] not in STRUCTURE:
-                lengths.setdefault(str(record[0]), []).append(record[2] - record[1])
-    found = [
-        StageLength(
-            name, len(some), sum(some), round(statistics.median(some)), max(some)
-        )
-        for name, some in lengths.items()
-    ]
-    return sorted(found, key=lambda stage: -stage.total_ns)

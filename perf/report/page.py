@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from perf._model import names
 from perf._read.accounting import (
-    COMPILE,
     HOST,
     OCCUPIED,
     OTHER_ROLE,
@@ -74,9 +74,7 @@ class _Page:
         self._report = report
         self._linked = linked
         stages = [s for s, _ in report.path.most_common() if s != UNACCOUNTED]
-        held = Account()
-        held.add(report.account)
-        for bucket, _ in held.buckets.most_common():
+        for bucket, _ in report.account.buckets.most_common():
             if bucket.startswith(OCCUPIED):
                 stages += [s for s in stages_of(bucket) if s not in stages]
         self._colours = {
@@ -300,7 +298,7 @@ class _Page:
 
     def _parts(self, account: Account) -> Iterator[tuple[str, int, str]]:
         def rank(item: tuple[str, int]) -> tuple[int, int]:
-            kinds = (OCCUPIED, OTHER_ROLE, SYNC, COMPILE, HOST, WAIT, UNACCOUNTED)
+            kinds = (OCCUPIED, OTHER_ROLE, SYNC, names.COMPILE, HOST, WAIT, UNACCOUNTED)
             at = [n for n, kind in enumerate(kinds) if item[0].startswith(kind)]
             return (at[0] if at else len(kinds)), -item[1]
 
@@ -489,7 +487,7 @@ class _Page:
         return _section("Stragglers", "".join(parts))
 
     def _counters(self) -> str:
-        curves = [c for c in self._report.counters if len(c.points) > 1]
+        curves = [c for c in self._report.recording.counters if len(c.points) > 1]
         if not curves:
             return ""
         shown = "".join(_curve(counter) for counter in curves[:24])

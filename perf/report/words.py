@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from perf._model import names
+from perf._model.roles import REFERENCE
 from perf._read.accounting import (
-    COMPILE,
     HOST,
     UNACCOUNTED,
     WAIT,
     Account,
 )
+from perf._read.robust import usual_stages
 from perf._read.schedule import STRUCTURE
 from perf.report.analysis import TRUSTED_UNACCOUNTED, Report, StepReport
 
@@ -206,8 +207,8 @@ def _oddities(report: Report, *, has_outer_cause: bool) -> Iterator[Finding]:
 def _compiles(report: Report) -> Iterator[Finding]:
     # Not the first step of the run, where everything is compiled.
     later = report.steps if report.warm_up else report.steps[1:]
-    steps = [s for s in later if s.by_stage.get(COMPILE, 0) > 0]
-    ns = sum(s.by_stage[COMPILE] for s in steps)
+    steps = [s for s in later if s.by_stage.get(names.COMPILE, 0) > 0]
+    ns = sum(s.by_stage[names.COMPILE] for s in steps)
     if steps and ns > 0.005 * report.total_ns:
         share = ns / report.total_ns
         stages = Counter(
@@ -216,7 +217,7 @@ def _compiles(report: Report) -> Iterator[Finding]:
         of = f" (in {stages.most_common(1)[0][0]})" if stages else ""
         yield Finding(
             "odd",
-            COMPILE,
+            names.COMPILE,
             f"Recompilation{of} takes {percent(share)} of the time, in {len(steps)} of "
             f"{counted(len(later), 'step')} after the first: shapes or arguments "
             "change.",
@@ -228,12 +229,12 @@ def _compiled_in(report: Report, step: StepReport) -> Iterator[str]:
     """The stages whose programs were compiled in a step."""
     for lane in report.schedule.threads.values():
         for record in lane.between(step.step.begin_ns, step.step.end_ns):
-            if record[0] not in names.COMPILE:
+            if record[0] != names.COMPILE:
                 continue
             around = [
                 r
                 for r in lane.between(record[1], record[1] + 1)
-                if r[0] not in STRUCTURE | names.COMPILE and r[2] >= record[2]
+                if r[0] not in STRUCTURE | {names.COMPILE} and r[2] >= record[2]
             ]
             if around:
                 yield str(min(around, key=lambda r: int(r[2] - r[1]))[0])
@@ -301,11 +302,7 @@ def _all_slower(report: Report) -> Finding | None:
     excess = sum(s.step.length_ns - report.median_ns for s in slow)
     if not slow or excess < WORTH_SAYING * report.total_ns:
         return None
-    usual: dict[str, float] = {}
-    for stage in report.path:
-        usual[stage] = statistics.median(
-            [s.by_stage.get(stage, 0) for s in report.steps]
-        )
+    usual = usual_stages([s.by_stage for s in report.steps])
     more = Counter(
         {
             stage: sum(s.by_stage.get(stage, 0) - usual[stage] for s in slow)
@@ -367,7 +364,7 @@ def _unusual(report: Report) -> Iterator[Finding]:
     for each in slow:
         reasons[each.reason] += max(0, each.reason_ns)
     reason, ns = reasons.most_common(1)[0]
-    if reason in names.COMPILE:
+    if reason == names.COMPILE:
         return  # told as recompilation
     worst = max(slow, key=lambda s: s.deviation)
     steps = counted(len(slow), "step")
@@ -384,7 +381,7 @@ def _unusual(report: Report) -> Iterator[Finding]:
 
 # -- numbers ---------------------------------------------------------------------------
 
-_ROLE_NAMES: Final = {"refer": "the reference", "rollout": "the rollout"}
+_ROLE_NAMES: Final = {REFERENCE: "the reference"}
 
 
 def role_name(role: str) -> str:

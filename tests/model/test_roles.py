@@ -46,11 +46,13 @@ def test_the_ways_of_sharing(
 
 
 def test_roles_are_named_in_many_ways() -> None:
-    """By text or by a member of an enum; the reference by either spelling."""
+    """By text or a member of an enum, in capitals; the reference by two spellings."""
     expected = {ROLLOUT: ("a",), ACTOR: ("b",), REFERENCE: ("c",)}
     members = {Role.ROLLOUT: "a", Role.ACTOR: ["b"], Role.REFERENCE: {"c"}}
     assert expected == Roles.of(members).devices
     assert expected == Roles.of({"rollout": "a", "actor": "b", "refer": "c"}).devices
+    spelled = {"Rollout": "a", "ACTOR": "b", "Reference": "c"}
+    assert expected == Roles.of(spelled).devices
 
 
 def test_further_roles_are_kept() -> None:

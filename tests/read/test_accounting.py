@@ -15,7 +15,7 @@ from perf._model.spans import (
     TimelineInfo,
     TimelineKind,
 )
-from perf._read.accounting import Account, Accountant, account_window
+from perf._read.accounting import OCCUPIED, Account, Accountant, stages_of
 from perf._read.schedule import Schedule
 from tests.read.drawn import LAST, WORKER, Timelines, device, schedules, span, work
 from tests.read.simulator import MAIN, MS, TOPOLOGIES, Simulation, agreement
@@ -64,7 +64,11 @@ def test_deleting_a_span_gives_no_other_stage_more(timelines, data):
         for name in ("a", "b"):
             account = accountant.device(name, 0, LAST * MS)
             for stage in ("rollout", "peft_train", "reward"):
-                found[name, stage] = account.occupied_ns(stage)
+                found[name, stage] = sum(
+                    ns
+                    for bucket, ns in account.buckets.items()
+                    if bucket.startswith(OCCUPIED) and stage in stages_of(bucket)
+                )
         return found
 
     places = [
@@ -280,7 +284,7 @@ def test_a_role_has_its_devices_and_others_work_in_one_row():
     """Roles that share a device show each other's work as such."""
     schedule = Schedule(ROLES, 10 * MS)
     assert {"rollout": ("a", "c"), "actor": ("a", "b")} == schedule.roles
-    window = account_window(Accountant(schedule), schedule, 0, 10 * MS)
+    window = Accountant(schedule).window(0, 10 * MS)
     of_actor = window.roles["actor"].buckets
     assert 8 * MS == of_actor["occupied/peft_train"]
     assert 6 * MS == of_actor["other role"]
@@ -292,26 +296,19 @@ def test_a_role_has_its_devices_and_others_work_in_one_row():
 def test_overlap_is_of_devices_that_do_only_the_one():
     """The window's share in which both sides work; None where either is missing."""
     schedule = Schedule(ROLES, 10 * MS)
-    window = account_window(Accountant(schedule), schedule, 0, 10 * MS)
+    window = Accountant(schedule).window(0, 10 * MS)
     assert pytest.approx(0.1) == window.overlap_frac
     alone = Schedule(ROLES[:2], 10 * MS)
-    assert account_window(Accountant(alone), alone, 0, 10 * MS).overlap_frac is None
+    assert Accountant(alone).window(0, 10 * MS).overlap_frac is None
 
 
 def test_throughput_is_what_tags_say():
     """Samples and tokens of spans that ended in the window."""
     schedule = Schedule(ROLES, 10 * MS)
     accountant = Accountant(schedule)
-    window = account_window(accountant, schedule, 0, 10 * MS)
+    window = accountant.window(0, 10 * MS)
     assert (8, 100) == (window.samples, window.tokens)
-    assert 0 == account_window(accountant, schedule, 0, 5 * MS).samples
-
-
-def test_a_representative_device_has_the_weight_of_its_mesh():
-    """It counts as many times as it stands for devices."""
-    schedule = Schedule(ROLES, 10 * MS)
-    window = account_window(Accountant(schedule), schedule, 0, 10 * MS, {"b": 4})
-    assert 60 * MS == window.all.total_ns
+    assert 0 == accountant.window(0, 5 * MS).samples
 
 
 def test_no_time_has_no_shares():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import math
 import os
 import zlib
 from collections import Counter
@@ -35,6 +36,7 @@ from perf._read.recording import folder_traces, read_recording
 from perf._write.layout import V1Layout, V2Layout
 from perf._write.stream import TraceStream
 from perf._write.wire import blob
+from perf.report.analysis import analyse
 from tests.report.runs import TrainingRun
 from tests.write.recorded import Recorder, operations
 from tests.write.traces import MAIN, WORKER, batch, span, written
@@ -111,6 +113,7 @@ def test_fast_and_full_readers_agree(tmp_path_factory, ops, layout):
     recorder = Recorder()
     stream = TraceStream(layout, Process(1, "python"), RUN)
     data = b"".join(stream.encode(batch) for batch in recorder.run(ops))
+    data += stream.lost(3) + stream.end()
     path = tmp_path_factory.mktemp("events") / "a.pb"
     path.write_bytes(data)
     full, fast = load(path), read_events(path)
@@ -125,6 +128,7 @@ def test_fast_and_full_readers_agree(tmp_path_factory, ops, layout):
     )
     assert expected == found
     assert len(full.instants) == len(fast.instants)
+    assert (3, 3) == (full.lost, fast.lost)
     assert len(full.samples) == sum(map(len, fast.samples.values()))
     ends = {e[3]: e[:2] for some in fast.slices.values() for e in some}
     drawn = [(full.slices[f.source], full.slices[f.target]) for f in full.flows]
@@ -162,6 +166,21 @@ def test_a_cut_file_is_read_up_to_the_cut(tmp_path):
     found = read_recording(path)
     assert any("ends inside a packet" in note for note in found.notes)
     assert found.spans > 10
+
+
+def test_what_the_writer_lost_is_said(tmp_path):
+    """In a note: what tells of the file is no instant of the run's."""
+    stream = TraceStream(V2Layout(), Process(1, "python"), RUN)
+    ticks: list[RawRecord] = [("tick", 15, 15, 4, 2, 4, None, None)]
+    data = stream.encode(batch((MAIN, [span(1, 10, 20), *ticks])))
+    path = tmp_path / "a.pb"
+    path.write_bytes(data)
+    whole = read_recording(path)
+    path.write_bytes(data + stream.lost(300) + stream.lost(200) + stream.end())
+    found = read_recording(path)
+    assert ["tick"] == [name for _, name, _ in found.instants]
+    said = "spans, instants and samples that the writer had to drop: 500"
+    assert [said] == [note for note in found.notes if note not in whole.notes]
 
 
 @pytest.mark.parametrize(
@@ -344,6 +363,44 @@ def test_a_cut_array_is_read_up_to_its_last_event(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(EVENTS)[:-20])
     assert 4 < read_recording(path).spans
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (gzip.compress(json.dumps(EVENTS).encode())[:-9], "cannot be unpacked"),
+        (b"\x1f\x8b\x08\x00" + bytes(20), "cannot be unpacked"),
+        (b"\x1f\x8b\x07" + bytes(20), "cannot be unpacked"),
+        (gzip.compress(bytes(96 << 20)), r"more than \d+ bytes"),
+        (b"[" * 10**5, "recursion depth"),
+        (b'[{"ts": 1' + b"0" * 5000 + b"}]", "4300 digits"),
+        (b'{"ph": "X", "ts": \xff}', "other bytes"),
+    ],
+)
+def test_json_that_is_damaged_is_refused(tmp_path, data, said):
+    """Cut, of no format, of a size that would fill the memory, or too deep."""
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(data)
+    with pytest.raises(TraceFormatError, match=said):
+        read_recording(path)
+
+
+@pytest.mark.parametrize("odd", [None, {}, [], "x", math.nan, math.inf, True])
+def test_events_of_json_may_hold_anything(tmp_path, odd):
+    """The file is read, or refused with the event that cannot be."""
+    path = tmp_path / "a.json"
+    refused = []
+    for at, event in enumerate(EVENTS):
+        for key in event:
+            path.write_text(
+                json.dumps([*EVENTS[:at], {**event, key: odd}, *EVENTS[at + 1 :]])
+            )
+            try:
+                analyse(read_recording(path))
+            except TraceFormatError as error:
+                refused.append((f"event {at} ", str(error)))
+    assert bool(refused) == (odd is not True)
+    assert all(place in said for place, said in refused)
 
 
 def test_without_steps_the_tags_say_them(tmp_path):

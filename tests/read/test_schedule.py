@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from perf._model.spans import SPAN, RawRecord
 from perf._read.schedule import Lane, role_of
+from tests.model.test_roles import Role
 
 LAST = 12
 
@@ -59,7 +60,7 @@ def test_neighbours_of_a_moment(records, moment):
 
 def test_the_role_is_tagged_or_known_by_name():
     """Tags say the role in either spelling; well-known names have one."""
-    tagged = ("x", 0, 1, 1, 0, SPAN, {"role": "reference"}, None)
-    assert "refer" == role_of(tagged)
+    for role in ("refer", "reference", Role.REFERENCE):
+        assert "refer" == role_of(("x", 0, 1, 1, 0, SPAN, {"role": role}, None))
     assert "actor" == role_of(record("peft_train", 0, 1, 1))
     assert "reward" == role_of(record("reward", 0, 1, 1))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from perf._model.roles import Roles
 from perf._model.spans import OPEN, TimelineInfo, TimelineKind
 from perf._read import step_analysis
-from perf._read.accounting import Accountant, account_window
+from perf._read.accounting import Accountant
 from perf._read.schedule import Schedule
 from perf._read.step_analysis import (
     ALL,
@@ -62,7 +62,7 @@ def test_default_and_full_agree(seed):
     ]
     quick, _ = analysed(analysis(DEFAULT, roles), timelines, [], *window)
     schedule = Schedule(timelines, simulation.end_ns)
-    full = account_window(Accountant(schedule), schedule, *window)
+    full = Accountant(schedule).window(*window)
     assert pytest.approx(full.all.bubble_frac) == quick["perf/bubble_frac"]
     if len(set(names.values())) == 2 and set(names) <= set(schedule.roles):
         shared = set(schedule.roles["rollout"]) & set(schedule.roles["actor"])
@@ -130,7 +130,7 @@ def test_a_device_that_idles_for_a_whole_step_is_idle(level):
     schedule = Schedule(both + one + none, 16 * MS)
     accountant = Accountant(schedule)
     reported = [
-        account_window(accountant, schedule, begin * MS, end * MS).all.bubble_frac
+        accountant.window(begin * MS, end * MS).all.bubble_frac
         for _, begin, end in windows
     ]
     assert [0.5, 0.5, 1.0] == reported

@@ -91,6 +91,19 @@ def test_a_straggler_is_found_by_arrival():
     assert "4 ms behind" in said
 
 
+def test_who_straggles_in_the_warm_up_alone_is_no_straggler():
+    """The first step, which compiles and loads, is left out here too."""
+    windows = [(0, 100), *((at, at + 10) for at in range(100, 150, 10))]
+    timelines: Timelines = []
+    for device, late in (("a", 0), ("b", 4)):
+        records = [work("train", n, n + 5 + late, n + 1) for n in range(0, 100, 10)]
+        records += [work("train", n, n + 5, n + 1) for n, _ in windows[1:]]
+        timelines.append((TimelineInfo(device, TimelineKind.DEVICE, device), records))
+    report = analyse(made(timelines, windows))
+    assert [0] == [each.step.number for each in report.warm_up]
+    assert [] == report.stragglers
+
+
 def test_work_alike_on_single_devices_belongs_together():
     """Launches of one device each are compared if name and tags are the same."""
     main: list[RawRecord] = []
