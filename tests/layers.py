@@ -34,15 +34,8 @@ LAYERS = {
     "_model": Layer(outside=NUMPY),
     "_record": Layer(perf=frozenset({"_model"})),
     "_read": Layer(perf=frozenset({"_model"}), outside=NUMPY),
-    "_read.check": Layer(perf=frozenset({"_model"}), outside=NUMPY, lazily=PROTOBUF),
-    "_read.load": Layer(perf=frozenset({"_model"}), outside=NUMPY | PROTOBUF),
     "_read.packets": Layer(perf=frozenset({"_model"}), lazily=PROTOBUF),
-    "_read.events": Layer(perf=frozenset({"_model"}), outside=NUMPY | PROTOBUF),
-    "_write": Layer(
-        perf=frozenset({"_model"}),
-        outside=NUMPY | PROTOBUF,
-        lazily=frozenset({"etils"}),
-    ),
+    "_write": Layer(perf=frozenset({"_model"}), lazily=frozenset({"etils"})),
     "report": Layer(perf=frozenset({"_model", "_read"}), outside=NUMPY),
     "adapters": Layer(perf=frozenset({"_model", "_record"}), lazily=ANYTHING),
     "adapters.tunix": Layer(

@@ -201,7 +201,7 @@ def test_a_breach_is_found(module: str, source: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("perf._read.load", "from google.protobuf import message"),
+        ("perf._read.packets", "def f():\n    from google.protobuf import message"),
         ("perf._write.sink", "def f():\n    from etils import epath"),
         ("perf._write.sink", "from perf._write import packets"),
         ("perf.loggers.factory", "from perf.loggers.backends import console"),
