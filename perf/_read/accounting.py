@@ -154,9 +154,7 @@ class Accountant:
         }
         samples, tokens = self._counts(begin_ns, end_ns)
         overlap = _overlap(schedule, begin_ns, end_ns)
-        return WindowAccount(
-            begin_ns, end_ns, devices, schedule, overlap, samples, tokens
-        )
+        return WindowAccount(devices, schedule, overlap, samples, tokens)
 
     def device(self, device: str, begin_ns: int, end_ns: int) -> Account:
         """What a device's time in [begin, end) went to."""
@@ -494,8 +492,6 @@ class WindowAccount:
         samples, tokens: what spans that ended in the window are tagged with.
     """
 
-    begin_ns: int
-    end_ns: int
     devices: Mapping[str, Account]
     schedule: Schedule
     overlap_frac: float | None
@@ -511,11 +507,6 @@ class WindowAccount:
     def roles(self) -> dict[str, Account]:
         """Likewise of each role the account of its devices, see `by_role`."""
         return by_role(self.schedule, self.devices)
-
-    @property
-    def length_ns(self) -> int:
-        """Of the window."""
-        return self.end_ns - self.begin_ns
 
 
 def added(accounts: Iterable[Account]) -> Account:

@@ -72,7 +72,7 @@ class Recording:
     """What one process recorded.
 
     Attributes:
-        paths: the files it comes from.
+        path: the file it comes from.
         run: metadata.
         timelines: records by timeline; ids are unique in the recording, and shared by
             a span and its work on devices.
@@ -84,7 +84,7 @@ class Recording:
         notes: what a reader of a report has to know about it.
     """
 
-    paths: tuple[str, ...]
+    path: str
     run: Mapping[str, Any]
     timelines: Sequence[tuple[TimelineInfo, list[RawRecord]]]
     steps: Sequence[Step]
@@ -166,7 +166,7 @@ def _recording(
     elif unfinished:
         found.append(f"{unfinished} spans have no end and are cut at the last moment")
     return Recording(
-        (os.fspath(path),),
+        os.fspath(path),
         run,
         timelines,
         steps,

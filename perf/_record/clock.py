@@ -12,19 +12,14 @@ now = time.perf_counter_ns
 """Nanoseconds of the tracer's clock: monotonic, shared by the machine's processes."""
 
 
-def snapshot(clock_ns: int | None = None) -> ClockSnapshot:
-    """Reads all clocks at the same moment.
-
-    Args:
-        clock_ns: what the tracer's clock showed, for tests with a clock of their own.
-    """
+def snapshot() -> ClockSnapshot:
+    """Reads all clocks at the same moment."""
     # The wall clock is read between two readings of ours: their middle is its moment,
     # wrong by at most half of what the three calls took.
     before = now()
     wall_ns = time.time_ns()
     boot_ns = _boot_ns()
-    middle = (before + now()) // 2
-    return ClockSnapshot(middle if clock_ns is None else clock_ns, wall_ns, boot_ns)
+    return ClockSnapshot((before + now()) // 2, wall_ns, boot_ns)
 
 
 def _boot_ns() -> int:

@@ -80,7 +80,7 @@ def compare(before: Report, after: Report) -> Comparison:
     for report in (before, after):
         if len(report.steps) < _LEAST_STEPS:
             raise CompareError(
-                f"{report.recording.paths[0]}: at least {_LEAST_STEPS} steps are "
+                f"{report.recording.path}: at least {_LEAST_STEPS} steps are "
                 f"needed to compare, found {len(report.steps)}"
             )
     stages = sorted(set(before.path) | set(after.path))
@@ -103,7 +103,7 @@ def compare(before: Report, after: Report) -> Comparison:
     ]
     found.sort(key=lambda change: -abs(change.change_ns.value))
     return Comparison(
-        (before.recording.paths[0], after.recording.paths[0]),
+        (before.recording.path, after.recording.path),
         (len(before.steps), len(after.steps)),
         (float(means[0].sum()), float(means[1].sum())),
         change,

@@ -429,7 +429,7 @@ class _Page:
         )
         note = "Deviation from the median in robust standard deviations (1.48 × MAD)."
         if not self._linked:
-            file = _e(report.recording.paths[0])
+            file = _e(report.recording.path)
             note += (
                 f" <code>rlperf view --report {file}</code> shows this page with links "
                 "from the steps into Perfetto."
@@ -604,7 +604,7 @@ def _tags(tags: Mapping[str, object]) -> str:
 
 
 def _name_of(report: Report) -> str:
-    path = report.recording.paths[0]
+    path = report.recording.path
     return path.rpartition("/")[2] or path
 
 

@@ -50,10 +50,8 @@ def printable(text: str) -> str:
 
 def _title(report: Report) -> str:
     recording = report.recording
-    return (
-        f"{', '.join(recording.paths)}: "
-        f"{counted(recording.spans, 'span')}, {counted(len(recording.steps), 'step')}"
-    )
+    spans, steps = counted(recording.spans, "span"), len(recording.steps)
+    return f"{recording.path}: {spans}, {counted(steps, 'step')}"
 
 
 def _steps(report: Report) -> list[str]:
@@ -97,7 +95,7 @@ def as_values(report: Report) -> dict[str, Any]:
     """Everything as JSON holds it; times in seconds, shares from 0 to 1."""
     return {
         "format_version": FORMAT_VERSION,
-        "files": list(report.recording.paths),
+        "files": [report.recording.path],
         "run": {key: _plain(value) for key, value in report.recording.run.items()},
         "notes": list(report.recording.notes),
         "findings": [

@@ -56,7 +56,7 @@ def tables(recordings: Sequence[Recording]) -> dict[str, list[Table]]:
 def _origin(recording: Recording) -> Mapping[str, Any]:
     process = recording.run.get("pid")
     return {
-        "trace": recording.paths[0],
+        "trace": recording.path,
         "host": str(recording.run.get("host", "")),
         "process": process if isinstance(process, int) else 0,
     }

@@ -27,14 +27,6 @@ def test_a_snapshot_is_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (104, 5, 7) == clock.snapshot()
 
 
-def test_a_test_s_own_clock_is_taken_as_it_is() -> None:
-    """The others are the machine's."""
-    before = time.time_ns()
-    snapshot = clock.snapshot(42)
-    assert 42 == snapshot.monotonic_ns
-    assert before <= snapshot.wall_ns <= time.time_ns()
-
-
 def test_the_boot_clock_counts_from_the_machine_s_start() -> None:
     """Where the system has one."""
     assert 0 < clock.snapshot().boot_ns < time.time_ns()

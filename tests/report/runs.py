@@ -84,7 +84,7 @@ class TrainingRun:
     def recording(self) -> Recording:
         """What reading its file would give."""
         return Recording(
-            ("run.pb",),
+            "run.pb",
             {"command": "train"},
             [(info, list(records)) for info, records in self.records.items()],
             self.windows,

@@ -90,7 +90,7 @@ def test_no_step_gives_a_partial_report():
     run = TrainingRun(1)
     recording = run.recording()
     empty = type(recording)(
-        recording.paths, {}, recording.timelines, [], [], [], 0, recording.end_ns, ()
+        recording.path, {}, recording.timelines, [], [], [], 0, recording.end_ns, ()
     )
     found = analyse(empty)
     assert "no whole step" in as_text(found)
@@ -167,7 +167,7 @@ def test_one_of_a_kind_is_singular():
     """The text's title counts spans and steps."""
     one = (MAIN, [span("global_step", 0, 8, 1)])
     recording = Recording(
-        ("a.pb",), {}, [one], [Step(0, 0, 8 * MS)], [], [], 0, 8 * MS, ()
+        "a.pb", {}, [one], [Step(0, 0, 8 * MS)], [], [], 0, 8 * MS, ()
     )
     assert as_text(analyse(recording)).startswith("a.pb: 1 span, 1 step\n")
 

@@ -29,7 +29,7 @@ def made(timelines: Timelines, windows: Sequence[tuple[int, int]]) -> Recording:
     """A recording of what was drawn by hand; windows in milliseconds."""
     steps = [Step(n, b * MS, e * MS) for n, (b, e) in enumerate(windows)]
     end = steps[-1].end_ns
-    return Recording(("a.pb",), {}, timelines, steps, (), (), 0, end, ())
+    return Recording("a.pb", {}, timelines, steps, (), (), 0, end, ())
 
 
 def test_steps_in_which_everything_is_slower_have_a_cause_outside():
