@@ -37,7 +37,7 @@ import numpy as np
 
 from perf import trace
 from perf._read.recording import Recording, folder_traces, read_recording
-from perf._read.what_if import Change, what_if
+from perf._read.what_if import Change, WhatIf
 from perf.demo import experience, train
 from perf.demo.config import DemoConfig, MicroBatch
 from perf.demo.experience import Experience, ExperienceMaker
@@ -75,7 +75,7 @@ class Intervention:
         after: in it the demo is with the change.
         topology: which roles share devices.
         config: what of the demo's configuration is different, in both runs.
-        limits: of an asynchronous run, see `what_if`.
+        limits: of an asynchronous run, see `WhatIf`.
     """
 
     name: str
@@ -323,9 +323,8 @@ def compare(intervention: Intervention, folder: Path) -> Outcome:
     before, after = [
         read_recording(path) for which in RUNS for path in folder_traces(folder / which)
     ]
-    answer = what_if(
-        before.schedule(), _steps(before), intervention.change, **intervention.limits
-    )
+    run = WhatIf(before.schedule(), _steps(before), **intervention.limits)
+    answer = run.answer(intervention.change)
     steps = _steps(after)
     # As what-if has it: a step lasts from where the one before ended.
     moments = [steps[0][0], *[end for _, end in steps]]

@@ -88,56 +88,65 @@ def retime(graph: Graph, change: Change | None = None) -> list[int]:
     return [finishes[mark] for mark in graph.marks]
 
 
-def what_if(
-    schedule: Schedule,
-    steps: Sequence[tuple[int, int]],
-    change: Change,
-    *,
-    queue_capacity: int | None = None,
-    staleness_limit: int | None = None,
-) -> Answer:
-    """Times a run of steps anew with a change.
+class WhatIf:
+    """A run of steps, to be timed anew with one change or another.
 
     Args:
         schedule: the run.
         steps: begin and end of consecutive steps.
-        change: what is different.
         queue_capacity: how many rollouts may be made ahead of the training on them.
         staleness_limit: how many steps older than the policy in training that of a
             rollout may be.
 
     Raises:
-        WhatIfError: the stage was not recorded; or stages that share devices would be
-            overlapped; or the run is asynchronous and too short, or its limits are
-            not given.
+        WhatIfError: the run is asynchronous and too short, or its limits are not
+            given.
     """
-    launches = schedule.by_name.get(change.stage)
-    if not launches:
-        known = ", ".join(sorted(schedule.by_name))
-        raise WhatIfError(f"stage {change.stage!r} not found; recorded: {known}")
-    if change.overlapped:
-        _refuse_contention(schedule, change.stage, launches)
-    limits: Limits | None = None
-    if is_asynchronous(schedule, steps):
-        if len(steps) < LEAST_ASYNC_STEPS:
-            raise WhatIfError(
-                f"rollouts go on across steps, so one step's path does not set the "
-                f"pace: at least {LEAST_ASYNC_STEPS} steps are needed, found "
-                f"{len(steps)}"
-            )
-        if queue_capacity is None or staleness_limit is None:
-            raise WhatIfError(
-                "rollouts go on across steps: how far they may run ahead decides. "
-                "Give the queue's capacity and the limit of staleness"
-            )
-        limits = _limits(schedule, steps, queue_capacity, staleness_limit)
-    begin_ns = steps[0][0]
-    graph = build(schedule, begin_ns, [end for _, end in steps], limits)
-    marks = retime(graph, change)
-    recorded = [end for _, end in steps]
-    return Answer(
-        change, _differences(begin_ns, marks), _differences(begin_ns, recorded)
-    )
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        steps: Sequence[tuple[int, int]],
+        *,
+        queue_capacity: int | None = None,
+        staleness_limit: int | None = None,
+    ) -> None:
+        limits: Limits | None = None
+        if is_asynchronous(schedule, steps):
+            if len(steps) < LEAST_ASYNC_STEPS:
+                raise WhatIfError(
+                    f"rollouts go on across steps, so one step's path does not set the "
+                    f"pace: at least {LEAST_ASYNC_STEPS} steps are needed, found "
+                    f"{len(steps)}"
+                )
+            if queue_capacity is None or staleness_limit is None:
+                raise WhatIfError(
+                    "rollouts go on across steps: how far they may run ahead decides. "
+                    "Give the queue's capacity and the limit of staleness"
+                )
+            limits = _limits(schedule, steps, queue_capacity, staleness_limit)
+        ends_ns = [end for _, end in steps]
+        self._schedule = schedule
+        self._graph = build(schedule, steps[0][0], ends_ns, limits)
+        self._recorded_ns = _differences(steps[0][0], ends_ns)
+
+    def answer(self, change: Change) -> Answer:
+        """How long the steps would have taken with a change.
+
+        Raises:
+            WhatIfError: the stage was not recorded, or stages that share devices would
+                be overlapped.
+        """
+        launches = self._schedule.by_name.get(change.stage)
+        if not launches:
+            known = ", ".join(sorted(self._schedule.by_name))
+            raise WhatIfError(f"stage {change.stage!r} not found; recorded: {known}")
+        if change.overlapped:
+            _refuse_contention(self._schedule, change.stage, launches)
+        marks = retime(self._graph, change)
+        return Answer(
+            change, _differences(self._graph.begin_ns, marks), self._recorded_ns
+        )
 
 
 def is_asynchronous(schedule: Schedule, steps: Sequence[tuple[int, int]]) -> bool:

@@ -23,7 +23,7 @@ from perf._read.accounting import (
 from perf._read.critical_path import CriticalPath, critical_path
 from perf._read.recording import Recording, Step
 from perf._read.schedule import STRUCTURE, Schedule
-from perf._read.what_if import Answer, Change, WhatIfError, what_if
+from perf._read.what_if import Answer, Change, WhatIf, WhatIfError
 
 TRUSTED_UNACCOUNTED: Final = 0.1
 """Above this part of unaccounted time a report gives no advice."""
@@ -165,7 +165,7 @@ def analyse(
     Args:
         recording: of one process.
         error_bound_ns: how late an end may have been seen.
-        queue_capacity: of an asynchronous run, see `what_if`.
+        queue_capacity: of an asynchronous run, see `WhatIf`.
         staleness_limit: likewise.
         progress: is told now and then.
     """
@@ -280,7 +280,6 @@ def _answers(
     staleness_limit: int | None,
     tell: Progress,
 ) -> tuple[list[Answer], str]:
-    windows = _consecutive(steps)
     stages = [s for s, _ in path.most_common(_CANDIDATES + 1) if s != UNACCOUNTED]
     changes = [
         Change(stage, 2.0) for stage in stages if stage != names.COMPILE and path[stage]
@@ -289,30 +288,28 @@ def _answers(
     # What holds devices can be made ahead; the host's own work cannot.
     overlapped = [s for s in stages if s in schedule.stage_roles]
     changes += [Change(s, overlapped=True) for s in overlapped]
+    if not changes:
+        return [], ""
+    windows = [(s.step.begin_ns, s.step.end_ns) for s in steps[-_WHAT_IF_STEPS:]]
+    try:
+        run = WhatIf(
+            schedule,
+            windows,
+            queue_capacity=queue_capacity,
+            staleness_limit=staleness_limit,
+        )
+    except WhatIfError as error:
+        return [], str(error)
     found: list[Answer] = []
     refusals: list[str] = []
     for number, change in enumerate(changes):
         tell("what if", number / len(changes))
         try:
-            answer = what_if(
-                schedule,
-                windows,
-                change,
-                queue_capacity=queue_capacity,
-                staleness_limit=staleness_limit,
-            )
+            found.append(run.answer(change))
         except WhatIfError as error:
             refusals.append(str(error))
-        else:
-            found.append(answer)
     found.sort(key=lambda answer: -answer.saving)
     return found, refusals[0] if refusals and not found else ""
-
-
-def _consecutive(steps: Sequence[StepReport]) -> list[tuple[int, int]]:
-    """The last steps, each from where the one before ended."""
-    some = steps[-_WHAT_IF_STEPS:]
-    return [(s.step.begin_ns, s.step.end_ns) for s in some]
 
 
 def _stragglers(schedule: Schedule, steps: Sequence[StepReport]) -> list[Straggler]:

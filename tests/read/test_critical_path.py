@@ -15,10 +15,10 @@ from perf._read.graph import Graph, Node, build
 from perf._read.schedule import Schedule
 from perf._read.what_if import (
     Change,
+    WhatIf,
     WhatIfError,
     is_asynchronous,
     retime,
-    what_if,
 )
 from tests.read.drawn import LAST, WORKER, Timelines, device, schedules, span, work
 from tests.read.simulator import MAIN, MS, Simulation
@@ -205,7 +205,7 @@ def test_without_a_trainer_the_last_work_counts():
 def saved(timelines: Timelines, change: Change, end: int = 14) -> int:
     """Milliseconds that a change saves in one step."""
     schedule = Schedule(timelines, 99 * MS)
-    answer = what_if(schedule, [(0, end * MS)], change)
+    answer = WhatIf(schedule, [(0, end * MS)]).answer(change)
     assert end * MS == sum(answer.recorded_ns)
     return round((end * MS - sum(answer.steps_ns)) / MS)
 
@@ -281,13 +281,12 @@ def test_asynchronous_runs_need_steps_and_limits():
     """One step does not set the pace; without the limits there is no answer."""
     timelines, windows = async_run(30)
     schedule = Schedule(timelines, 999 * MS)
-    half = Change("rollout", 2.0)
     with pytest.raises(WhatIfError, match="at least 20 steps are needed, found 5"):
-        what_if(schedule, windows[:5], half, queue_capacity=1, staleness_limit=1)
+        WhatIf(schedule, windows[:5], queue_capacity=1, staleness_limit=1)
     with pytest.raises(WhatIfError, match="queue's capacity"):
-        what_if(schedule, windows, half)
-    answer = what_if(schedule, windows, half, queue_capacity=8, staleness_limit=99)
-    assert pytest.approx(0.5) == answer.saving
+        WhatIf(schedule, windows)
+    run = WhatIf(schedule, windows, queue_capacity=8, staleness_limit=99)
+    assert pytest.approx(0.5) == run.answer(Change("rollout", 2.0)).saving
 
 
 def test_rollouts_of_threads_alone_count():
@@ -320,9 +319,9 @@ def test_a_full_queue_holds_the_rollouts_up():
     timelines, windows = async_run(30)
     schedule = Schedule(timelines, 999 * MS)
     faster = Change("rollout", float("inf"))
-    free = what_if(schedule, windows, faster, queue_capacity=30, staleness_limit=99)
-    tight = what_if(schedule, windows, faster, queue_capacity=2, staleness_limit=99)
-    assert free.saving >= tight.saving
+    free = WhatIf(schedule, windows, queue_capacity=30, staleness_limit=99)
+    tight = WhatIf(schedule, windows, queue_capacity=2, staleness_limit=99)
+    assert free.answer(faster).saving >= tight.answer(faster).saving
 
 
 def test_contention_is_refused():

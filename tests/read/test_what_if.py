@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from perf._model.spans import RawRecord
 from perf._read.schedule import Schedule
-from perf._read.what_if import Change, is_asynchronous, what_if
+from perf._read.what_if import Change, WhatIf, is_asynchronous
 from tests.read.drawn import WORKER, Timelines, device, span, work
 from tests.read.simulator import MAIN, MS
 
@@ -133,13 +133,13 @@ def test_a_change_does_what_it_would_have_done(pipeline, stage, factor):
     schedule = Schedule(timelines, windows[-1][1])
     assume(is_asynchronous(schedule, windows))
     name = {"train": "peft_train", "sync": "weight_sync"}.get(stage, stage)
-    answer = what_if(
+    run = WhatIf(
         schedule,
         windows[5:],
-        Change(name, factor),
         queue_capacity=whole.capacity,
         staleness_limit=whole.staleness,
     )
+    answer = run.answer(Change(name, factor))
     _, truth = pipeline.run()
     ends = [end for _, end in truth[5:]]
     found = statistics.median(answer.steps_ns[SETTLED])

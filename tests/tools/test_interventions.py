@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from perf._read.recording import folder_traces, read_recording
-from perf._read.what_if import Change, WhatIfError, what_if
+from perf._read.what_if import Change, WhatIf, WhatIfError
 from tests.report.runs import TrainingRun
 from tools import interventions
 from tools.demo_runs import Demo, trace_demo
@@ -53,15 +53,15 @@ def test_an_asynchronous_demo_can_be_asked_about(tmp_path):
     schedule = recording.schedule()
     assert all(launch.host for launch in schedule.launches.values())
     steps = [(step.begin_ns, step.end_ns) for step in recording.steps]
-    faster, same = Change("rollout", 2.0), Change("rollout", 1.0)
     limits = {"queue_capacity": 4, "staleness_limit": 2}
     with pytest.raises(WhatIfError, match="at least 20 steps are needed, found 19"):
-        what_if(schedule, steps[2:], faster, **limits)
+        WhatIf(schedule, steps[2:], **limits)
     with pytest.raises(WhatIfError, match="queue's capacity"):
-        what_if(schedule, steps, faster)
-    answer = what_if(schedule, steps, same, **limits)
+        WhatIf(schedule, steps)
+    run = WhatIf(schedule, steps, **limits)
+    answer = run.answer(Change("rollout", 1.0))
     assert answer.recorded_ns == answer.steps_ns
-    answer = what_if(schedule, steps, faster, **limits)
+    answer = run.answer(Change("rollout", 2.0))
     assert sum(answer.steps_ns) < sum(answer.recorded_ns)
 
 
