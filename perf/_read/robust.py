@@ -8,9 +8,9 @@ from typing import Final
 
 _MAD_SCALE: Final = 1.4826
 """Of the median absolute deviation, to compare with a standard deviation."""
-UNUSUAL: Final = 3.5
+UNUSUAL: Final = 3.5  # mutate: ok any number of this size
 """Deviations from which a report marks a step."""
-ALARMING: Final = 4.0
+ALARMING: Final = 4.0  # mutate: ok any number of this size
 """Deviations from which a training tells somebody: it asks at every step, for weeks."""
 
 

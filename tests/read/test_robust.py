@@ -22,7 +22,9 @@ def test_deviations_are_counted_in_standard_deviations():
 
 def test_the_reason_is_the_stage_that_differs_most():
     """A stage that is usual and missing counts, and one that never was before."""
-    usual = robust.usual_stages([{"a": 10, "b": 4}, {"a": 12, "b": 4}, {"a": 11}])
-    assert {"a": 11, "b": 4} == usual
+    usual = robust.usual_stages(
+        [{"a": 10, "b": 4}, {"a": 12, "b": 4}, {"a": 11, "d": 9}]
+    )
+    assert {"a": 11, "b": 4, "d": 0} == usual
     assert ("c", 7) == robust.reason({"a": 12, "c": 7}, usual, longer=True)
     assert ("b", -4) == robust.reason({"a": 10}, usual, longer=False)
