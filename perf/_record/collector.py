@@ -191,9 +191,13 @@ class Collector:
             # The training waits for this: forgetting is left to the drain that follows,
             # unless there is none, or it is late.
             self.store.trim(beyond=MAX_OVERDUE if self.feeds else 0)
+            # Of each timeline once: it may have much in flight.
+            ended: dict[str, set[int]] = {}
             for info, records in opened:
-                ended = step.ended(info.id.removesuffix(QUEUE_SUFFIX))
-                still = [record for record in records if record[3] not in ended]
+                line = info.id.removesuffix(QUEUE_SUFFIX)
+                if line not in ended:
+                    ended[line] = step.ended(line)
+                still = [record for record in records if record[3] not in ended[line]]
                 if still:
                     step.opened.append((info, still))
             self.own_ns += time.thread_time_ns() - begin_ns
