@@ -32,8 +32,11 @@ MAX_ON_THREAD: Final = 65_536
 """Records that a thread keeps while the collector is busy elsewhere."""
 MAX_TRACKS: Final = 1_000
 """Tracks named in `record(track=…)`; further ones share one."""
-MAX_DEAD: Final = 1_000  # mutate: ok any number of this size
-"""Threads that have ended with spans open, and are remembered for these."""
+MAX_DEAD: Final = 100  # mutate: ok any number of this size
+"""Threads that have ended with spans open, and are remembered for these: somebody else
+may close them. Every step looks at each of them."""
+THREAD_ENDED: Final = "its thread ended"
+"""What is said of the spans of such a thread when it is no longer remembered."""
 
 PATIENCE_S: Final = 0.5  # mutate: ok any time that nobody minds
 """How long a drain waits for a lock. What it cannot have it leaves to the next."""
@@ -323,7 +326,6 @@ class Collector:
                 else:
                     self._let_go(log)
         for log in open_for_ever[:-MAX_DEAD]:
-            log.dropped += len(log.open_spans())
             self._let_go(log)
         return self._collect_devices(patience_s)
 
@@ -332,6 +334,13 @@ class Collector:
         if log not in self._logs:  # gone if this was re-entered
             return
         self._logs.remove(log)
+        # Innermost first, as if its thread had closed them.
+        spans = log.open_spans()[::-1]
+        if spans:
+            end_ns = self._now()
+            self._keep(
+                log.info, [_ended(span.as_open_record(), end_ns) for span in spans]
+            )
         if log.tangled:
             for feed in self.feeds:  # its records may still wait there
                 feed.keep_tangled(log.info.id)
@@ -387,3 +396,10 @@ class Collector:
         return Batch(
             taken, newly_open, tangled, clock.snapshot(), untold, is_whole, lost_ends
         )
+
+
+def _ended(record: RawRecord, end_ns: int) -> RawRecord:
+    """Of an open span that ends because its thread has."""
+    name, begin_ns, _, span_id, parent_id, kind, tags, after = record
+    tags = {**(tags or {}), "error": THREAD_ENDED}
+    return name, begin_ns, end_ns, span_id, parent_id, kind, tags, after

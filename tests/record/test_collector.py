@@ -20,6 +20,7 @@ from perf._record.clock import now
 from perf._record.hot import RELIEF_AT
 from perf._record.names import MAX_LENGTH, OTHER
 from tests.record.recording import (
+    BORN_NS,
     QuietSink,
     Recording,
     flat,
@@ -564,15 +565,31 @@ def test_a_dead_thread_s_open_span_is_kept(rec: Recording) -> None:
 def test_dead_threads_with_open_spans_are_few(
     rec: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest are forgotten, and their spans counted as lost."""
+    """The spans of the oldest end, inner ones first, and say why; none is lost."""
     monkeypatch.setattr(collector_module, "MAX_DEAD", 2)
-    for _ in range(5):
-        in_thread(lambda: rec.tracer.span("for ever").__enter__())
+
+    def work() -> None:
+        rec.tracer.span("for ever", tags={"step": 1}).__enter__()
+        rec.tracer.span("inside").__enter__()
+
+    batches = []
+    for time_ns in range(5):
+        rec.at(time_ns)
+        in_thread(work)
         gc.collect()
-        rec.feed.drain()
+        batches.append(rec.feed.drain())
     assert 1 + 2 == len(rec.tracer._collector._logs)
     stats = rec.tracer.stats()
-    assert (3, 2) == (stats.dropped, stats.open)
+    assert (0, 4) == (stats.dropped, stats.open)
+    ended = [flat(batch.records) for batch in batches]
+    assert [0, 0, 2, 2, 2] == [len(records) for records in ended]
+    error = {"error": "its thread ended"}
+    for end_ns, (inner, outer) in enumerate(ended[2:], start=2):
+        assert ("inside", error) == (inner.name, inner.tags)
+        assert ("for ever", {"step": 1, **error}) == (outer.name, outer.tags)
+        assert inner.parent_id == outer.id
+        assert BORN_NS + end_ns == inner.end_ns == outer.end_ns
+    assert not any(batch.lost_ends or batch.dropped for batch in batches)
 
 
 def test_a_thread_object_may_outlive_its_thread(rec: Recording) -> None:
