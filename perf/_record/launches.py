@@ -13,7 +13,7 @@ from perf._record.devices import Devices, Lines
 from perf._record.hot import RELIEF_AT
 from perf._record.names import as_text, shown
 from perf._record.span import DeviceSpan, Span, ThreadLog, error_text
-from perf._record.waiting import Waiting
+from perf._record.waiting import Waiting, handed_over
 
 if TYPE_CHECKING:
     from perf._record.tracer import Tracer
@@ -94,7 +94,7 @@ class _Wait:
     ) -> None:
         self._launches = launches
         self.tracer = launches.owner
-        self.waits = waits
+        self.waits = handed_over(waits)
         self.own_ns = 0
         self.work = work
         self.handed_ns = handed_ns

@@ -357,6 +357,21 @@ def _load(worker: _Worker) -> int:
     return len(worker.works)
 
 
+def handed_over(tree: Any) -> Any:
+    """A waitlist that does not change when its owner goes on with the list or mapping.
+
+    Args:
+        tree: a pytree of arrays. What is deeper in it stays the owner's: one level is
+            what a launch has time for, and where arrays are gathered.
+    """
+    kind = type(tree)
+    if kind is list:
+        return [*tree]
+    if kind is dict:
+        return {**tree}
+    return tree
+
+
 class Waited:
     """Work that calls a function when it has ended.
 
@@ -370,7 +385,7 @@ class Waited:
         self, owner: Any, waits: Any, done: Callable[[BaseException | None], None]
     ) -> None:
         self.tracer = owner
-        self.waits = waits
+        self.waits = handed_over(waits)
         self.own_ns = 0
         self.ended = False
         self._done = done

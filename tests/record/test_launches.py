@@ -181,6 +181,19 @@ def test_work_that_is_not_waited_for_is_counted(
     assert [{"error": "not waited for: too much is pending"}] * 2 == tags
 
 
+@pytest.mark.parametrize("make", [list, dict], ids=["list", "mapping"])
+def test_a_waitlist_is_what_it_was_when_handed_over(rec: Recording, make: Any) -> None:
+    """Its owner may empty it, and gather what comes next in it."""
+    work = rec.wait.arrays("x")
+    waitlist = make([("out", work)])
+    with rec.tracer.span("x", ["a0"]) as span:
+        span.device_end(waitlist)
+    waitlist.clear()
+    rec.at(4)
+    rec.wait.finish(work)
+    assert [BORN_NS + 4] == [record.end_ns for record in on(rec.feed.drain(), "a0")]
+
+
 def test_many_records_are_relieved(
     rec: Recording,
     monkeypatch: pytest.MonkeyPatch,

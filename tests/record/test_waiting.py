@@ -306,6 +306,18 @@ def test_what_is_no_tree_shares_no_wait(log: Log) -> None:
     assert ["int", "NoneType"] == [str(error).split("'")[1] for error in errors[2:4]]
 
 
+def test_a_waitlist_is_what_it_was_when_handed_over(log: Log) -> None:
+    """Its owner may empty it before it is its turn."""
+    busy, array = Array(), Array()
+    waitlist = [array]
+    log.submit("busy", "a", busy)
+    log.service.submit("a", Waited(log, waitlist, lambda error: None))
+    waitlist.clear()
+    busy.ready.set()
+    assert array.asked.wait(10)
+    array.ready.set()
+
+
 # Nothing to wait for
 
 
