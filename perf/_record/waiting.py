@@ -226,6 +226,7 @@ class WaitingService:
             behind += 1
         if not arrays:
             return
+        end.begin()
         try:
             self._block(arrays)
         except BaseException as failure:
@@ -301,6 +302,9 @@ class _End:
         """None as long as nothing is known."""
         self._woken_late_ns = woken_late_ns
         self._turn_ns = int(_SLOWEST * sys.getswitchinterval() * 1e9)
+
+    def begin(self) -> None:
+        """The thread is about to wait."""
         self._waits = _own_waits()
         self._begin_ns = time.perf_counter_ns()
 

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -520,6 +521,7 @@ def test_the_earliest_end_follows_from_the_waits_of_the_thread(
 ) -> None:
     """One is for the device, all further ones are for the lock; 3 ns for waking up."""
     end = waiting_module._End(3)
+    end.begin()
     fake.go_on(took_ns, waits)
     end.seen()
     assert late_ns == end.late_ns
@@ -528,10 +530,23 @@ def test_the_earliest_end_follows_from_the_waits_of_the_thread(
 def test_an_end_is_the_later_the_later_it_is_asked_for(fake: FakeTime) -> None:
     """What goes by until it is told counts."""
     end = waiting_module._End(3)
+    end.begin()
     fake.go_on(50 * MS, 1)
     end.seen()
     fake.go_on(5 * MS, 1)
     assert 5 * MS + 3 == end.late_ns
+
+
+def test_taking_a_waitlist_apart_is_no_wait(fake: FakeTime) -> None:
+    """However long that takes, an array may have been ready all the while."""
+
+    def arrays(tree: Any) -> list[Any]:
+        fake.go_on(50 * MS, 3)
+        return arrays_of(tree)
+
+    work: Any = Waited(None, [ready()], lambda error: None)
+    WaitingService(arrays, block).wait_for(deque([work]))
+    assert (True, None) == (work.waits.waited, work.waits.late_ns)
 
 
 def test_where_waits_are_not_counted_nothing_is_known(
@@ -540,6 +555,7 @@ def test_where_waits_are_not_counted_nothing_is_known(
     """Elsewhere than on Linux."""
     monkeypatch.setattr(waiting_module, "_OF_THREAD", None)
     end = waiting_module._End(0)
+    end.begin()
     fake.go_on(50 * MS, 1)
     end.seen()
     assert end.late_ns is None
