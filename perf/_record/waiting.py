@@ -208,8 +208,8 @@ class WaitingService:
     def wait_for(self, works: deque[Work]) -> None:
         """Blocks until the arrays of the first work are ready.
 
-        Leaves its `_End` in the place of its arrays, and likewise in those works
-        behind it that wait for the same.
+        Leaves its `_End` in the place of its arrays, and likewise in those works of
+        other tracers right behind it that wait for the same.
         """
         end = _End(self.canary.late_ns)
         tree, works[0].waits = works[0].waits, end
@@ -220,12 +220,16 @@ class WaitingService:
         except BaseException as failure:
             end.error = failure.with_traceback(None)
             return
-        behind = 1
-        while behind < len(works) and self._are(arrays, works[behind].waits):
-            works[behind].waits = end
-            behind += 1
         if not arrays:
             return
+        behind = 1
+        while (
+            behind < len(works)
+            and works[behind].tracer is not works[0].tracer
+            and self._are(arrays, works[behind].waits)
+        ):
+            works[behind].waits = end
+            behind += 1
         end.begin()
         try:
             self._block(arrays)

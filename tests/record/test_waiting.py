@@ -68,13 +68,13 @@ class Log:
         self.service = service
         self.ended: list[tuple[str, str | None]] = []
 
-    def submit(self, name: str, key: Any, *arrays: Any) -> Waited:
-        """Hands work over."""
+    def submit(self, name: str, key: Any, *arrays: Any, owner: Any = None) -> Waited:
+        """Hands work over, its own or another owner's."""
 
         def done(error: BaseException | None) -> None:
             self.ended.append((name, None if error is None else str(error)))
 
-        work = Waited(self, list(arrays), done)
+        work = Waited(owner or self, list(arrays), done)
         assert self.service.submit(key, work)
         return work
 
@@ -277,17 +277,35 @@ def test_the_same_arrays_are_waited_for_once(error: Any) -> None:
     for name, arrays in [
         ("v1", [one, two]),
         ("v2", [one, two]),
-        ("fewer", [one]),
-        ("others", [two, one]),
+        ("v3", [one, two]),
+        ("v1", [one]),
+        ("v2", [two, one]),
         ("v1", [two]),
     ]:
-        log.submit(name, "a", *arrays)
+        log.submit(name, "a", *arrays, owner=name)
     busy.ready.set()
     log.service.close()
     assert [[busy], [one, two], [one], [two, one], [two]] == blocks.of
-    assert ["busy", "v1", "v2", "fewer", "others", "v1"] == log.names()
+    assert ["busy", "v1", "v2", "v3", "v1", "v2", "v1"] == log.names()
     told = None if error is None else "no"
-    assert [None, told, told, None, told, told] == [text for _, text in log.ended]
+    assert [None, *[told] * 3, None, told, told] == [text for _, text in log.ended]
+
+
+def test_without_another_tracer_a_waitlist_is_taken_apart_once() -> None:
+    """The next work of the same one has other arrays: nobody looks."""
+    taken: list[Any] = []
+
+    def arrays(tree: Any) -> list[Any]:
+        taken.extend(tree)
+        return arrays_of(tree)
+
+    log = Log(WaitingService(arrays, block))
+    works = [Array(), ready(), ready()]
+    for array in works:
+        log.submit("x", "a", array)
+    works[0].ready.set()
+    log.service.close()
+    assert works == taken
 
 
 def test_what_is_no_tree_shares_no_wait(log: Log) -> None:
