@@ -161,13 +161,19 @@ class Collector:
             except IndexError:  # collected between the two lines
                 pass
 
-    def relieve_devices(self) -> None:
-        """Likewise for the device timelines."""
+    def relieve_devices(self, *, is_counted: bool) -> None:
+        """Likewise for the device timelines.
+
+        Args:
+            is_counted: whether all time of the calling thread is the tracer's own, and
+                counted as such.
+        """
         if self._lock.acquire(blocking=False):
             begin_ns = time.thread_time_ns()
             try:
                 self._collect_devices()
-                self.own_ns += time.thread_time_ns() - begin_ns
+                if not is_counted:
+                    self.own_ns += time.thread_time_ns() - begin_ns
             finally:
                 self._lock.release()
 

@@ -181,7 +181,7 @@ class Launches:
                     work.placed = self.devices.place(work, span.end_ns)
                 self.devices.record(work)
         if self.devices.count >= RELIEF_AT:
-            self.owner._collector.relieve_devices()
+            self.owner._collector.relieve_devices(is_counted=False)
 
     def waited(
         self,
@@ -201,7 +201,7 @@ class Launches:
             self._spoil(wait.work, error_text(error), was_waited_for=True)
         self._ready(wait.work, end_ns, late_ns, wait.own_ns)
         if self.devices.count >= RELIEF_AT:
-            self.owner._collector.relieve_devices()
+            self.owner._collector.relieve_devices(is_counted=True)
 
     def pending(self) -> list[DeviceWork]:
         """The work in flight, in the order of launch on each device set."""

@@ -203,12 +203,25 @@ def test_many_records_are_relieved(
     set_relief_at(4)
     relieved: list[bool] = []
     collector = rec.tracer._collector
-    monkeypatch.setattr(collector, "relieve_devices", lambda: relieved.append(True))
+    relieve = lambda **options: relieved.append(True)  # noqa: E731
+    monkeypatch.setattr(collector, "relieve_devices", relieve)
     counts = []
     for devices in (["a0"], ["a0", "b0"], ["b0"], ["a0", "b0"]):
         rec.wait.finish(rec.launch("x", devices))
         counts.append(len(relieved))
     assert [0, 0, 1, 3] == counts
+
+
+def test_collecting_on_a_waiting_thread_is_counted_once(
+    rec: Recording, set_relief_at: Callable[[int], None]
+) -> None:
+    """With all else that the thread does, not by the collector again."""
+    set_relief_at(1)
+    collector = rec.tracer._collector
+    work = rec.launch("x", ["a0"])
+    before_ns, before = collector.own_ns, collector.collected_count
+    rec.wait.finish(work)
+    assert (before_ns, before + 1) == (collector.own_ns, collector.collected_count)
 
 
 def test_arrays_for_a_span_that_was_never_opened(
