@@ -9,6 +9,8 @@ thread that waited goes on, at which a step ends. Edges lead from what came befo
 - to work on a device, the moment of its launch;
 - to a thread that waited for its own work (`accounting.blocked`) that work, and to one
   that was in a span tagged `waits_for` the latest work of that name;
+- to a thread that went on, after nothing was recorded of it, right when work that it
+  had launched was done, that work: `float(loss)` waits outside of all stages;
 - to a span, its recorded predecessors. Where one of them ended after the launch, the
   work on the device can have begun then at the earliest.
 
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -128,8 +130,9 @@ class _Builder:
         """Nodes of the work on devices, by id."""
         self._joins: list[tuple[int, Launch]] = []
         """Nodes at which a thread goes on, and what it waited for."""
-        self._late: list[int] = []
-        """Nodes of work on threads before which nothing was recorded for a while."""
+        self._late: list[tuple[int, int]] = []
+        """Nodes of threads before which nothing was recorded for a while: work and the
+        ends of steps; since when."""
         self._marks: list[int] = []
         self._limits = limits or Limits()
         self._copies_apart = limits is not None
@@ -140,6 +143,7 @@ class _Builder:
             self._add_thread(thread)
         self._add_handovers()
         self._add_devices()
+        self._add_waits()
         self._connect()
         if not self._marks:
             self._marks = [self._moment(time_ns) for time_ns in self._marks_ns]
@@ -163,7 +167,7 @@ class _Builder:
             stage = "" if record[0] in STRUCTURE else str(record[0])
             while True:
                 while at < count and moments[at][0] <= begin:
-                    last = self._add_moment(thread, last, moments[at])
+                    last = self._add_moment(thread, last, moments[at], free_ns)
                     at += 1
                 if begin >= end:
                     break
@@ -175,11 +179,11 @@ class _Builder:
                         Node(begin, until, stage, role_of(record), thread, before)
                     )
                     if begin - free_ns > INFERRED_WITHIN_NS:
-                        self._late.append(last)
+                        self._late.append((last, free_ns))
                     free_ns = until
                 begin = until
         for moment in moments[at:]:
-            last = self._add_moment(thread, last, moment)
+            last = self._add_moment(thread, last, moment, free_ns)
 
     def _moments(
         self, thread: str, leaves: list[Leaf], waiting_until: dict[int, int]
@@ -197,7 +201,7 @@ class _Builder:
             if is_awaited and end <= end_ns and not launch.parts:
                 yield end, _CLOSES, record, None
             if tags and WAITS_FOR in tags:
-                found = schedule.last_ended(str(tags[WAITS_FOR]), begin, end)
+                found = self._awaited(str(tags[WAITS_FOR]), begin, end)
                 if found is None:
                     continue
                 until, awaited = end, found
@@ -210,13 +214,31 @@ class _Builder:
                     waiting_until[span_id] = until
                     yield until, _GOES_ON, record, awaited
 
-    def _add_moment(self, thread: str, last: int | None, moment: _Moment) -> int:
+    def _awaited(self, name: str, begin_ns: int, end_ns: int) -> Launch | None:
+        """What a span waited for: the last of that name that was done meanwhile.
+
+        Or the next, if it was only seen to be done a little later.
+        """
+        found = self._schedule.last_ended(name, begin_ns, end_ns)
+        if found is None:
+            found = self._schedule.next_ended(name, end_ns)
+            if found is not None and not (
+                found.begin_ns < end_ns and found.end_ns <= end_ns + _late_by(found)
+            ):
+                return None
+        return found
+
+    def _add_moment(
+        self, thread: str, last: int | None, moment: _Moment, free_ns: int
+    ) -> int:
         time_ns, kind, record, awaited = moment
         position = len(self._nodes)
         before = [] if last is None else [last]
         self._nodes.append(Node(time_ns, time_ns, "", "", thread, before))
         if record is None:
             self._marks.append(position)
+            if time_ns - free_ns > INFERRED_WITHIN_NS:
+                self._late.append((position, free_ns))
         elif awaited is not None:
             self._joins.append((position, awaited))
         elif kind == _OPENS:
@@ -240,16 +262,54 @@ class _Builder:
             at for i, at in self._opened.items() if known[i].record[0] in STRUCTURE
         ]
         work = sorted([(nodes[at].finish_ns, at) for at in causes])
-        for at in self._late:
+        for at, _ in self._late:
             node = nodes[at]
+            if not node.stage:
+                continue
             first = bisect_left(work, (node.start_ns - INFERRED_WITHIN_NS, 0))
             last = bisect_left(work, (node.start_ns + 1, 0))
             near = [p for _, p in work[first:last] if nodes[p].place != node.place]
             if len({nodes[p].place for p in near}) == 1:
-                # With the moment at which its span opened, if that is a node.
-                opened = nodes[node.before[0]] if node.before else node
-                is_moment = not opened.stage and opened.start_ns == node.start_ns
-                (opened if is_moment else node).before.append(near[-1])
+                self._entry(node).before.append(near[-1])
+
+    def _entry(self, node: Node) -> Node:
+        """The moment at which the span of a thread's work opened, if that is a node."""
+        opened = self._nodes[node.before[0]] if node.before else node
+        is_moment = not opened.stage and opened.start_ns == node.start_ns
+        return opened if is_moment else node
+
+    def _add_waits(self) -> None:
+        """Threads that went on right when work that they had launched was done.
+
+        Or a little before: its end may have been seen late.
+        """
+        ended: dict[str, list[Launch]] = {}
+        for span_id in self._parts:
+            launch = self._schedule.launches[span_id]
+            if launch.thread is not None:
+                ended.setdefault(launch.thread, []).append(launch)
+        for some in ended.values():
+            some.sort(key=_end_ns)
+        for at, since_ns in self._late:
+            node = self._nodes[at]
+            some = ended.get(node.place, [])
+            since_ns = max(since_ns, node.start_ns - INFERRED_WITHIN_NS)
+            after = bisect_right(some, node.start_ns, key=_end_ns)
+            # The first that was seen to end later, if that may be late; else the last.
+            for launch in some[after : after + 1] + some[max(after - 1, 0) : after]:
+                if since_ns < launch.end_ns <= node.start_ns + _late_by(launch):
+                    self._entry(node).before += self._ended_by(launch, node.start_ns)
+                    break
+
+    def _ended_by(self, launch: Launch, time_ns: int) -> list[int]:
+        """Nodes of its end, of which a thread knew then, whatever was seen."""
+        found, late_ns = self._finishes(launch), _late_by(launch)
+        for at in found:
+            work = self._nodes[at]
+            seen_late = time_ns < work.finish_ns <= time_ns + late_ns
+            if seen_late and work.start_ns <= time_ns:
+                work.finish_ns = time_ns
+        return found
 
     # -- devices -----------------------------------------------------------------------
 
@@ -286,7 +346,7 @@ class _Builder:
     def _connect(self) -> None:
         nodes = self._nodes
         for position, launch in self._joins:
-            nodes[position].before += self._finishes(launch)
+            nodes[position].before += self._ended_by(launch, nodes[position].start_ns)
         for span_id in self._opened.keys() | self._parts.keys():
             earlier = [
                 position
@@ -358,4 +418,15 @@ class _Builder:
         return len(self._nodes) - 1
 
 
+def _late_by(launch: Launch) -> int:
+    """How much too late the end of work may have been seen, in nanoseconds."""
+    late_ns = INFERRED_WITHIN_NS
+    for _, record in launch.parts:
+        known_to_ns = (record[6] or {}).get(names.END_ERROR)
+        if isinstance(known_to_ns, int) and known_to_ns > late_ns:
+            late_ns = known_to_ns
+    return late_ns
+
+
 _when = operator.itemgetter(0, 1)
+_end_ns = operator.attrgetter("end_ns")

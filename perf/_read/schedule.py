@@ -284,6 +284,12 @@ class Schedule:
         at = bisect_right(launches, until_ns, key=_end_ns) - 1
         return launches[at] if at >= 0 and launches[at].end_ns > since_ns else None
 
+    def next_ended(self, name: str, after_ns: int) -> Launch | None:
+        """The first launch of that name that was done after a moment."""
+        launches = self.by_name.get(name, ())
+        at = bisect_right(launches, after_ns, key=_end_ns)
+        return launches[at] if at < len(launches) else None
+
     def launch_of(self, record: RawRecord) -> Launch:
         """The launch that a record is part of."""
         return self.launches[record[3]]

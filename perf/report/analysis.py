@@ -141,9 +141,12 @@ class Report:
 
     @property
     def unaccounted_frac(self) -> float:
-        """Of the devices' time in the steps; of the path where there are no devices."""
-        if self.account.total_ns:
-            return self.account.share(UNACCOUNTED)
+        """Of the devices' time in the steps, or of the path if that is worse."""
+        return max(self.account.share(UNACCOUNTED), self.unexplained_frac)
+
+    @property
+    def unexplained_frac(self) -> float:
+        """Unaccounted time of the critical path."""
         return self.path[UNACCOUNTED] / self.total_ns if self.total_ns else 1.0
 
     @property

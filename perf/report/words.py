@@ -77,7 +77,8 @@ def _limits(report: Report, outer: Finding | None) -> Iterator[Finding]:
     if not report.steps:
         yield Finding("limit", "", "The trace holds no whole step of the trainer.")
     elif share > TRUSTED_UNACCOUNTED:
-        what = "the devices' time" if report.account.total_ns else "the steps' time"
+        on_path = report.unexplained_frac == share
+        what = "the critical path" if on_path else "the devices' time"
         text = (
             f"{percent(share)} of {what} is unaccounted for: too much to give advice. "
         )

@@ -169,6 +169,50 @@ def test_work_that_was_overtaken_was_under_way():
     assert 9 == saved(timelines, Change("rollout", 2.0), 24)
 
 
+@pytest.mark.parametrize("saves", [False, True])
+@pytest.mark.parametrize(("seen", "known_to_ns"), [(80, 0), (81, 0), (84, 4 * MS)])
+def test_a_thread_waits_for_its_own_work_outside_of_stages(saves, seen, known_to_ns):
+    """As `float(loss)` does at the end of a step, or before a stage of the host.
+
+    The end of the work may be seen after the thread has gone on: it is what it waited
+    for if it is known no better.
+    """
+    spans = [span("rollout", 0, 1, 2), span("peft_train", 1, 2, 3)]
+    expected, end = {"rollout": 50, "peft_train": 30}, 80
+    if saves:
+        spans.append(span("save", 80, 90, 4))
+        expected, end = expected | {"save": 10}, 90
+    trained = work("peft_train", 50, seen, 3, end_error_ns=known_to_ns)
+    timelines: Timelines = [
+        (MAIN, [*spans, span("global_step", 0, end, 1)]),
+        (device("a"), [work("rollout", 0, 50, 2), trained]),
+    ]
+    found = critical_path(Schedule(timelines, end * MS), 0, end * MS).by_stage()
+    assert expected == {stage: ns // MS for stage, ns in found.items() if ns}
+
+
+@pytest.mark.parametrize(("seen", "known_to_ns"), [(80, 0), (81, 0), (84, 4 * MS)])
+def test_a_span_that_only_waits_is_no_stage(seen, known_to_ns):
+    """Also if the end that it waited for was seen after its own."""
+    waiting = span("wait_loss", 2, 80, 3, waits_for="train")
+    timelines: Timelines = [
+        (MAIN, [span("train", 0, 1, 2), waiting, span("global_step", 0, 80, 1)]),
+        (device("a"), [work("train", 0, seen, 2, end_error_ns=known_to_ns)]),
+    ]
+    found = critical_path(Schedule(timelines, seen * MS), 0, 80 * MS).by_stage()
+    assert {"train": 80} == {s: ns // MS for s, ns in found.items()}
+
+
+def test_a_thread_that_went_on_long_before_did_not_wait():
+    """What ends some milliseconds later, and is known better, it had only launched."""
+    timelines: Timelines = [
+        (MAIN, [span("train", 0, 1, 2), span("global_step", 0, 80, 1)]),
+        (device("a"), [work("train", 0, 84, 2)]),
+    ]
+    found = critical_path(Schedule(timelines, 84 * MS), 0, 80 * MS).by_stage()
+    assert {"train": 1, "unaccounted": 79} == {s: ns // MS for s, ns in found.items()}
+
+
 def test_a_step_hands_work_to_a_thread():
     """What begins right after a step has begun on another thread began with it."""
     timelines: Timelines = [
