@@ -44,6 +44,8 @@ _KEPT_VALUES: Final = 10_000
 _AS_GIVEN: Final = 16  # mutate: ok any number of this size
 """Of these, the last: a device may still work on them. Older ones are of NumPy, for an
 array of a device takes some kilobytes."""
+_UNDER_WAY: Final = 1024
+"""As many may be as they were given, if a device is behind."""
 
 
 class Mode(enum.StrEnum):
@@ -61,45 +63,81 @@ class _History:
 
     def __init__(self, geometric: bool) -> None:
         self._geometric = geometric
-        self._lock = threading.Lock()
+        # A signal handler may log the metric that its thread is about to log.
+        self._lock = threading.RLock()
         self._kept: deque[Any] = deque()
+        """Of NumPy."""
+        self._given: deque[Any] = deque()
+        """As they were given, later than those."""
         self._left = 0
         self._left_sum = 0.0
 
     def add(self, value: Any) -> None:
+        """Remembers a value. Nothing that JAX says is under way is waited for."""
         value = kept(value)
         with self._lock:
-            self._kept.append(value)
-            if len(self._kept) > _AS_GIVEN:
-                self._settle(-_AS_GIVEN - 1)
-            if len(self._kept) > _KEPT_VALUES:
-                self._left_sum += float(np.mean(self._scaled(self._kept.popleft())))
+            self._given.append(value)
+            if self._kept and len(self._kept) + len(self._given) > _KEPT_VALUES:
+                mean = float(np.mean(self._scaled(self._kept.popleft())))
+                self._left_sum += mean
                 self._left += 1
+        for _ in range(2):  # more than come: a device that was behind catches up
+            self._settle()
 
-    def _settle(self, index: int) -> None:
-        """Has a value of NumPy in the place of one as it was given, or none."""
-        value = self._kept[index]
+    def _settle(self) -> None:
+        """Has a value of NumPy in the place of the oldest one as given, or none."""
+        with self._lock:
+            count = len(self._given)
+            if count <= _AS_GIVEN:
+                return
+            value = self._given[0]
         try:
+            if _is_under_way(value):
+                if count <= _UNDER_WAY:
+                    return
+                raise RuntimeError(f"a device is {_UNDER_WAY} values behind")
             # Not what may be a view of the memory of a device; of one number, that.
-            self._kept[index] = np.array(as_array(value))[()]
+            array = np.array(as_array(value))[()]
         except BaseException:
-            del self._kept[index]
+            self._replace(value)
             raise
+        self._replace(value, array)
+
+    def _replace(self, oldest: Any, *by: Any) -> None:
+        """Unless another thread was faster."""
+        with self._lock:
+            if self._given and self._given[0] is oldest:
+                self._given.popleft()
+                self._kept.extend(by)
 
     def values(self) -> np.ndarray:
-        # They may still be on their way from a device: they are looked at only now.
-        with self._lock:
-            values = list(self._kept)
-        return np.stack([as_array(value) for value in values])
+        """The last ones. Those that are under way are waited for."""
+        return self._now()[0]
 
     def mean(self) -> Any:
-        values = self.values()
-        total = self._left_sum + np.mean(self._scaled(values)) * len(values)
-        mean = total / (self._left + len(values))
+        """Of all there ever were. Those that are under way are waited for."""
+        values, left, left_sum = self._now()
+        total = left_sum + np.mean(self._scaled(values)) * len(values)
+        mean = total / (left + len(values))
         return np.exp(mean) if self._geometric else mean
+
+    def _now(self) -> tuple[np.ndarray, int, float]:
+        """The values; how many left before them, and their sum."""
+        with self._lock:
+            values = [*self._kept, *self._given]
+            left, left_sum = self._left, self._left_sum
+        return np.stack([as_array(value) for value in values]), left, left_sum
 
     def _scaled(self, values: Any) -> Any:
         return np.log(values) if self._geometric else values
+
+
+def _is_under_way(value: Any) -> bool:
+    """Whether a device still works on an array of JAX; no others say so."""
+    if not hasattr(value, "is_ready"):
+        return False
+    # To ask a deleted array whether it is ready ends the process.
+    return not (value.is_deleted() or value.is_ready())
 
 
 class MetricsLogger:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +222,7 @@ def test_history_is_bounded_and_its_mean_is_not(
 ) -> None:
     """The mean is over all values ever logged."""
     monkeypatch.setattr(metrics_logger, "_KEPT_VALUES", 2)
+    monkeypatch.setattr(metrics_logger, "_AS_GIVEN", 1)
     logger = MetricsLogger()
     values = np.asarray([1.0, 2.0, 4.0, 8.0, 16.0])
     for value in values:
@@ -256,6 +259,96 @@ def test_history_holds_few_arrays_of_devices() -> None:
     found = logger.get_metric_history("loss", "train")
     assert found.dtype == np.float32
     assert list(range(100)) == found.tolist()
+
+
+class Late:
+    """An array on which a device works until it is told to be done."""
+
+    done = False
+
+    def __init__(self, number: float, meanwhile: Callable[[], object] = int) -> None:
+        self.number, self.meanwhile = number, meanwhile
+
+    def is_deleted(self) -> bool:
+        """It is not."""
+        return False
+
+    def is_ready(self) -> bool:
+        """Whether the device is done."""
+        return self.done
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        assert self.done, "it was waited for"
+        meanwhile, self.meanwhile = self.meanwhile, int  # once
+        meanwhile()
+        return np.asarray(self.number)
+
+
+def test_a_device_that_is_behind_is_not_waited_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its values stay as they are until it is done, and then become numbers."""
+    logger = MetricsLogger()
+    arrays = [Late(number) for number in range(40)]
+    for array in arrays:
+        logger.log("loss", array)
+    for array in arrays:
+        array.done = True
+    held = [weakref.ref(array) for array in arrays]
+    del arrays, array
+    assert all(each() is not None for each in held)
+    for number in range(40, 80):
+        logger.log("loss", number)
+    assert not any(each() is not None for each in held)
+    assert list(range(80)) == logger.get_metric_history("loss", "train").tolist()
+    assert [] == caplog.messages
+
+
+def test_a_device_that_is_far_behind_costs_the_oldest_values(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So it is with one that hangs. It is said once."""
+    monkeypatch.setattr(metrics_logger, "_UNDER_WAY", 20)
+    logger = MetricsLogger()
+    arrays = [Late(number) for number in range(30)]
+    for array in arrays:
+        logger.log("loss", array)
+    for array in arrays:
+        array.done = True
+    found = logger.get_metric_history("loss", "train")
+    assert list(range(10, 30)) == found.tolist()
+    (message,) = caplog.messages
+    assert "a device is 20 values behind" in message
+
+
+def test_a_signal_handler_may_log_what_is_being_logged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also while an older value is made a number."""
+    monkeypatch.setattr(metrics_logger, "_AS_GIVEN", 1)
+    logger = MetricsLogger()
+    previous = signal.signal(signal.SIGUSR1, lambda *_: logger.log("loss", 3.0))
+    try:
+        first = Late(1.0, lambda: signal.raise_signal(signal.SIGUSR1))
+        first.done = True
+        logger.log("loss", first)
+        logger.log("loss", 2.0)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    found = logger.get_metric_history("loss", "train")
+    assert {1.0, 2.0, 3.0} == set(found.tolist())
+
+
+def test_a_mean_is_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is logged, and leaves the history, while arrays are waited for."""
+    monkeypatch.setattr(metrics_logger, "_KEPT_VALUES", 2)
+    monkeypatch.setattr(metrics_logger, "_AS_GIVEN", 1)
+    logger = MetricsLogger()
+    last = Late(3.0, lambda: [logger.log("loss", 100.0) for _ in range(10)])
+    last.done = True
+    for value in (1.0, 2.0, last):
+        logger.log("loss", value)
+    assert 2.0 == logger.get_metric("loss", "train")
 
 
 def test_a_value_that_is_gone_leaves_the_history(

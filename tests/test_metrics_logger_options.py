@@ -230,7 +230,7 @@ def test_by_default_an_event_file_and_an_offline_run_appear(tmp_path: Path) -> N
 @pytest.mark.row("B5")
 def test_only_the_main_process_makes_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere the logger remembers values and writes none."""
-    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setenv("RANK", "1")
     kept = Kept()
     made = options(kept)
     assert [] == made.create_backends()

@@ -36,6 +36,8 @@ _GOES_ON: Final = 0
 _CLOSES: Final = 1
 _MARK: Final = 2
 _OPENS: Final = 3
+_MOST_OVERTAKING: Final = 100  # mutate: ok any number of this size
+"""As much work may overtake other work on its device; less than that is in flight."""
 _Moment = tuple[int, int, RawRecord | None, Launch | None]
 """When, which of these, of which span, and what a thread waited for."""
 
@@ -323,11 +325,14 @@ class _Builder:
                 launched = begin if host is None else host[1]
                 is_copy = name in names.WEIGHT_SYNC
                 before: list[int] = []
-                overtaken = False
+                overtaken, overtaking = False, 0
                 for position, done, since, other_is_copy in reversed(earlier):
                     is_apart = self._copies_apart and is_copy != other_is_copy
                     if since > launched or is_apart:
                         overtaken = overtaken or done == begin
+                        overtaking += not is_apart
+                        if overtaking > _MOST_OVERTAKING:
+                            break
                     elif done <= begin:
                         before.append(position)
                         break

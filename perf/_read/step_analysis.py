@@ -99,17 +99,17 @@ class StepAnalysis:
             return {}, None
         self._devices.update(dict.fromkeys(step.devices))
         metrics: dict[str, float] = {}
-        if self._level == DEFAULT:
+        if self._level != OFF:
             metrics = self._of_devices(step.devices, begin_ns, end_ns)
-            if not self._finds_anomalies:
-                return metrics, None
+        if self._level != ALL and not self._finds_anomalies:
+            return metrics, None
         schedule = Schedule(
             [*records, *on_devices(records, opened), *_without_work(self._devices)],
             end_ns,
         )
         stages = critical_path(schedule, begin_ns, end_ns).by_stage()
         if self._level == ALL:
-            metrics = self._all(schedule, begin_ns, end_ns)
+            metrics |= self._all(schedule, begin_ns, end_ns)
             metrics |= {
                 f"perf/critical_path/{s}_s": ns / 1e9 for s, ns in stages.items()
             }
@@ -152,12 +152,8 @@ class StepAnalysis:
         metrics = {
             f"perf/account/{b}_s": ns / 1e9 for b, ns in window.all.buckets.items()
         }
-        if window.devices:
-            metrics["perf/bubble_frac"] = window.all.bubble_frac
         for role, account in window.roles.items():
             metrics[f"perf/bubble_frac/{role}"] = account.bubble_frac
-        if window.overlap_frac is not None:
-            metrics["perf/overlap_frac"] = window.overlap_frac
         length_s = (end_ns - begin_ns) / 1e9
         for name, total in (("samples", window.samples), ("tokens", window.tokens)):
             if total:

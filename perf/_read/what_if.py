@@ -209,8 +209,10 @@ def _consumers(schedule: Schedule, rollouts: Sequence[Launch]) -> dict[int, Laun
     """The first training on each rollout, by arrows."""
     ours = {launch.record[3] for launch in rollouts}
     found: dict[int, Launch] = {}
+    # What an earlier training led to leads only to rollouts that have their first.
+    seen: set[int] = set()
     for launch in _of_names(schedule, names.TRAIN_STEP):
-        waiting, seen = [launch], {launch.record[3]}
+        waiting = [launch]
         while waiting:
             for predecessor in schedule.predecessors(waiting.pop()):
                 span_id = predecessor.record[3]

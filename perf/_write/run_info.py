@@ -68,19 +68,6 @@ def run_info() -> dict[str, Any]:
     return info
 
 
-def process_index() -> int | None:
-    """The number of the present process in a run of several, as far as that is known.
-
-    Nothing is asked of JAX that would have it look for its devices.
-    """
-    distributed = sys.modules.get("jax._src.distributed")  # where alone it stands
-    run: Any = getattr(distributed, "global_state", None)
-    if getattr(run, "client", None) is not None:
-        return int(run.process_id)
-    rank = os.environ.get("RANK", "")
-    return int(rank) if rank.isdecimal() else None
-
-
 def command() -> list[str]:
     """The command line of this process."""
     return list(getattr(sys, "orig_argv", sys.argv))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from perf._model.log import OnceLog
+from perf._model.process import process_index
 from perf._write.files import Disk
-from perf._write.run_info import process_index
 
 MAX_WAITING_BYTES: Final = 64 << 20
 """What waits in memory while the file cannot be written to; no more is encoded then."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from perf._model.log import OnceLog
+from perf._model.process import process_index
 from perf.loggers.config import ConfigError
 from perf.loggers.levels import level_number
 from perf.loggers.records import kind_of, step_of
@@ -36,12 +36,9 @@ Transform = Callable[
 def process_rank() -> int:
     """The rank of this process among those of the run.
 
-    JAX's process index if the program uses JAX, else the environment's RANK, else 0.
+    As `jax.distributed` was told, else the environment's RANK, else 0.
     """
-    jax = sys.modules.get("jax")
-    if jax is not None and hasattr(jax, "process_index"):
-        return int(jax.process_index())
-    return int(os.environ.get("RANK", "0"))
+    return process_index() or 0
 
 
 def is_main_process() -> bool:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perf._read import graph as graph_module
 from perf._read.critical_path import critical_path, walk_back
 from perf._read.graph import Graph, Node, build
 from perf._read.schedule import Schedule
@@ -382,3 +383,21 @@ def test_an_unknown_stage_is_named():
     """The message says which stages there are."""
     with pytest.raises(WhatIfError, match="'nope' not found; recorded: reward, "):
         saved(ASYNC_STEP, Change("nope"))
+
+
+@pytest.mark.parametrize(("overtaking", "is_found"), [(3, True), (4, False)])
+def test_how_much_may_overtake_is_bounded(
+    overtaking: int, is_found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a device that worked in the reverse order would take for ever."""
+    monkeypatch.setattr(graph_module, "_MOST_OVERTAKING", 3)
+    others = range(3, 3 + overtaking)
+    launches = [span("first", 0, 1, 1), span("late", 1, 2, 2)]
+    launches += [span("train", number, number + 1, number) for number in others]
+    works = [work("first", 10, 11, 1), work("late", 30, 31, 2)]
+    works += [work("train", 10 + n, 11 + n, n) for n in others]
+    schedule = Schedule([(MAIN, launches), (device("a"), works)], 40 * MS)
+    nodes = build(schedule, 0, [40 * MS]).nodes
+    (late,) = [node for node in nodes if node.stage == "late" and node.on_device]
+    before = {nodes[at].stage for at in late.before if nodes[at].on_device}
+    assert ({"first"} if is_found else set()) == before

@@ -70,6 +70,20 @@ def test_default_and_full_agree(seed):
             assert pytest.approx(full.overlap_frac) == quick["perf/overlap_frac"]
 
 
+@given(st.integers(0, 2000))
+def test_more_metrics_change_none_of_the_others(seed):
+    """A run whose level is switched has no jump in what both give."""
+    simulation = Simulation(seed)
+    roles = Roles.of({role: [name] for role, name in simulation.roles.items()})
+    quick, full = [
+        analysed(
+            analysis(level, roles), simulation.timelines(), [], 0, simulation.end_ns
+        )[0]
+        for level in (DEFAULT, ALL)
+    ]
+    assert quick == {name: full[name] for name in quick}
+
+
 def test_all_adds_up():
     """Buckets fill the devices' time, the path's stages the step."""
     simulation = Simulation(3)

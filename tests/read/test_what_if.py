@@ -146,3 +146,24 @@ def test_a_change_does_what_it_would_have_done(pipeline, stage, factor):
     lengths = [later - end for end, later in itertools.pairwise(ends)]
     expected = statistics.median(lengths[SETTLED])
     assert expected == pytest.approx(found)
+
+
+def test_what_trains_on_a_rollout_is_looked_for_once(monkeypatch):
+    """Though every training comes after all before it."""
+    looked_at = []
+    predecessors = Schedule.predecessors
+
+    def counted(schedule, launch):
+        looked_at.append(launch)
+        return predecessors(schedule, launch)
+
+    monkeypatch.setattr(Schedule, "predecessors", counted)
+    rollouts = [span("rollout", at, at + 1, 2 * at + 1) for at in range(STEPS)]
+    trainings = [
+        span("peft_train", at, at + 1, 2 * at, after=(2 * at - 2, 2 * at - 5))
+        for at in range(3, STEPS)
+    ]
+    schedule = Schedule([(WORKER, rollouts), (MAIN, trainings)], STEPS * MS)
+    windows = [(at * MS, (at + 1) * MS) for at in range(STEPS)]
+    assert is_asynchronous(schedule, windows), "a rollout is trained on 3 steps later"
+    assert len(looked_at) <= 2 * len(trainings)
