@@ -216,7 +216,7 @@ def roles_of(cluster_config: Any, *, required: bool = True) -> Roles:
     role_to_mesh = getattr(cluster_config, "role_to_mesh", None)
     if not isinstance(role_to_mesh, Mapping):
         raise ValueError(
-            f"cluster_config={cluster_config!r}: expected an object with role_to_mesh, "
-            "a mapping of roles to meshes"
+            f"cluster_config={cluster_config!r}: expected an object whose attribute "
+            "role_to_mesh maps roles to meshes"
         )
     return Roles.of(role_to_mesh, required=required)

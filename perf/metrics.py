@@ -142,6 +142,7 @@ def load_config(
     """
     writing = load_section(source)
     options: PerfMetricsOptions = writing.pop(_OPTIONS)
+    _say_what_is_not_used(options, writing)
     config = PerfMetricsConfig()
     if options.enable_perf_v1:
         if options.custom_export_fn_path:
@@ -190,10 +191,12 @@ def load_section(
         content = _yaml(source)
     for section in _SECTIONS:
         if section in content:
+            outside = [key for key in (_FILES, _CONTENT) if key in content]
+            if outside:
+                raise ValueError(f"{outside[0]} beside {section}: expected it in there")
             content = _mapping(section, content[section])
             break
-    if _OPTIONS not in content and not _is_bare(content):
-        _refuse_misspelt(content)
+    _refuse_misspelt(content)
     options = content.get(_OPTIONS, content if _is_bare(content) else {})
     if not isinstance(options, PerfMetricsOptions):
         options = PerfMetricsOptions.from_mapping(_mapping(_OPTIONS, options))
@@ -209,14 +212,33 @@ def load_section(
 
 
 def _refuse_misspelt(content: Mapping[str, Any]) -> None:
-    """A configuration may have no options, but not almost."""
+    """A configuration may have none of these keys, but not almost."""
+    known = [_OPTIONS, _FILES, _CONTENT]
     for key, value in content.items():
         if isinstance(value, Mapping) and _OPTIONS in value:
             raise ValueError(
                 f"{_OPTIONS} under {key!r}: expected it under {_SECTIONS[0]!r}"
             )
-        if difflib.get_close_matches(str(key), [_OPTIONS], 1, 0.85):
-            raise ValueError(f"unknown key {key!r}: did you mean {_OPTIONS!r}?")
+        near = difflib.get_close_matches(str(key), known, 1, 0.85)
+        if near and key not in known:
+            raise ValueError(f"unknown key {key!r}: did you mean {near[0]!r}?")
+
+
+def _say_what_is_not_used(
+    options: PerfMetricsOptions, writing: Mapping[str, Any]
+) -> None:
+    """It is the built-in export functions that write traces."""
+    built_in = [
+        options.enable_perf_v1 and not options.custom_export_fn_path,
+        options.enable_perf_v2 and not options.custom_export_fn_path_v2,
+    ]
+    unused = [*(["trace_dir"] if options.trace_dir else []), *writing]
+    if unused and not any(built_in):
+        logging.getLogger("perf").warning(
+            "%s: not used: the export functions are your own, and the built-in ones "
+            "write the trace. Set the environment variable RLPERF_DIR to have one.",
+            ", ".join(unused),
+        )
 
 
 def _is_bare(content: Mapping[str, Any]) -> bool:

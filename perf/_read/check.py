@@ -389,9 +389,10 @@ class _Checker:
         elif time_ns not in _TIMES:
             self.found("clocks", f"the time {time_ns} ns at offset {offset}")
         name = event.name or state.names.get(event.name_iid, "")
+        is_named = event.name or event.name_iid in state.names  # "" is a name, too
         if (
-            (event.name_iid and event.name_iid not in state.names)
-            or (not name and kind in (BEGIN, INSTANT))
+            (event.name_iid and not is_named)
+            or (not is_named and kind in (BEGIN, INSTANT))
             or not state.keys.keys() >= event.key_iids
             or not state.texts.keys() >= event.text_iids
         ):

@@ -204,7 +204,8 @@ class _V2Plan:
     def home(self, info: TimelineInfo, records: Sequence[RawRecord]) -> Track:
         if info.kind is TimelineKind.HOST:
             names = {record[0] for record in records if record[5] in (SPAN, GROUP)}
-            head = self._rollout if names == {"rollout"} else self._main
+            only_rolls_out = names == {"rollout"} and not info.is_main
+            head = self._rollout if only_rolls_out else self._main
             rank = 0 if info.is_main else LANE_RANKS + self._threads.next()
             return Track(f"{info.id} {info.name}", head, rank, info.id)
         if info.kind is TimelineKind.NAMED:

@@ -364,9 +364,37 @@ def test_wrong_trace_files_are_refused(files: Any, said: str) -> None:
             {"rl_trainingconfig": {"perf_metrics_options": {}}},
             "under 'rl_trainingconfig': expected it under 'rl_training_config'",
         ),
+        (
+            {"perf_metrics_options": {}, "trace_file": {"compress": True}},
+            "did you mean 'trace_files'",
+        ),
+        (
+            {"rl_training_config": {"keep_contents": ["prompt"]}},
+            "did you mean 'keep_content'",
+        ),
+        (
+            {"rl_training_config": {}, "trace_files": {"compress": True}},
+            "trace_files beside rl_training_config: expected it in there",
+        ),
     ],
 )
 def test_a_misspelt_section_is_refused(content: Any, said: str) -> None:
     """It would be left out without a word."""
     with pytest.raises(ValueError, match=said):
         load_config(content, cluster())
+
+
+def test_what_custom_export_functions_do_not_use_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is the built-in ones that write the trace."""
+    own = {"custom_export_fn_path": f"{__name__}.custom_v1"}
+    files = {"trace_files": {"compress": True}}
+    load_config({"perf_metrics_options": own})
+    assert "" == caplog.text
+    load_config({"perf_metrics_options": {**own, "trace_dir": "traces"}, **files})
+    assert "trace_dir, trace_files: not used" in caplog.text
+    caplog.clear()
+    both = own | {"enable_perf_v2": True, "trace_dir": "traces"}
+    load_config({"perf_metrics_options": both}, cluster())
+    assert "" == caplog.text

@@ -177,6 +177,19 @@ def test_host_threads_are_told_apart_by_what_they_do(tmp_path: Path) -> None:
     assert "Host - Rollout threads" in rollouts
 
 
+def test_the_trainer_s_thread_is_a_main_one_whatever_it_does_first(
+    tmp_path: Path,
+) -> None:
+    """A rollout may be all that it has done when the file is first written to."""
+    run = traced(tmp_path)
+    for name in ("rollout", "peft_train"):
+        with run.tracer.span(name):
+            run.timer.clock.advance_ns(10**9)
+        run.tracer.flush()
+    file = closed(run, tmp_path)
+    assert all("Host - Main threads" in track for track in file.tracks("rollout"))
+
+
 def test_devices_are_grouped_by_cluster(tmp_path: Path) -> None:
     """Devices lie under the roles that use them (H17, P30)."""
     file = written(

@@ -25,6 +25,7 @@ from tests.write.golden import step_of_v1, steps_of_v2
 from tests.write.recorded import Op, Recorder, operations
 from tests.write.traces import (
     FIRST,
+    MAIN,
     PROCESS,
     RUN,
     SECOND,
@@ -80,6 +81,13 @@ def test_whatever_was_recorded_is_sound(
         verdict = checked(data, tmp_path_factory.getbasetemp())
         assert {} == kinds(verdict)
         assert file.slices == sum(track.slices for track in verdict.tracks)
+
+
+def test_the_empty_text_is_a_name_like_any_other(tmp_path: Path) -> None:
+    """Nobody's trace is unsound for it."""
+    file = stream()
+    data = file.encode(batch((MAIN, [span(1, 0, 1, name="")]))) + file.end()
+    assert {} == kinds(checked(data, tmp_path))
 
 
 def test_what_is_on_the_tracks_is_counted(tmp_path: Path) -> None:
