@@ -224,9 +224,8 @@ class TraceWriter:
                 failed_uploads=uploads.failures,
                 own_time_s=here.own_time_s + uploads.own_ns / 1e9,
             )
-        there = self._disk.paths()  # another writer may have made room
-        paths = tuple(path for path in here.paths if path in there)
-        return dataclasses.replace(here, paths=paths)
+        # Another writer may have made room.
+        return dataclasses.replace(here, paths=self._disk.left(here.paths))
 
     def finish(self) -> None:
         """The process ends: writes what there is, and has it uploaded soon."""
@@ -396,11 +395,10 @@ class TraceWriter:
         past = _together(*self._files)
         there: tuple[Path, ...] = ()
         if self._uploads is None:
-            known = self._disk.paths()
             there = tuple(
                 each
-                for each in past.paths
-                if each in known and (each != path or is_there(each))
+                for each in self._disk.left(past.paths)
+                if each != path or is_there(each)
             )
         elif path is not None:
             self._uploads.put(path)
