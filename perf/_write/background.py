@@ -53,8 +53,8 @@ class Worker:
         self._done = 0
         self._calls: list[Callable[[], None]] = []
         """To be made after the next round."""
-        self._hangs = False
-        """Whether this round was waited for long enough."""
+        self._given_up = -1
+        """Up to which round all was done when one was waited for in vain."""
         self._stopping = False
         self._log = OnceLog()
 
@@ -109,9 +109,10 @@ class Worker:
 
         Who ends does not write: that may hang, in the thread of the training.
         """
-        is_done = self.round(0 if self._hangs else HANG_S, then)
+        done = self._done
+        is_done = self.round(0 if done == self._given_up else HANG_S, then)
         if not is_done:
-            self._hangs = True
+            self._given_up = done
         return is_done
 
     def stop(self) -> None:
@@ -178,7 +179,6 @@ class Worker:
             next_s = time.monotonic() + PERIOD_S
             with self._state:
                 self._done = asked
-                self._hangs = False
                 if is_last and asked == self._asked:
                     self._thread = None
                 self._state.notify_all()
