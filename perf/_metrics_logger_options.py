@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import logging
@@ -75,7 +76,7 @@ class MetricsLoggerOptions:
     def _made_in(
         self, pipeline_of_next: Callable[[], Pipeline], meter_provider: Any = None
     ) -> list[Pipeline]:
-        """Makes all backends; if one cannot be made, closes those made before it.
+        """Makes all backends; if one cannot be made or added, closes all there are.
 
         Args:
             pipeline_of_next: gives the pipeline to which the next backend is added.
@@ -88,9 +89,14 @@ class MetricsLoggerOptions:
         try:
             for name, backend, texts, patience_s in self._made(meter_provider):
                 pipelines.append(pipeline_of_next())
-                pipelines[-1].add(
-                    backend, name=name, texts=texts, patience_s=patience_s
-                )
+                try:
+                    pipelines[-1].add(
+                        backend, name=name, texts=texts, patience_s=patience_s
+                    )
+                except BaseException:
+                    with contextlib.suppress(Exception):
+                        backend.close()
+                    raise
         except BaseException:
             for pipeline in pipelines:
                 pipeline.close()

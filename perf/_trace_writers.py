@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from perf._exporting import attach_writer, make_folder_path
+from perf._model.log import OnceLog
 from perf._model.spans import Batch
 from perf._record import clock
 from perf._record.collector import Records
@@ -44,8 +45,10 @@ class TraceWriters:
         self._writer = self._new_writer(layout)
         self._handed: HandedOver | None = None
         """What that writer writes, once there is something."""
+        self._has_tracer = False
+        """Whether it was ever given one."""
         self._attached: list[TraceWriter] = []
-        """One for each tracer."""
+        """One for each tracer that is not closed, as of the last that was added."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         # A copy is configuration: it writes files of its own.
@@ -60,7 +63,7 @@ class TraceWriters:
     @property
     def attached(self) -> bool:
         """Whether it was given a tracer: then it writes what that records, no more."""
-        return bool(self._attached)
+        return self._has_tracer
 
     def close(self) -> None:
         """Writes what is left and lets go of all files."""
@@ -74,7 +77,9 @@ class TraceWriters:
         """Writes everything that a tracer records from now on."""
         writer = self._new_writer(layout)
         attach_writer(tracer, writer)
+        self._attached = [each for each in self._attached if each.attached]
         self._attached.append(writer)
+        self._has_tracer = True
 
     def _write(self, records: Records) -> None:
         """Writes records that no tracer gave, at once."""
@@ -91,11 +96,16 @@ class HandedOver:
     def __init__(self) -> None:
         self._records: Records = []
         self._is_closed = False
+        self._log = OnceLog()
 
     def put(self, records: Records) -> None:
-        """Queues records by their timelines, unless nobody takes them."""
+        """Queues records by their timelines; says if nobody takes them."""
         if not self._is_closed:
             self._records += records
+        elif any(spans for _, spans in records):
+            self._log.say(
+                "closed", "spans handed to a trace writer that is closed are lost"
+            )
 
     def drain(self, *, anew: bool = False) -> Batch:
         """Takes what was queued; called by the writer."""

@@ -254,6 +254,27 @@ def test_if_one_backend_cannot_be_made_those_before_it_are_closed(make: Any) -> 
     assert 1 == kept.closed
 
 
+@pytest.mark.parametrize("fails_to_close", [False, True])
+def test_a_backend_that_cannot_be_added_is_closed(fails_to_close: bool) -> None:
+    """Its error comes through, also if it cannot be closed either."""
+
+    class Odd(Kept):
+        @property
+        def secrets(self) -> Any:
+            raise OSError("no key")
+
+        def close(self) -> None:
+            super().close()
+            if fails_to_close:
+                raise ValueError
+
+    kept = [Kept(), Odd()]
+    made = options(*kept)
+    with pytest.raises(OSError, match="no key"):
+        made.create_backends()
+    assert [1, 1] == [each.closed for each in kept]
+
+
 def test_live_backends_may_be_handed_to_another_logger() -> None:
     """They never raise, and a closed one that is still called hears nothing."""
     kept, raising = Kept(), Raising()

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from perf._model.spans import SPAN, TimelineInfo, TimelineKind
+from perf._record.tracer import Tracer
+from perf._record.waiting import WaitingService
 from perf._trace_writers import HandedOver, TraceWriters
 from perf.experimental import trace_writer
 from perf.perfetto import PerfettoTraceWriter, TraceFiles
@@ -31,12 +33,30 @@ def test_what_is_handed_over_is_taken_once() -> None:
     assert ([], frozenset()) == (source.drain().records, source.drain().tangled)
 
 
-def test_what_is_handed_over_to_nobody_is_not_kept() -> None:
-    """After its writer was closed."""
+def test_what_is_handed_over_to_nobody_is_not_kept(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After its writer was closed; the log says so once, if there is anything."""
     source = HandedOver()
     source.close()
-    source.put([(INFO, [("x", 1, 2, 3, 0, SPAN, None, None)])])
+    source.put([(INFO, [])])
+    assert "" == caplog.text
+    for _ in range(2):
+        source.put([(INFO, [("x", 1, 2, 3, 0, SPAN, None, None)])])
     assert [] == source.drain().records
+    (record,) = caplog.records
+    assert "closed" in record.getMessage()
+
+
+def test_tracers_that_are_closed_are_let_go(tmp_path: Path) -> None:
+    """A writer may serve one after the other, for weeks; it stays one of tracers."""
+    writer = PerfettoTraceWriter(tmp_path)
+    for _ in range(3):
+        tracer = Tracer(host_prefix="host-", waiting=WaitingService(list, id))
+        writer.attach(tracer)
+        tracer.close()
+    assert 1 == len(writer._attached)
+    assert writer.attached
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from perf._model.log import OnceLog
 PERIOD_S: Final = 1.0
 """At most so long is a span in memory alone."""
 HANG_S: Final = 30.0
-"""How long a write that hangs is waited for: by `close`, and at the interpreter's exit
-by a last round and for the thread."""
+"""How long a write that hangs is waited for, once: by `close` or at the exit."""
 
 
 class Writer(Protocol):
@@ -29,7 +28,7 @@ class Writer(Protocol):
     def finish(self) -> None:
         """The process ends: writes what there is, and has it brought where it belongs.
 
-        What is recorded later may follow. Never raises, and does not wait.
+        What is recorded later may follow. Never raises, and waits for no upload.
         """
 
     def settle(self) -> None:
@@ -52,6 +51,10 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._asked = 0
         self._done = 0
+        self._calls: list[Callable[[], None]] = []
+        """To be made after the next round."""
+        self._given_up = -1
+        """Up to which round all was done when one was waited for in vain."""
         self._stopping = False
         self._log = OnceLog()
 
@@ -73,51 +76,71 @@ class Worker:
                 self._start()
         self._bell.put(None)
 
-    def round(self, deadline_s: float | None) -> bool:
+    def round(
+        self, deadline_s: float | None, then: Callable[[], None] | None = None
+    ) -> bool:
         """Has a round of writing made and waits for it.
 
         Args:
             deadline_s: seconds to wait at most; None waits until it is done.
+            then: called once after the round, by the same thread, even if nobody waits
+                any more by then.
 
         Returns:
             Whether it is done.
         """
+        calls = [] if then is None else [then]
         if deadline_s is not None:
             deadline_s = min(deadline_s, threading.TIMEOUT_MAX)
         with self._state:
             self._asked += 1
             asked = self._asked
             self._start()
-            self._bell.put(None)
-            done = self._state.wait_for(
-                lambda: self._done >= asked or self._thread is None, deadline_s
-            )
             if self._thread is not None:
-                return done
-        self.write_now()  # the interpreter is exiting
+                self._calls += calls
+                self._bell.put(None)
+                self._state.wait_for(lambda: self._done >= asked, deadline_s)
+                return self._done >= asked
+        self._serve(calls)  # the interpreter is exiting
         return True
 
-    def write_now(self) -> None:
-        """Has all writers write, in the calling thread."""
-        for writer in self.writers:
-            self._guarded(writer.write_now)
+    def last_round(self, then: Callable[[], None] | None = None) -> bool:
+        """Likewise, for who ends: waits for a write that hangs, but not again.
+
+        Who ends does not write: that may hang, in the thread of the training.
+        """
+        done = self._done
+        is_done = self.round(0 if done == self._given_up else HANG_S, then)
+        if not is_done:
+            self._given_up = done
+        return is_done
 
     def stop(self) -> None:
-        """Ends the thread and has the writers finish."""
+        """Has the writers finish and ends the thread."""
         with self._state:
             self._stopping = True
-            self._bell.put(None)
-            thread = self._thread
-        if thread is not None:
-            thread.join(HANG_S)
         self.finish()
 
     def finish(self) -> None:
         """The process ends: has all writers finish."""
-        for writer in self.writers:
-            self._guarded(writer.finish)
+        if not self.last_round(self._finish):
+            self._log.say(
+                "hangs",
+                "a write of a trace hangs. It is not waited for any more, and what was "
+                "recorded last may be missing.",
+            )
         for writer in self.writers:
             self._guarded(writer.settle)
+
+    def _finish(self) -> None:
+        for writer in self.writers:
+            self._guarded(writer.finish)
+
+    def _serve(self, calls: list[Callable[[], None]]) -> None:
+        for writer in self.writers:
+            self._guarded(writer.write_now)
+        for call in calls:
+            self._guarded(call)
 
     def _guarded(self, call: Callable[[], None]) -> None:
         # A fault of ours: the thread has to outlive it, for it has other writers.
@@ -133,13 +156,13 @@ class Worker:
         # A daemon: the interpreter joins other threads before it runs exit hooks, so
         # this one would keep it from ever exiting, or would have to stop when the main
         # thread does, with threads of the user's still recording. Daemons are frozen
-        # only after the exit hooks, and ours has joined it by then.
+        # only after the exit hooks, and ours has waited for its last round by then.
         self._thread = threading.Thread(
             target=self._run, name="perf-writer", daemon=True
         )
         try:
             self._thread.start()
-        except RuntimeError:  # at the interpreter's exit; `stop` writes what is left
+        except RuntimeError:  # at the interpreter's exit: whoever asks writes
             self._thread = None
 
     def _run(self) -> None:
@@ -150,16 +173,17 @@ class Worker:
             while not self._bell.empty():  # once for all who rang; nobody else takes
                 self._bell.get_nowait()
             with self._state:
-                if self._stopping:
-                    self._thread = None
-                    self._state.notify_all()
-                    return
-                asked = self._asked
-            self.write_now()
+                asked, is_last = self._asked, self._stopping
+                calls, self._calls = self._calls, []
+            self._serve(calls)
             next_s = time.monotonic() + PERIOD_S
             with self._state:
                 self._done = asked
+                if is_last and asked == self._asked:
+                    self._thread = None
                 self._state.notify_all()
+                if self._thread is None:
+                    return
 
 
 _worker = Worker()

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -113,6 +113,11 @@ _REMOTE: Final = (64.0, 300.0, 1024.0)
 """As in `TraceFiles`: MB of a file, its age in seconds, MB of all."""
 
 
+_PATIENCE_S: Final = 0.5  # mutate: ok any time of this size
+"""How long the account of the files is waited for: a signal handler may wait that has
+interrupted the thread that keeps it."""
+
+
 def is_there(path: Path) -> bool:
     """Whether a file is there, or may be: its folder cannot be reached just now."""
     try:
@@ -130,52 +135,66 @@ class Disk:
     def begin_anew(self) -> None:
         """After a fork: the parent's files are not the child's to delete."""
         self._lock = threading.Lock()
-        self._complete: deque[Path] = deque()
-        """Since the lock was held last."""
+        self._news: deque[tuple[Path, int | None]] = deque()
+        """Sizes since the lock was held last; None: complete."""
         self._open: dict[Path, int] = {}
         self._closed: deque[tuple[Path, int]] = deque()
         """Oldest first."""
 
     def grow(self, path: Path, size: int) -> None:
-        """A file that is being written has this size."""
-        with self._up_to_date():
-            self._open[path] = size
+        """A file that is being written has this size.
+
+        Takes no lock: the writing is not to wait for one.
+        """
+        self._news.append((path, size))
 
     def close(self, path: Path) -> None:
         """A file is complete, and may be deleted to make room.
 
         Takes no lock: garbage may be collected, and a file with it, while it is held.
         """
-        self._complete.append(path)
+        self._news.append((path, None))
 
     @contextlib.contextmanager
-    def _up_to_date(self) -> Iterator[None]:
-        with self._lock:
-            while self._complete:
-                path = self._complete.popleft()
-                size = self._open.pop(path, None)
+    def _up_to_date(self, patience_s: float = -1) -> Iterator[bool]:
+        """Yields whether the lock could be had."""
+        if not self._lock.acquire(timeout=patience_s):
+            yield False
+            return
+        try:
+            while self._news:
+                path, size = self._news.popleft()
                 if size is not None:
-                    self._closed.append((path, size))
-            yield
+                    self._open[path] = size
+                elif path in self._open:
+                    self._closed.append((path, self._open.pop(path)))
+            yield True
+        finally:
+            self._lock.release()
 
     def forget(self, path: Path) -> None:
         """A file that was closed takes no room any more."""
         with self._up_to_date():
             self._closed = deque(each for each in self._closed if each[0] != path)
 
-    def paths(self) -> set[Path]:
-        """Those that there are, as far as this process knows."""
-        with self._up_to_date():
-            return {*self._open, *(path for path, _ in self._closed)}
+    def left(self, paths: Iterable[Path]) -> tuple[Path, ...]:
+        """Those of some files that were not deleted, as far as can be told just now."""
+        with self._up_to_date(_PATIENCE_S) as is_held:
+            if not is_held:
+                return tuple(paths)
+            known = {*self._open, *(path for path, _ in self._closed)}
+        return tuple(path for path in paths if path in known)
 
     def make_room(self, limit: int) -> list[Path]:
         """Deletes closed files, oldest first, until all together keep the limit.
 
         Returns:
-            Those that were deleted.
+            Those that were deleted; none while another thread keeps the account.
         """
-        deleted = []
-        with self._up_to_date():
+        deleted: list[Path] = []
+        with self._up_to_date(_PATIENCE_S) as is_held:
+            if not is_held:  # the next call deletes more
+                return deleted
             taken = sum(self._open.values()) + sum(size for _, size in self._closed)
             while taken > limit and self._closed:
                 path, size = self._closed.popleft()

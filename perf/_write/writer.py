@@ -178,29 +178,24 @@ class TraceWriter:
             return self._file.waiting_bytes == 0
         if not worker().round(deadline_s):
             return False
-        if not self._is_whole:
-            # This may be a signal handler, in the midst of the tracer's work: what its
-            # thread holds, no other thread can have.
-            self.write_now()
+        self._write_own()
         return self._is_whole and self._file.waiting_bytes == 0
 
     def close(self) -> None:
         """Writes what was recorded so far and lets go of source and file.
 
         Waits for uploads, `files.upload_wait_s` at most. A write that hangs is left
-        alone after half a minute.
+        alone after half a minute; when it ends after all, the file is ended then.
         """
         source = self._source
         if source is None or self in _here.inside:
             return
+        if _here.inside:  # of another, which the worker may wait for
+            self._end()
+        elif not self._has_ended():
+            self._say_it_hangs()
+        self._source = None
         worker().remove(self)
-        self._write_all()
-        with self._held() as is_held:
-            self._source = None
-            if is_held:
-                with self._guarded():
-                    self._conclude()
-                self._end_file()
         source.close()
         if self._uploads is not None:
             self._uploads.finish(for_ever=True)
@@ -229,9 +224,8 @@ class TraceWriter:
                 failed_uploads=uploads.failures,
                 own_time_s=here.own_time_s + uploads.own_ns / 1e9,
             )
-        there = self._disk.paths()  # another writer may have made room
-        paths = tuple(path for path in here.paths if path in there)
-        return dataclasses.replace(here, paths=paths)
+        # Another writer may have made room.
+        return dataclasses.replace(here, paths=self._disk.left(here.paths))
 
     def finish(self) -> None:
         """The process ends: writes what there is, and has it uploaded soon."""
@@ -257,11 +251,12 @@ class TraceWriter:
         if self in _here.inside:
             return
         with self._held() as is_held:
-            if self._source is None or not is_held:
+            source = self._source
+            if source is None or not is_held:
                 return
             with self._guarded():
                 self._turn_over()
-            batch = self._taken(self._source)
+            batch = self._taken(source)
             self._is_whole = batch.is_whole
             begin_ns = time.thread_time_ns()
             with self._guarded(batch):
@@ -281,16 +276,43 @@ class TraceWriter:
             is_held = lock.acquire(timeout=0 if self._hangs else HANG_S)
             self._hangs = not is_held
             if self._hangs:
-                self._log.say(
-                    "hangs",
-                    f"a write hangs: {self.folder}. It is not waited for any more, and "
-                    "what was recorded last may be missing there.",
-                )
+                self._say_it_hangs()
             yield is_held
         finally:
             if is_held:
                 lock.release()
             _here.inside.remove(self)
+
+    def _say_it_hangs(self) -> None:
+        self._log.say(
+            "hangs",
+            f"a write hangs: {self.folder}. It is not waited for any more, and what "
+            "was recorded last may be missing there.",
+        )
+
+    def _write_own(self) -> None:
+        """Writes what no other thread can have.
+
+        This may be a signal handler, in the midst of the tracer's work: what its thread
+        holds.
+        """
+        if not self._is_whole:
+            self.write_now()
+
+    def _has_ended(self) -> bool:
+        if worker().last_round():
+            self._write_own()
+        return worker().last_round(self._end)
+
+    def _end(self) -> None:
+        """Writes what there is and ends the file."""
+        self._write_all()
+        with self._held() as is_held:
+            self._source = None
+            if is_held:
+                with self._guarded():
+                    self._conclude()
+                self._end_file()
 
     def _write_all(self) -> None:
         """Writes what there is, again while somebody else holds part of it."""
@@ -373,11 +395,10 @@ class TraceWriter:
         past = _together(*self._files)
         there: tuple[Path, ...] = ()
         if self._uploads is None:
-            known = self._disk.paths()
             there = tuple(
                 each
-                for each in past.paths
-                if each in known and (each != path or is_there(each))
+                for each in self._disk.left(past.paths)
+                if each != path or is_there(each)
             )
         elif path is not None:
             self._uploads.put(path)

@@ -157,7 +157,7 @@ def test_all_have_begun_to_finish_before_one_is_waited_for() -> None:
 
 
 def test_stopping_writes_what_is_left() -> None:
-    """In the calling thread, after the worker's own has ended; later rounds too."""
+    """In the worker's thread, which ends then; later rounds are the calling one's."""
     worker, writer = Worker(), Counting()
     worker.add(writer)
     worker.round(None)

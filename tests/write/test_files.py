@@ -98,10 +98,11 @@ def test_an_account_names_what_is_there() -> None:
         disk.grow(Path(f"/nowhere/{name}"), 5)
     for name in "ab":
         disk.close(Path(f"/nowhere/{name}"))
-    assert {Path(f"/nowhere/{name}") for name in "abc"} == disk.paths()
+    paths = tuple(Path(f"/nowhere/{name}") for name in "abc")
+    assert paths == disk.left((*paths, Path("/nowhere/d")))
     disk.make_room(10)
     disk.forget(Path("/nowhere/b"))
-    assert {Path("/nowhere/c")} == disk.paths()
+    assert (Path("/nowhere/c"),) == disk.left(paths)
 
 
 def test_a_file_that_left_takes_no_room() -> None:
@@ -137,13 +138,38 @@ def test_a_file_may_be_dropped_in_the_midst_of_it(tmp_path: Path) -> None:
     disk = Disk()
     dropped = TraceFile(tmp_path, "dropped", OnceLog(), disk)
     assert dropped.append(b"data")
-    (path,) = disk.paths()
+    path = dropped.path
     dropped.itself = dropped  # type: ignore[attr-defined]
     del dropped
-    grown = threading.Thread(
-        target=disk.grow, args=(Collecting("/nowhere/a"), 1), daemon=True
+    disk.grow(Collecting("/nowhere/a"), 1)
+    deleted = list[list[Path]]()
+    making = threading.Thread(
+        target=lambda: deleted.append(disk.make_room(1)), daemon=True
     )
-    grown.start()
-    grown.join(60)
-    assert not grown.is_alive()
-    assert [path] == disk.make_room(1)
+    making.start()
+    making.join(60)
+    assert [[path]] == deleted
+
+
+def test_writing_waits_for_nobody_who_keeps_the_account() -> None:
+    """Who does may wait for the writing: in a signal handler that flushes."""
+    disk, other, found = Disk(), Path("/nowhere/b"), list[object]()
+
+    def write() -> None:
+        disk.grow(other, 5)
+        disk.close(other)
+        found.extend([disk.make_room(1), disk.left([other])])
+
+    class Interrupted(type(Path())):  # type: ignore[misc]
+        def __hash__(self) -> int:
+            if not found:
+                writing = threading.Thread(target=write, daemon=True)
+                writing.start()
+                writing.join(30)
+                assert not writing.is_alive()
+            return super().__hash__()
+
+    disk.grow(Interrupted("/nowhere/a"), 5)
+    disk.left([])
+    assert [[], (other,)] == found
+    assert [other] == disk.make_room(5)

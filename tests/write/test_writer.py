@@ -3,9 +3,11 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import os
 import pickle
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from perf._model.spans import OPEN, Batch
 from perf._read.load import load
+from perf._write import background
 from perf._write import writer as writer_module
 from perf._write.files import MB, Disk, TraceFiles
 from perf._write.layout import V1Layout, V2Layout
@@ -353,6 +356,83 @@ def test_a_write_that_hangs_is_not_waited_for_for_ever(
     writer.finish()
     more = ["span 2"] if last == "finish" else []
     assert ["span 1", *more] == names(writer.stats.paths[-1])
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingDisk]:
+    """A disk that does not hang yet, and a worker that knows no other."""
+    made = HangingDisk()
+    monkeypatch.setattr(os, "pwrite", made.pwrite)
+    monkeypatch.setattr(background, "HANG_S", 0.1)
+    monkeypatch.setattr(background, "_worker", background.Worker())
+    yield made
+    made.goes_on.set()
+    background.worker().round(None)
+
+
+class HangingDisk:
+    """Writes to a disk that hangs when it is told to."""
+
+    def __init__(self) -> None:
+        self.threads: set[threading.Thread] = set()
+        """Those that wrote while it hung."""
+        self.hangs = threading.Event()
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        self._pwrite = os.pwrite
+
+    def hang(self) -> None:
+        """From now on."""
+        self.goes_on.clear()
+
+    def pwrite(self, *args: Any) -> int:
+        """As the one of `os`."""
+        if not self.goes_on.is_set():
+            self.threads.add(threading.current_thread())
+            self.hangs.set()
+            self.goes_on.wait()
+        return self._pwrite(*args)
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["records", "nothing"])
+def test_no_thread_but_the_workers_writes_to_a_disk_that_hangs(
+    tmp_path: Path, hanging: HangingDisk, caplog: pytest.LogCaptureFixture, new: bool
+) -> None:
+    """Whoever closes several writers or ends the process waits once; the files are
+    ended when the disk is back.
+    """
+    sources = [Source(), Source()]
+    writers = [TraceWriter(tmp_path, layout) for layout in (V1Layout(), V2Layout())]
+    for writer, source in zip(writers, sources, strict=True):
+        writer.attach(source)
+        source.records = [span(1, 0, 1)]
+        assert writer.flush()
+        source.records = [span(2, 2, 3)] if new else []
+    hanging.hang()
+
+    def close() -> None:
+        for writer in writers:
+            writer.close()
+        background.worker().finish()
+        background.worker().stop()
+
+    closing = threading.Thread(target=close, daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
+    assert hanging.hangs.is_set()
+    assert {"perf-writer"} == {thread.name for thread in hanging.threads}
+    said = [each.getMessage() for each in caplog.records]
+    assert 2 == sum(f"a write hangs: {tmp_path}" in line for line in said)
+    assert 1 == sum("a write of a trace hangs" in line for line in said)
+    assert 3 == len(said)
+    assert [1, 1] == [source.closed for source in sources]
+    hanging.goes_on.set()
+    (thread,) = hanging.threads
+    thread.join()
+    for writer in writers:
+        (path,) = writer.stats.paths
+        assert load(path).has_ended
 
 
 def test_a_fault_at_the_very_end_reaches_nobody(
