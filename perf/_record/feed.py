@@ -17,8 +17,8 @@ and counted. Eight threads in a burst of 16,000 each fill half of it."""
 class Sink(Protocol):
     """What a tracer expects of what is attached to it."""
 
-    def wake(self) -> None:
-        """A step was closed, or much is waiting. Must return at once."""
+    def wake(self, *, urgent: bool = False) -> None:
+        """A step was closed; urgent: much is waiting. Must return at once."""
 
     def flush(self, deadline_s: float | None = None) -> bool:
         """Writes all that was recorded so far; whether it did so in time."""
@@ -73,7 +73,7 @@ class Feed:
             self.waiting.append((info, records))
             self.waiting_count += len(records)
         if self.waiting_count > MAX_WAITING // 2:
-            self.sink.wake()
+            self.sink.wake(urgent=True)
 
     def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
         """Empties the queue."""

@@ -15,6 +15,9 @@ from perf._model.log import OnceLog
 
 PERIOD_S: Final = 1.0
 """At most so long is a span in memory alone."""
+PAUSE_S: Final = 0.1
+"""Between two rounds that nobody waits for: steps may take milliseconds, and what many
+of them recorded is written in half the time that it takes step by step."""
 HANG_S: Final = 30.0
 """How long a write that hangs is waited for, once: by `close` or at the exit."""
 
@@ -53,6 +56,10 @@ class Worker:
         self._done = 0
         self._calls: list[Callable[[], None]] = []
         """To be made after the next round."""
+        self._pause_until_s = 0.0
+        """Until then the training does not ring. On the clock of `time.monotonic`."""
+        self._is_due = False
+        """Whether it would have rung."""
         self._given_up = -1
         """Up to which round all was done when one was waited for in vain."""
         self._stopping = False
@@ -69,8 +76,15 @@ class Worker:
         with self._state:
             self.writers = tuple(w for w in self.writers if w is not writer)
 
-    def wake(self) -> None:
-        """Asks for a round of writing, without waiting for it."""
+    def wake(self, *, urgent: bool = False) -> None:
+        """Asks for a round of writing, without waiting for it.
+
+        Args:
+            urgent: whether it is not to wait until some time has passed since the last.
+        """
+        if not urgent and time.monotonic() < self._pause_until_s:
+            self._is_due = True
+            return
         if self._thread is None:
             with self._state:
                 self._start()
@@ -168,10 +182,12 @@ class Worker:
     def _run(self) -> None:
         next_s = time.monotonic() + PERIOD_S
         while True:
-            with contextlib.suppress(Empty):
-                self._bell.get(timeout=max(0.0, next_s - time.monotonic()))
-            while not self._bell.empty():  # once for all who rang; nobody else takes
-                self._bell.get_nowait()
+            if not self._rings(self._pause_until_s):
+                self._pause_until_s = 0.0
+                if not self._is_due:
+                    self._rings(next_s)
+            # What is recorded from now on may miss this round.
+            self._pause_until_s, self._is_due = time.monotonic() + PAUSE_S, False
             with self._state:
                 asked, is_last = self._asked, self._stopping
                 calls, self._calls = self._calls, []
@@ -184,6 +200,16 @@ class Worker:
                 self._state.notify_all()
                 if self._thread is None:
                     return
+
+    def _rings(self, until_s: float) -> bool:
+        """Waits for the bell; whether somebody rang."""
+        try:
+            self._bell.get(timeout=max(0.0, until_s - time.monotonic()))
+        except Empty:
+            return False
+        while not self._bell.empty():  # once for all who rang; nobody else takes
+            self._bell.get_nowait()
+        return True
 
 
 _worker = Worker()

@@ -23,7 +23,7 @@ class QuietSink:
         self.woken = 0
         self.stats = WriteStats()
 
-    def wake(self) -> None:
+    def wake(self, *, urgent: bool = False) -> None:
         self.woken += 1
 
     def flush(self, deadline_s: float | None = None) -> bool:
