@@ -6,7 +6,7 @@ thread that waited goes on, at which a step ends. Edges lead from what came befo
 
 - on a thread, what was there before;
 - on a device, what was there before and was launched before: a copy may overtake;
-- to work on a device, the moment of its launch;
+- to work on a device, the moment of its launch, and what its thread compiled for it;
 - to a thread that waited for its own work (`accounting.blocked`) that work, and to one
   that was in a span tagged `waits_for` the latest work of that name;
 - to a thread that went on, after nothing was recorded of it, right when work that it
@@ -370,9 +370,33 @@ class _Builder:
                     if finish_ns <= node.finish_ns:
                         node.before.append(position)
                         node.start_ns = max(node.start_ns, finish_ns)
+        self._connect_compiles()
         for first, second in self._limits.places:
             if first in self._opened and second in self._opened:
                 nodes[self._opened[second]].before.append(self._opened[first])
+
+    def _connect_compiles(self) -> None:
+        """Work cannot have begun before its launching span had compiled it."""
+        nodes = self._nodes
+        compiled: dict[str, list[int]] = {}
+        for position, node in enumerate(nodes):
+            if node.stage == names.COMPILE and not node.on_device:
+                compiled.setdefault(node.place, []).append(position)
+        for span_id, parts in self._parts.items() if compiled else ():
+            launch = self._schedule.launches[span_id]
+            some = compiled.get(launch.thread or "")
+            if not some or launch.host is None:
+                continue
+            begin_ns, end_ns = launch.host[1:3]
+            at = bisect_right(some, end_ns, key=lambda at: nodes[at].finish_ns) - 1
+            if at < 0 or nodes[some[at]].start_ns < begin_ns:
+                continue
+            for part in parts:
+                if nodes[some[at]].finish_ns <= nodes[part].finish_ns:
+                    nodes[part].before.append(some[at])
+                    nodes[part].start_ns = max(
+                        nodes[part].start_ns, nodes[some[at]].finish_ns
+                    )
 
     def _predecessors(self, span_id: int) -> list[Launch]:
         launches = self._schedule.launches

@@ -27,6 +27,8 @@ from perf._read.what_if import Answer, Change, WhatIf, WhatIfError
 
 TRUSTED_UNACCOUNTED: Final = 0.1
 """Above this part of unaccounted time a report gives no advice."""
+TRUSTED_UNEXPLAINED: Final = 0.25
+"""Likewise of the critical path, on which every moment between two spans counts."""
 _WARM_UP: Final = 2.0
 """A first step so many times as long as the median one compiles and loads."""
 _CANDIDATES: Final = 6
@@ -141,8 +143,10 @@ class Report:
 
     @property
     def unaccounted_frac(self) -> float:
-        """Of the devices' time in the steps, or of the path if that is worse."""
-        return max(self.account.share(UNACCOUNTED), self.unexplained_frac)
+        """Of the devices' time in the steps; of the path where there are no devices."""
+        if self.account.total_ns:
+            return self.account.share(UNACCOUNTED)
+        return self.unexplained_frac
 
     @property
     def unexplained_frac(self) -> float:
@@ -152,7 +156,10 @@ class Report:
     @property
     def is_trusted(self) -> bool:
         """Whether enough is accounted for to give advice."""
-        return self.unaccounted_frac <= TRUSTED_UNACCOUNTED
+        return (
+            self.unaccounted_frac <= TRUSTED_UNACCOUNTED
+            and self.unexplained_frac <= TRUSTED_UNEXPLAINED
+        )
 
 
 def analyse(

@@ -73,12 +73,12 @@ def findings(report: Report) -> list[Finding]:
 
 
 def _limits(report: Report, outer: Finding | None) -> Iterator[Finding]:
-    share = report.unaccounted_frac
+    share, what = report.unaccounted_frac, "the devices' time"
+    if share <= TRUSTED_UNACCOUNTED or not report.account.total_ns:
+        share, what = report.unexplained_frac, "the critical path"
     if not report.steps:
         yield Finding("limit", "", "The trace holds no whole step of the trainer.")
-    elif share > TRUSTED_UNACCOUNTED:
-        on_path = report.unexplained_frac == share
-        what = "the critical path" if on_path else "the devices' time"
+    elif not report.is_trusted:
         text = (
             f"{percent(share)} of {what} is unaccounted for: too much to give advice. "
         )

@@ -192,6 +192,23 @@ def test_a_thread_waits_for_its_own_work_outside_of_stages(saves, seen, known_to
     assert expected == {stage: ns // MS for stage, ns in found.items() if ns}
 
 
+def test_work_waits_until_it_is_compiled():
+    """It is drawn from its launch, as the span is opened before the compiler runs."""
+    timelines: Timelines = [
+        (
+            MAIN,
+            [
+                span("compile", 5, 40, 3),
+                span("rollout", 0, 50, 2),
+                span("global_step", 0, 80, 1),
+            ],
+        ),
+        (device("a"), [work("rollout", 0, 80, 2)]),
+    ]
+    found = critical_path(Schedule(timelines, 80 * MS), 0, 80 * MS).by_stage()
+    assert {"rollout": 45, "compile": 35} == {s: ns // MS for s, ns in found.items()}
+
+
 @pytest.mark.parametrize(("seen", "known_to_ns"), [(80, 0), (81, 0), (84, 4 * MS)])
 def test_a_span_that_only_waits_is_no_stage(seen, known_to_ns):
     """Also if the end that it waited for was seen after its own."""
