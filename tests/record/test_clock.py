@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from perf._record import clock
@@ -40,9 +40,11 @@ def test_a_system_without_a_boot_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.integers(0, 2**53))
+@example(4_503_599_627_370_491)
 def test_seconds_and_back(time_ns: int) -> None:
-    """Exact for times up to a hundred days."""
-    assert time_ns == clock.nanoseconds(clock.seconds(time_ns))
+    """Exact for 48 days, while a float can tell half a nanosecond; then to one."""
+    off = abs(time_ns - clock.nanoseconds(clock.seconds(time_ns)))
+    assert off == 0 or (off == 1 and time_ns > 2**22 * 10**9)
 
 
 def test_a_second_is_a_billion() -> None:
