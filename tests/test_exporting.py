@@ -110,7 +110,7 @@ def test_a_writer_that_cannot_be_attached_is_fed_nothing(tracer: Any) -> None:
     assert (feeds, sinks) == (collector.feeds, collector.sinks)
     writer = Writer("x")
     exporting.attach_writer(tracer, writer)
-    writer.attach = Refusing("x").attach  # type: ignore[method-assign]
+    writer.attach = Refusing("x").attach  # type: ignore[method-assign]  # anew
     with pytest.raises(RuntimeError, match="already"):
         exporting.attach_writer(tracer, writer)
     assert [*sinks, writer] == collector.sinks

@@ -57,7 +57,7 @@ def slowly(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     """The same function, except that it takes longer."""
 
     def slow(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(seconds)
+        time.sleep(seconds)  # the fault itself
         return function(*args, **kwargs)
 
     return slow

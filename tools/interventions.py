@@ -125,7 +125,7 @@ def _lasting(function: Callable[..., Any], seconds: float) -> Callable[..., Any]
     def last(*args: Any, **kwargs: Any) -> Any:
         until = time.perf_counter() + seconds
         found = jax.block_until_ready(function(*args, **kwargs))
-        time.sleep(max(0.0, until - time.perf_counter()))
+        time.sleep(max(0.0, until - time.perf_counter()))  # as a service or device does
         return found
 
     return last

@@ -32,7 +32,7 @@ def test_a_level_that_there_is_none_of_is_an_error() -> None:
     with pytest.raises(ConfigError, match=f"{expected}another name$"):
         level_number("LOUD", "console.level")
     with pytest.raises(ConfigError, match=f"{expected}float$"):
-        level_number(1.5, "console.level")  # type: ignore[arg-type]
+        level_number(1.5, "console.level")  # type: ignore[arg-type]  # the mistake
 
 
 @pytest.mark.parametrize(

@@ -259,19 +259,23 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load_config(tmp_path / "missing.yaml", cluster())
 
 
-def test_how_a_trace_is_spread_over_files(tmp_path: Path) -> None:
-    """`trace_files` beside the options goes to the writers of both versions."""
-    config = tmp_path / "run.yaml"
+def writing(folder: Path, beside: str) -> Path:
+    """A file of options for both versions, with a line beside them."""
+    config = folder / "run.yaml"
     config.write_text(
         "rl_training_config:\n"
         "  perf_metrics_options:\n"
         "    enable_perf_v2: true\n"
-        f"    trace_dir: {tmp_path}/traces\n"
-        "  trace_files:\n"
-        "    segment_mb: 0.0005\n"
-        "    compress: true\n"
+        f"    trace_dir: {folder}/traces\n"
+        f"  {beside}\n"
     )
-    loaded = load_config(config, cluster())
+    return config
+
+
+def test_how_a_trace_is_spread_over_files(tmp_path: Path) -> None:
+    """`trace_files` beside the options goes to the writers of both versions."""
+    files = "trace_files: {segment_mb: 0.0005, compress: true}"
+    loaded = load_config(writing(tmp_path, files), cluster())
     tracers = [
         trace.PerfTracer(export_fn=loaded.custom_export_fn),
         tracer_v2.PerfTracer(export_fn=loaded.custom_export_fn_v2),
@@ -317,15 +321,7 @@ def test_a_section_that_was_loaded_is_a_source() -> None:
 )
 def test_content_that_is_written(tmp_path: Path, option: str, shown: list[str]) -> None:
     """`keep_content` beside the options goes to the writers of both versions."""
-    config = tmp_path / "run.yaml"
-    config.write_text(
-        "rl_training_config:\n"
-        "  perf_metrics_options:\n"
-        "    enable_perf_v2: true\n"
-        f"    trace_dir: {tmp_path}/traces\n"
-        f"  {option}\n"
-    )
-    loaded = load_config(config, cluster())
+    loaded = load_config(writing(tmp_path, option), cluster())
     tags = {"prompt": "what is asked", "completion": "what is answered"}
     for tracer in (
         trace.PerfTracer(export_fn=loaded.custom_export_fn),

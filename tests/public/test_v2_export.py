@@ -450,7 +450,7 @@ def test_work_that_ends_during_an_export_costs_no_metric() -> None:
         wait.finish(results)
         return found
 
-    tracer._collector.open_records = looked  # type: ignore[method-assign]  # the moment
+    tracer._collector.open_records = looked  # type: ignore[method-assign]  # in between
     assert "perf/sum/rollout_time" in tracer.export()
 
 

@@ -203,7 +203,10 @@ def test_many_records_are_relieved(
     set_relief_at(4)
     relieved: list[bool] = []
     collector = rec.tracer._collector
-    relieve = lambda **options: relieved.append(True)  # noqa: E731
+
+    def relieve(**options: bool) -> None:
+        relieved.append(True)
+
     monkeypatch.setattr(collector, "relieve_devices", relieve)
     counts = []
     for devices in (["a0"], ["a0", "b0"], ["b0"], ["a0", "b0"]):

@@ -313,8 +313,11 @@ def test_what_is_no_tree_shares_no_wait(log: Log) -> None:
     busy, array = Array(), ready()
     log.submit("busy", "a", busy)
     log.submit("fine", "a", array)
+
+    def done(error: BaseException | None) -> None:
+        log.ended.append(("none", str(error)))
+
     for tree in (3, None):
-        done = lambda error: log.ended.append(("none", str(error)))  # noqa: E731
         log.service.submit("a", Waited(log, tree, done))
     log.submit("empty", "a")
     busy.ready.set()
@@ -621,8 +624,11 @@ def test_nothing_is_tried_out_while_work_waits(
     log.submit("first", "a", first)
     first.asked.wait()
     (worker,) = log.service._workers
-    tries = lambda: tried.append(len(worker.works))  # noqa: E731
-    monkeypatch.setattr(log.service.canary, "try_out", tries)
+
+    def try_out() -> None:
+        tried.append(len(worker.works))
+
+    monkeypatch.setattr(log.service.canary, "try_out", try_out)
     log.submit("second", "a", second)
     first.ready.set()
     second.asked.wait()

@@ -125,7 +125,7 @@ def test_a_child_does_not_delete_its_parents_files() -> None:
     assert [] == disk.make_room(0)
 
 
-class Collecting(type(Path())):  # type: ignore[misc]
+class Collecting(type(Path())):  # type: ignore[misc]  # the platform's own
     """A path that Python collects garbage for, whenever it is looked up."""
 
     def __hash__(self) -> int:
@@ -139,7 +139,7 @@ def test_a_file_may_be_dropped_in_the_midst_of_it(tmp_path: Path) -> None:
     dropped = TraceFile(tmp_path, "dropped", OnceLog(), disk)
     assert dropped.append(b"data")
     path = dropped.path
-    dropped.itself = dropped  # type: ignore[attr-defined]
+    dropped.itself = dropped  # type: ignore[attr-defined]  # a cycle
     del dropped
     disk.grow(Collecting("/nowhere/a"), 1)
     deleted = list[list[Path]]()
@@ -160,7 +160,7 @@ def test_writing_waits_for_nobody_who_keeps_the_account() -> None:
         disk.close(other)
         found.extend([disk.make_room(1), disk.left([other])])
 
-    class Interrupted(type(Path())):  # type: ignore[misc]
+    class Interrupted(type(Path())):  # type: ignore[misc]  # as above
         def __hash__(self) -> int:
             if not found:
                 writing = threading.Thread(target=write, daemon=True)
