@@ -362,14 +362,10 @@ class _Builder:
             if opened is not None:
                 nodes[opened].before += earlier
             for part in self._parts.get(span_id, ()):
-                node = nodes[part]
                 if opened is not None:
-                    node.before.append(opened)
+                    nodes[part].before.append(opened)
                 for position in earlier:
-                    finish_ns = nodes[position].finish_ns
-                    if finish_ns <= node.finish_ns:
-                        node.before.append(position)
-                        node.start_ns = max(node.start_ns, finish_ns)
+                    self._hold_up(part, position)
         self._connect_compiles()
         for first, second in self._limits.places:
             if first in self._opened and second in self._opened:
@@ -392,11 +388,14 @@ class _Builder:
             if at < 0 or nodes[some[at]].start_ns < begin_ns:
                 continue
             for part in parts:
-                if nodes[some[at]].finish_ns <= nodes[part].finish_ns:
-                    nodes[part].before.append(some[at])
-                    nodes[part].start_ns = max(
-                        nodes[part].start_ns, nodes[some[at]].finish_ns
-                    )
+                self._hold_up(part, some[at])
+
+    def _hold_up(self, part: int, by: int) -> None:
+        """Work on a device begins no earlier than what it needs is done."""
+        node, finish_ns = self._nodes[part], self._nodes[by].finish_ns
+        if finish_ns <= node.finish_ns:
+            node.before.append(by)
+            node.start_ns = max(node.start_ns, finish_ns)
 
     def _predecessors(self, span_id: int) -> list[Launch]:
         launches = self._schedule.launches
