@@ -34,6 +34,9 @@ LAYERS = {
     "_model": Layer(outside=NUMPY),
     "_record": Layer(perf=frozenset({"_model"})),
     "_read": Layer(perf=frozenset({"_model"}), outside=NUMPY),
+    "_read.device_profile": Layer(
+        perf=frozenset({"_model"}), lazily=frozenset({"jax"})
+    ),
     "_read.packets": Layer(perf=frozenset({"_model"}), lazily=PROTOBUF),
     "_write": Layer(perf=frozenset({"_model"}), lazily=frozenset({"etils"})),
     "report": Layer(perf=frozenset({"_model", "_read"}), outside=NUMPY),

@@ -61,7 +61,7 @@ def device_ids(devices: Any) -> list[str]:
     if hasattr(devices, "ravel"):  # an array, also one of no dimensions
         devices = devices.ravel().tolist()
     elif isinstance(devices, (set, frozenset)):
-        return sorted(device_ids(list(devices)), key=_by_number)
+        return sorted(device_ids(list(devices)), key=platform_and_number)
     if not isinstance(devices, Iterable) or isinstance(devices, (bytes, dict)):
         return [device_id(devices)]
     return [timeline_id for item in devices for timeline_id in device_ids(item)]
@@ -77,6 +77,7 @@ def is_thread_id(timeline_id: str) -> bool:
     return timeline_id.startswith(THREAD_PREFIX)
 
 
-def _by_number(timeline_id: str) -> tuple[str, int]:
+def platform_and_number(timeline_id: str) -> tuple[str, int]:
+    """`tpu` and 10 of `tpu10`; ids in that order are those of a set of devices."""
     digits = timeline_id[len(timeline_id.rstrip("0123456789")) :]
     return timeline_id.removesuffix(digits), int(digits or -1)  # mutate: ok below 0

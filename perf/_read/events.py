@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 
 from perf._model.errors import TraceFormatError
-from perf._model.spans import OPEN
+from perf._model.spans import OPEN, ClockSnapshot
 from perf._model.tracks import LOST_EVENT, SCHEMA_KEY
 from perf._read.packets import (
     ARROW_END,
@@ -92,6 +92,7 @@ class Events:
         instants: track, time, name and tags.
         samples: of each counter's track, times and values.
         arrows: from slice to slice, by id.
+        clocks: moments on all clocks, in order.
         is_cut: whether the file ends inside a packet.
         lost: records that the writer counted as lost.
     """
@@ -106,6 +107,7 @@ class Events:
         default_factory=dict
     )
     arrows: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    clocks: list[ClockSnapshot] = dataclasses.field(default_factory=list)
     is_cut: bool = False
     lost: int = 0
 
@@ -378,7 +380,8 @@ class _Reader:
         if kind == "track_descriptor":
             self._row(packet.track_descriptor)
         elif kind == "clock_snapshot":
-            sequence.now_ns, _ = clocks_of(packet.clock_snapshot, self._place)
+            sequence.now_ns, clocks = clocks_of(packet.clock_snapshot, self._place)
+            self.events.clocks.append(clocks)
         learns = packet.HasField("interned_data")
         if learns:
             sequence.learn(packet.interned_data)

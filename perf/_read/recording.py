@@ -19,6 +19,7 @@ from perf._model.spans import (
     OPEN,
     QUEUED,
     SPAN,
+    ClockSnapshot,
     RawRecord,
     TimelineInfo,
     TimelineKind,
@@ -82,6 +83,7 @@ class Recording:
         begin_ns: of the first record.
         end_ns: of the last one.
         notes: what a reader of a report has to know about it.
+        clocks: moments on all clocks, in order; none of a foreign trace.
     """
 
     path: str
@@ -93,6 +95,7 @@ class Recording:
     begin_ns: int
     end_ns: int
     notes: tuple[str, ...]
+    clocks: Sequence[ClockSnapshot] = ()
 
     def schedule(self) -> Schedule:
         """The same, ordered for questions about time."""
@@ -128,7 +131,7 @@ def read_recording(
         notes.append(
             f"spans, instants and samples that the writer had to drop: {events.lost}"
         )
-    return _recording(path, *_of_events(events), notes=notes)
+    return _recording(path, *_of_events(events), notes, events.clocks)
 
 
 _Parts = tuple[
@@ -146,6 +149,7 @@ def _recording(
     counters: list[Sampled],
     instants: list[tuple[int, str, Mapping[str, Any]]],
     notes: Iterable[str] = (),
+    clocks: Sequence[ClockSnapshot] = (),
 ) -> Recording:
     begins = [r[1] for _, records in timelines for r in records]
     if not begins:
@@ -175,6 +179,7 @@ def _recording(
         begin_ns,
         end_ns,
         tuple(found),
+        clocks,
     )
 
 

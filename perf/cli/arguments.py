@@ -41,6 +41,17 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device_profile(parser: argparse.ArgumentParser) -> None:
+    """Adds where to read when devices were at work."""
+    parser.add_argument(
+        "--device-profile",
+        metavar="PATH",
+        type=Path,
+        help="what jax.profiler.start_trace(PATH) wrote in the course of the run: the "
+        "report says how much of their occupied time the devices were busy",
+    )
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """Takes whole numbers that are not smaller."""
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from perf.cli.arguments import add_limits, add_traces
+from perf.cli.arguments import add_device_profile, add_limits, add_traces
 from perf.cli.traces import reports_of
 
 _DEFAULT = "report.html"
@@ -33,6 +33,7 @@ def add_to(commands: Any) -> None:
     form.add_argument("--text", action="store_true", help="print a page of text")
     form.add_argument("--json", action="store_true", help="print values as JSON")
     add_limits(parser)
+    add_device_profile(parser)
     parser.set_defaults(run=run)
 
 

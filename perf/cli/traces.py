@@ -21,9 +21,12 @@ _EVERY_S = 0.2
 
 def reports_of(paths: Sequence[Path], arguments: argparse.Namespace) -> list[Report]:
     """Reads and analyses traces, with a line of progress if it takes long."""
+    from perf._read.device_profile import read_device_profiles
     from perf._read.recording import read_recording
     from perf.report.analysis import analyse
 
+    place = getattr(arguments, "device_profile", None)  # not of every command
+    profiles = read_device_profiles(place) if place is not None else []
     found = []
     for file in _files_of(paths):
         with _long_work(file.name) as progress:
@@ -34,6 +37,7 @@ def reports_of(paths: Sequence[Path], arguments: argparse.Namespace) -> list[Rep
                     error_bound_ns=round(arguments.error_bound_us * 1e3),
                     queue_capacity=arguments.queue_capacity,
                     staleness_limit=arguments.staleness_limit,
+                    device_profiles=profiles,
                     progress=progress,
                 )
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from perf._trace_server import LOOPBACK, PUBLIC_UI, TraceServer, ui_folder
-from perf.cli.arguments import add_limits, not_negative
+from perf.cli.arguments import add_device_profile, add_limits, not_negative
 from perf.cli.traces import reports_of
 
 _REPORT: Final = "report.html"
@@ -54,6 +54,7 @@ def add_to(commands: Any) -> None:
         "trace",
     )
     add_limits(parser)
+    add_device_profile(parser)
     parser.set_defaults(run=run)
 
 

@@ -20,7 +20,9 @@ from perf._read.accounting import (
     added,
     by_role,
 )
+from perf._read.busy import Profiled, profiled
 from perf._read.critical_path import CriticalPath, critical_path
+from perf._read.device_profile import DeviceProfile
 from perf._read.recording import Recording, Step
 from perf._read.schedule import STRUCTURE, Schedule
 from perf._read.what_if import Answer, Change, WhatIf, WhatIfError
@@ -114,6 +116,7 @@ class Report:
         refused: why there are none.
         stragglers: late devices, the latest first.
         slow_spans: far longer than their like, the worst first.
+        profiled: what device profiles say of it.
         total_ns: of the steps together.
         median_ns: of the steps' lengths.
         mad_ns: median absolute deviation of the steps' lengths.
@@ -137,6 +140,7 @@ class Report:
     refused: str
     stragglers: Sequence[Straggler]
     slow_spans: Sequence[SlowSpan]
+    profiled: Profiled
     total_ns: int
     median_ns: int
     mad_ns: int
@@ -168,6 +172,7 @@ def analyse(
     error_bound_ns: int = 0,
     queue_capacity: int | None = None,
     staleness_limit: int | None = None,
+    device_profiles: Sequence[DeviceProfile] = (),
     progress: Progress | None = None,
 ) -> Report:
     """Finds out everything that a report says.
@@ -177,6 +182,7 @@ def analyse(
         error_bound_ns: how late an end may have been seen.
         queue_capacity: of an asynchronous run, see `WhatIf`.
         staleness_limit: likewise.
+        device_profiles: of the time of the recording, or of a part of it.
         progress: is told now and then.
     """
     tell = progress or _silent
@@ -230,6 +236,7 @@ def analyse(
         refused=refused,
         stragglers=_stragglers(schedule, steps),
         slow_spans=_slow_spans(schedule, steps),
+        profiled=profiled(recording, schedule, accountant, device_profiles),
         total_ns=sum(lengths),
         median_ns=median_ns,
         mad_ns=mad_ns,

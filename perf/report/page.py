@@ -327,6 +327,8 @@ class _Page:
         )
         shown = [report.roles[role] for role in roles]
         buckets = _all_buckets(report.account, shown)
+        busy = report.profiled.all
+        head += "<th class='n'>busy</th>" if busy.held else ""
         rows = []
         for bucket in buckets[: _ROWS * 2]:
             cells = "".join(
@@ -334,6 +336,9 @@ class _Page:
                 for a in shown
             )
             ns = report.account.buckets.get(bucket, 0)
+            share = busy.share(bucket)
+            if busy.held:
+                cells += f"<td class='n'>{'' if share is None else percent(share)}</td>"
             rows.append(
                 f"<tr><td><i class='dot {self._css(bucket)}'></i>{_e(bucket)}</td>"
                 f"<td class='n'>{duration(ns / len(report.steps)) if ns else ''}</td>"
@@ -351,6 +356,11 @@ class _Page:
                 f"<p class='note'>Between steps, kept apart: "
                 f"{percent(report.outside.total_ns / whole)} of the devices' time "
                 f"({_e(top)}).</p>"
+            )
+        if busy.held:
+            outside += (
+                f"<p class='note'>Busy: at work by a device profile, which covers "
+                f"{duration(report.profiled.covered_ns)} of the run.</p>"
             )
         return _section(
             "Accounting of device time",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from perf._read.accounting import Account
+from perf._read.busy import Busy
 from perf.report.analysis import Report
 from perf.report.words import counted, duration, findings, percent, role_name
 
@@ -24,6 +25,7 @@ def as_text(report: Report) -> str:
         if len(report.roles) > 1:
             for role, account in sorted(report.roles.items()):
                 lines += ["", *_table(role_name(role).capitalize(), account)]
+        lines += _busy_table(report)
         lines += ["", "Critical path (what the steps' ends waited for)"]
         for stage, ns in report.path.most_common(_SHOWN):
             lines.append(_row(stage, ns / len(report.steps), ns / report.total_ns))
@@ -86,6 +88,16 @@ def _table(title: str, account: Account) -> list[str]:
     return lines
 
 
+def _busy_table(report: Report) -> list[str]:
+    found = report.profiled.all
+    if not found.held:
+        return []
+    title = f"Busy, by a device profile of {duration(report.profiled.covered_ns)}"
+    shown = [bucket for bucket, _ in found.held.most_common(_SHOWN)]
+    rows = [_row(b, found.busy[b], found.busy[b] / found.held[b]) for b in shown]
+    return ["", title, *rows]
+
+
 def _row(name: str, ns: float, share: float) -> str:
     bar = "█" * round(share * _BAR)
     return f"  {name:<36}{duration(ns):>10} {percent(share):>8}  {bar}".rstrip()
@@ -116,6 +128,7 @@ def as_values(report: Report) -> dict[str, Any]:
             "seconds": report.outside_ns / 1e9,
             "devices": _account(report.outside),
         },
+        "device_profile": _profiled(report),
         "critical_path_s": _seconds(report.path),
         "critical_path_by_role_s": _seconds(report.path_by_role),
         "what_if": [
@@ -151,6 +164,26 @@ def as_values(report: Report) -> dict[str, Any]:
             }
             for s in report.steps
         ],
+    }
+
+
+def _profiled(report: Report) -> dict[str, Any] | None:
+    found = report.profiled
+    if not found.devices:
+        return None
+    return {
+        "seconds": found.covered_ns / 1e9,
+        "devices": _busy(found.all),
+        "by_device": {device: _busy(each) for device, each in found.devices.items()},
+    }
+
+
+def _busy(found: Busy) -> dict[str, Any]:
+    return {
+        "busy_over_occupied": found.over_occupied,
+        "untraced_frac": found.untraced,
+        "seconds": _seconds(found.held),
+        "busy_s": _seconds(found.busy),
     }
 
 

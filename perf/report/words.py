@@ -13,16 +13,20 @@ from perf._model import names
 from perf._model.roles import REFERENCE
 from perf._read.accounting import (
     HOST,
+    OCCUPIED,
     UNACCOUNTED,
     WAIT,
     Account,
 )
+from perf._read.busy import is_occupied
 from perf._read.robust import usual_stages
 from perf._read.schedule import STRUCTURE
 from perf.report.analysis import TRUSTED_UNACCOUNTED, Report, StepReport
 
 WORTH_SAYING: Final = 0.08
 """Part of the run's time below which a finding does not come before what bounds it."""
+_WORTH_NAMING: Final = 0.01
+"""Part of a device profile's time below which a stage is not named."""
 _MANY_SPANS: Final = 30
 _SHORT_NS: Final = 20_000_000
 _IDLE_BETWEEN: Final = 0.2
@@ -53,7 +57,10 @@ def findings(report: Report) -> list[Finding]:
     """Everything worth saying, the most important first."""
     outer = _all_slower(report) if report.steps else None
     found = list(_limits(report, outer))
-    notes = [Finding("limit", "", f"Note: {note}.") for note in report.recording.notes]
+    notes = [
+        Finding("limit", "", f"Note: {note}.")
+        for note in (*report.recording.notes, *report.profiled.notes)
+    ]
     if not report.steps:
         return found + notes
     # Where the report leads with what is unaccounted, it is said there.
@@ -64,6 +71,7 @@ def findings(report: Report) -> list[Finding]:
     later = [finding for finding in odd if finding.weight < WORTH_SAYING]
     found += first
     found += _bounds(report)
+    found += _busy(report)
     if report.is_trusted:
         found += _help(report)
     return found + later + notes
@@ -124,6 +132,26 @@ def _bounds(report: Report) -> Iterator[Finding]:
         yield Finding(
             "bound", "", f"Devices are idle {percent(bubble)} of the time{detail}.", 0.0
         )
+
+
+def _busy(report: Report) -> Iterator[Finding]:
+    found = report.profiled.all
+    share = found.over_occupied
+    if share is None:
+        return
+    stages = ", ".join(
+        f"{bucket.removeprefix(OCCUPIED)} {percent(found.busy[bucket] / ns)}"
+        for bucket, ns in found.held.most_common()
+        if is_occupied(bucket) and ns >= _WORTH_NAMING * sum(found.held.values())
+    )
+    text = (
+        f"By a device profile of {duration(report.profiled.covered_ns)}, devices are "
+        f"busy {percent(share)} of the time that spans hold them"
+        + (f" ({stages})" if stages else "")
+    )
+    if found.untraced >= _WORTH_NAMING:
+        text += f", and {percent(found.untraced)} of the time that none does"
+    yield Finding("bound", "", f"{text}.")
 
 
 def _where(report: Report, stage: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from perf._model.tracks import SCHEMA_VERSION
+from perf._model.tracks import PROCESS_KEY, SCHEMA_VERSION
 from perf._write.run_info import git_commit, run_info
 from tests.programs import printed_by
 
@@ -29,6 +29,14 @@ def test_a_file_tells_of_its_run() -> None:
     assert importlib.metadata.version("jax") == info["jax_version"]
     assert sys.version.split()[0] == info["python_version"]
     assert sys.orig_argv[-1] in info["command"]
+
+
+def test_one_of_several_processes_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that is alone says nothing of it."""
+    monkeypatch.delenv("RANK", raising=False)
+    assert PROCESS_KEY not in run_info()
+    monkeypatch.setenv("RANK", "3")
+    assert 3 == run_info()[PROCESS_KEY]
 
 
 def test_the_versions_are_found_without_importing() -> None:

@@ -1,0 +1,158 @@
+"""When devices really were at work: what `jax.profiler` saw of them.
+
+Format: https://openxla.org/xprof (files `plugins/profile/<time>/<host>.xplane.pb`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from perf._model.errors import TraceFormatError
+from perf._read.stretches import Stretch, united
+
+_DEVICE_PLANE: Final = re.compile(r"/device:(GPU|TPU):(\d+)")
+_HOST_PLANE: Final = "/host:CPU"
+_ABOUT_HOST: Final = "/host:metadata"
+_ABOUT_RUN: Final = "Task Environment"
+_LINES: Final = (("Stream",), ("XLA Ops",), ("XLA Modules",))
+"""How the lines of a device begin on which its work is, the best first; the others tell
+the same once more, by step or by layer."""
+_PYTHON_CALL: Final = "$"
+"""Begins the names of the host's events that are Python's functions."""
+_OP: Final = "hlo_op"
+_ORDINAL: Final = "device_ordinal"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeviceProfile:
+    """What one process's devices did while it was profiled.
+
+    Attributes:
+        path: the file it comes from.
+        process: its id; None where JAX does not say.
+        begin_ns, end_ns: its first and last event, on the wall clock.
+        busy: of each device when it was at work, on the wall clock, in order and
+            apart. Devices are known by their platform and number in the process:
+            `gpu0`.
+    """
+
+    path: str
+    process: int | None
+    begin_ns: int
+    end_ns: int
+    busy: Mapping[str, Sequence[Stretch]]
+
+
+def read_device_profiles(path: str | os.PathLike[str]) -> list[DeviceProfile]:
+    """Reads what `jax.profiler.start_trace(path)` has left.
+
+    Args:
+        path: that folder, or an `.xplane.pb` in it.
+
+    Returns:
+        One of each file.
+
+    Raises:
+        TraceFormatError: there is no such file, or it cannot be read; the message says
+            what was found.
+    """
+    place = Path(path)
+    files = sorted(place.rglob("*.xplane.pb")) if place.is_dir() else [place]
+    if not files:
+        raise TraceFormatError(
+            f"{place}: expected a device profile of jax.profiler, found a folder "
+            "without any .xplane.pb file"
+        )
+    return [_read(file) for file in files]
+
+
+def _read(file: Path) -> DeviceProfile:
+    import jax.profiler
+
+    reader: Any = getattr(jax.profiler, "ProfileData", None)
+    if reader is None:
+        raise TraceFormatError(
+            f"{file}: device profiles are read by JAX 0.7.2 or newer; this one is "
+            f"{jax.__version__}"
+        )
+    try:
+        space = reader.from_serialized_xspace(file.read_bytes())
+    except RuntimeError as error:
+        raise TraceFormatError(
+            f"{file}: expected a device profile of jax.profiler, found other bytes"
+        ) from error
+    planes = {plane.name: plane for plane in space.planes}
+    about = dict(planes[_ABOUT_RUN].stats) if _ABOUT_RUN in planes else {}
+    start_ns = about.get("profile_start_time")
+    if not isinstance(start_ns, int):
+        raise TraceFormatError(
+            f"{file}: expected a device profile of jax.profiler, found one that does "
+            "not say when it began"
+        )
+    about = dict(planes[_ABOUT_HOST].stats) if _ABOUT_HOST in planes else {}
+    process = about.get("process_id")
+    begin_ns, end_ns = _seen(planes.values(), start_ns)
+    return DeviceProfile(
+        os.fspath(file),
+        process if isinstance(process, int) else None,
+        begin_ns,
+        end_ns,
+        {
+            device: united(sorted(some), begin_ns, end_ns)
+            for device, some in _work(planes, start_ns).items()
+        },
+    )
+
+
+def _seen(planes: Iterable[Any], start_ns: int) -> Stretch:
+    """From the first event of all to the last: profilers take a while to begin."""
+    begin_ns, end_ns = None, start_ns
+    for plane in planes:
+        for line in plane.lines:
+            for event in line.events:
+                begin, end = _stretch(event, start_ns)
+                begin_ns = begin if begin_ns is None else min(begin_ns, begin)
+                end_ns = max(end_ns, end)
+    return start_ns if begin_ns is None else begin_ns, end_ns
+
+
+def _work(planes: Mapping[str, Any], start_ns: int) -> dict[str, list[Stretch]]:
+    """When each device was at work; stretches may overlap."""
+    found: dict[str, list[Stretch]] = {}
+    for name, plane in planes.items():
+        match = _DEVICE_PLANE.fullmatch(name)
+        if match is not None:
+            device = f"{match[1].lower()}{match[2]}"
+            events = _events(plane.lines)
+            found[device] = [_stretch(event, start_ns) for event in events]
+    if _HOST_PLANE in planes and not found:
+        # The devices of a CPU are threads, which take work of any of them in turn.
+        for line in planes[_HOST_PLANE].lines:
+            for event in line.events:
+                if event.name.startswith(_PYTHON_CALL):
+                    continue
+                stats = dict(event.stats)
+                if _OP in stats and _ORDINAL in stats:
+                    device = f"cpu{stats[_ORDINAL]}"
+                    found.setdefault(device, []).append(_stretch(event, start_ns))
+    return found
+
+
+def _events(lines: Iterable[Any]) -> Iterator[Any]:
+    lines = list(lines)
+    for begins in _LINES:
+        some = [line for line in lines if line.name.startswith(begins)]
+        if some:
+            for line in some:
+                yield from line.events
+            return
+
+
+def _stretch(event: Any, start_ns: int) -> tuple[int, int]:
+    begin_ns = start_ns + round(event.start_ns)
+    return begin_ns, begin_ns + round(event.duration_ns)
