@@ -62,6 +62,7 @@ class Comparison:
         step_ns: of the first and of the second run.
         change: of the step time, as a part of the first one's.
         stages: those that changed most first; their changes add up to the steps'.
+        notes: what a reader has to know about either, in sentences.
     """
 
     names: tuple[str, str]
@@ -69,6 +70,7 @@ class Comparison:
     step_ns: tuple[float, float]
     change: Estimate
     stages: Sequence[StageChange]
+    notes: Sequence[str]
 
 
 def compare(before: Report, after: Report) -> Comparison:
@@ -108,6 +110,11 @@ def compare(before: Report, after: Report) -> Comparison:
         (float(means[0].sum()), float(means[1].sum())),
         change,
         found,
+        [
+            f"Note on {name}: {note}."
+            for name, report in (("A", before), ("B", after))
+            for note in report.recording.notes
+        ],
     )
 
 
@@ -165,7 +172,7 @@ def sentences(comparison: Comparison) -> list[str]:
         )
     if not sure and change.is_sure:
         found.append("No single stage explains it for sure: more steps would.")
-    return found
+    return [*found, *comparison.notes]
 
 
 def as_text(comparison: Comparison) -> str:

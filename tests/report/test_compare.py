@@ -58,6 +58,14 @@ def test_the_interval_holds_the_truth(base):
     assert called <= 2
 
 
+def test_what_is_wrong_with_either_trace_is_said(base):
+    """As a report on it says it."""
+    cut = dataclasses.replace(base.recording, notes=("the file ends early",))
+    found = compare(base, dataclasses.replace(base, recording=cut))
+    assert "Note on B: the file ends early." == sentences(found)[-1]
+    assert not [text for text in sentences(compare(base, base)) if "Note" in text]
+
+
 def test_too_few_steps_are_refused(base):
     """Two steps say nothing about chance."""
     short = dataclasses.replace(base, steps=base.steps[:2])
