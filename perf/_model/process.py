@@ -1,10 +1,12 @@
-"""Which of the processes of a run this is."""
+"""Which of the processes of a run this is, and which devices are its own."""
 
 from __future__ import annotations
 
 import os
 import sys
 from typing import Any
+
+from perf._model.ids import device_id
 
 
 def process_index() -> int | None:
@@ -19,3 +21,19 @@ def process_index() -> int | None:
         return int(run.process_id)
     rank = os.environ.get("RANK", "")
     return int(rank) if rank.isdecimal() else None
+
+
+def local_devices() -> dict[str, int]:
+    """The devices of the present process and their numbers in it, by timeline id.
+
+    In a run of several processes the ids are the run's: `tpu4` may be number 0 here.
+    Empty until somebody had JAX look for its devices.
+    """
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    clients: Any = getattr(bridge, "_backends", None)
+    found: dict[str, int] = {}
+    for client in list(clients.values()) if isinstance(clients, dict) else ():
+        for position, device in enumerate(client.local_devices()):
+            number = device.local_hardware_id  # not of every platform
+            found[device_id(device)] = position if number is None else number
+    return found

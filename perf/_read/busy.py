@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from perf._model.ids import platform_and_number
-from perf._model.tracks import PROCESS_KEY
+from perf._model.tracks import DEVICES_KEY, PROCESS_KEY
 from perf._read.accounting import OCCUPIED, SYNC, Accountant
 from perf._read.device_profile import DeviceProfile
 from perf._read.recording import Recording
-from perf._read.schedule import Schedule
+from perf._read.schedule import Lane, Schedule
 from perf._read.stretches import Stretch, common
 
 _WORTH_NAMING: Final = 0.01
@@ -44,10 +44,10 @@ class Busy:
 
     @property
     def untraced(self) -> float:
-        """Part of the time in which the device is at work and no span holds it."""
+        """Busy ÷ all of the time in which no span holds a device; 0 of no time."""
+        free = sum(ns for bucket, ns in self.held.items() if not is_occupied(bucket))
         busy = sum(ns for bucket, ns in self.busy.items() if not is_occupied(bucket))
-        total = sum(self.held.values())
-        return busy / total if total else 0.0
+        return busy / free if free else 0.0
 
     def share(self, bucket: str) -> float | None:
         """Busy ÷ all of the time in a bucket; None of no time."""
@@ -66,7 +66,7 @@ class Profiled:
 
     Attributes:
         covered_ns: how long they cover it, on the clock.
-        devices: each device that they know.
+        devices: each device that they and the recording know.
         notes: what a reader has to know about it.
     """
 
@@ -100,33 +100,54 @@ def profiled(
         recording: of one process.
         schedule: its.
         accountant: of that.
-        profiles: those of other processes or times are left out, with a note.
+        profiles: in any order; those of other processes or times are left out.
     """
-    covered_ns = 0
+    covered: list[Stretch] = []
     devices: dict[str, Busy] = {}
-    notes: list[str] = []
+    untraced: set[str] = set()
+    reasons: list[str] = []
     for profile in profiles:
         try:
             begin_ns, end_ns, offset_ns = _window(recording, profile)
-            works = _by_timeline(recording, schedule, profile)
+            if any(begin_ns < end and begin < end_ns for begin, end in covered):
+                raise _LeftOutError("another one covers the same time")
+            works, without = _by_timeline(recording, schedule, profile)
         except _LeftOutError as reason:
-            notes.append(f"the device profile {profile.path} is left out: {reason}")
+            reasons.append(f"the device profile {profile.path} is left out: {reason}")
             continue
-        covered_ns += end_ns - begin_ns
-        notes += [
-            f"the device profile shows {device} at work, which the trace does not know"
-            for device in _untraced(recording, profile, works)
-        ]
+        covered.append((begin_ns, end_ns))
+        untraced |= without
         for device, work in works.items():
             moved = [(begin + offset_ns, end + offset_ns) for begin, end in work]
+            lane = schedule.devices[device]
+            window = _seen_whole(lane, moved, begin_ns, end_ns)
             found = devices.setdefault(device, Busy())
             by_bucket: dict[str, list[Stretch]] = {}
-            for begin, end, bucket, _ in accountant.pieces(device, begin_ns, end_ns):
+            for begin, end, bucket, _ in accountant.pieces(device, *window):
                 by_bucket.setdefault(bucket, []).append((begin, end))
             for bucket, stretches in by_bucket.items():
                 found.held[bucket] += sum([end - begin for begin, end in stretches])
                 found.busy[bucket] += common(stretches, moved)
-    return Profiled(covered_ns, devices, notes)
+    covered_ns = sum([end - begin for begin, end in covered])
+    return Profiled(covered_ns, devices, _notes(devices, untraced, reasons))
+
+
+def _notes(
+    devices: Mapping[str, Busy], untraced: Collection[str], reasons: Sequence[str]
+) -> list[str]:
+    if not devices:
+        more = f" ({len(reasons) - 1} more do not fit either)" * (len(reasons) > 1)
+        return [f"{reasons[0]}{more}"] if reasons else []
+    found = []
+    if all(busy.over_occupied is None for busy in devices.values()):
+        found.append("no span holds a device where the device profile has seen it")
+    if untraced:
+        found.append(
+            "the device profile shows work on devices without a timeline "
+            f"({', '.join(sorted(untraced, key=platform_and_number))}): of a mesh the "
+            "trace may tell of the first device alone"
+        )
+    return found
 
 
 class _LeftOutError(Exception):
@@ -135,11 +156,12 @@ class _LeftOutError(Exception):
 
 def _window(recording: Recording, profile: DeviceProfile) -> tuple[int, int, int]:
     """What both cover, on the tracer's clock; and that clock less the wall clock."""
-    process = recording.run.get("pid")
-    if profile.process is not None and process not in (None, profile.process):
-        raise _LeftOutError(
-            f"it is of process {profile.process}, the trace of process {process}"
-        )
+    for what, own, others in (
+        ("host", recording.run.get("host"), profile.host or None),
+        ("process", recording.run.get("pid"), profile.process),
+    ):
+        if own is not None and others is not None and own != others:
+            raise _LeftOutError(f"it is of {what} {others}, the trace of {own}")
     if not recording.clocks:
         raise _LeftOutError("the trace does not tell what the wall clock showed")
     # The wall clock may be set in the course of a run: the nearest reading counts.
@@ -154,41 +176,61 @@ def _window(recording: Recording, profile: DeviceProfile) -> tuple[int, int, int
 
 def _by_timeline(
     recording: Recording, schedule: Schedule, profile: DeviceProfile
-) -> dict[str, Sequence[Stretch]]:
-    """The work of each device by the name of its timeline."""
-    known = sorted(profile.busy, key=platform_and_number)
-    platforms = {platform_and_number(device)[0] for device in known}
-    timelines = [
-        device
-        for device in sorted(schedule.devices, key=platform_and_number)
-        if platform_and_number(device)[0] in platforms
-    ]
-    if not timelines:
+) -> tuple[dict[str, Sequence[Stretch]], set[str]]:
+    """The work of each device by the name of its timeline; devices that have none."""
+    names = _names(recording, profile)
+    known = {platform_and_number(place)[0] for place in profile.busy}
+    works: dict[str, Sequence[Stretch]] = {
+        # Of a platform that it knows it would have told of work.
+        name: profile.busy.get(place, ())
+        for place, name in names.items()
+        if name in schedule.devices and platform_and_number(place)[0] in known
+    }
+    if not works:
         raise _LeftOutError(
-            f"it knows {', '.join(known) or 'no device'}, "
+            f"it knows {', '.join(profile.busy) or 'no device'}, "
             f"the trace {', '.join(schedule.devices) or 'none'}"
         )
-    if PROCESS_KEY not in recording.run:
-        # One that it does not know was not at work.
-        return {device: profile.busy.get(device, ()) for device in timelines}
-    if len(timelines) != len(known):
-        raise _LeftOutError(
-            f"it knows {len(known)} devices by their numbers in one of several "
-            f"processes, the trace has {len(timelines)}: which are which is unknown"
-        )
-    works = [profile.busy[device] for device in known]
-    return dict(zip(timelines, works, strict=True))  # mutate: ok as many of both
-
-
-def _untraced(
-    recording: Recording, profile: DeviceProfile, works: Collection[str]
-) -> list[str]:
-    """Devices that are at work for a part worth naming and have no timeline."""
-    if PROCESS_KEY in recording.run:
-        return []  # known by other numbers
     least_ns = _WORTH_NAMING * (profile.end_ns - profile.begin_ns)
-    return [
-        device
-        for device, work in sorted(profile.busy.items())
-        if device not in works and sum([e - b for b, e in work]) >= least_ns
-    ]
+    busy = {
+        names.get(place, place)
+        for place, work in profile.busy.items()
+        if sum([end - begin for begin, end in work]) >= least_ns
+    }
+    return works, busy - works.keys()
+
+
+def _names(recording: Recording, profile: DeviceProfile) -> dict[str, str]:
+    """The timelines' names of this process's devices, by what profiles call them."""
+    numbers = recording.run.get(DEVICES_KEY)
+    if isinstance(numbers, Mapping):
+        return {
+            f"{platform_and_number(name)[0]}{number}": name
+            for name, number in numbers.items()
+        }
+    if PROCESS_KEY in recording.run:
+        raise _LeftOutError(
+            "the trace was begun before JAX had looked for devices, and does not tell "
+            "which are this process's"
+        )
+    return {place: place for place in profile.busy}
+
+
+def _seen_whole(
+    lane: Lane, work: Sequence[Stretch], begin_ns: int, end_ns: int
+) -> tuple[int, int]:
+    """The part of a window of whose work nothing is missing in a profile.
+
+    What is under way when a profiler starts, or when it stops, it does not tell. Where
+    a span holds the device then, what is known begins with the first work that it does
+    tell, or with the span's end; and ends likewise.
+    """
+    opened = [r[2] for r in lane.between(begin_ns, begin_ns + 1) if r[1] < begin_ns]
+    closed = [r[1] for r in lane.between(end_ns - 1, end_ns) if r[2] > end_ns]
+    begins = [begin for begin, _ in work if begin >= begin_ns]
+    ends = [end for _, end in work if end <= end_ns]
+    if opened:
+        begin_ns = min([max(opened), end_ns, *begins])
+    if closed:
+        end_ns = max([min(closed), begin_ns, *ends])
+    return begin_ns, max(begin_ns, end_ns)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from perf._model.errors import TraceFormatError
 from perf._read.stretches import Stretch, united
 
+_SUFFIX: Final = ".xplane.pb"
 _DEVICE_PLANE: Final = re.compile(r"/device:(GPU|TPU):(\d+)")
 _HOST_PLANE: Final = "/host:CPU"
 _ABOUT_HOST: Final = "/host:metadata"
@@ -34,14 +35,16 @@ class DeviceProfile:
 
     Attributes:
         path: the file it comes from.
+        host: whose it is by the file's name; "" of a file that was asked for itself.
         process: its id; None where JAX does not say.
-        begin_ns, end_ns: its first and last event, on the wall clock.
+        begin_ns, end_ns: its first and last event, on the wall clock, while it ran.
         busy: of each device when it was at work, on the wall clock, in order and
             apart. Devices are known by their platform and number in the process:
             `gpu0`.
     """
 
     path: str
+    host: str
     process: int | None
     begin_ns: int
     end_ns: int
@@ -62,16 +65,18 @@ def read_device_profiles(path: str | os.PathLike[str]) -> list[DeviceProfile]:
             what was found.
     """
     place = Path(path)
-    files = sorted(place.rglob("*.xplane.pb")) if place.is_dir() else [place]
+    if not place.is_dir():
+        return [_read(place, "")]
+    files = [file for file in sorted(place.rglob(f"*{_SUFFIX}")) if file.is_file()]
     if not files:
         raise TraceFormatError(
             f"{place}: expected a device profile of jax.profiler, found a folder "
-            "without any .xplane.pb file"
+            f"without any {_SUFFIX} file"
         )
-    return [_read(file) for file in files]
+    return [_read(file, file.name.removesuffix(_SUFFIX)) for file in files]
 
 
-def _read(file: Path) -> DeviceProfile:
+def _read(file: Path, host: str) -> DeviceProfile:
     import jax.profiler
 
     reader: Any = getattr(jax.profiler, "ProfileData", None)
@@ -94,11 +99,15 @@ def _read(file: Path) -> DeviceProfile:
             f"{file}: expected a device profile of jax.profiler, found one that does "
             "not say when it began"
         )
+    begin_ns, end_ns = _seen(planes.values(), start_ns)
+    # The host goes on to tell what it does after the devices are seen no more.
+    stop_ns = about.get("profile_stop_time")
+    end_ns = min(end_ns, stop_ns) if isinstance(stop_ns, int) else end_ns
     about = dict(planes[_ABOUT_HOST].stats) if _ABOUT_HOST in planes else {}
     process = about.get("process_id")
-    begin_ns, end_ns = _seen(planes.values(), start_ns)
     return DeviceProfile(
         os.fspath(file),
+        host,
         process if isinstance(process, int) else None,
         begin_ns,
         end_ns,

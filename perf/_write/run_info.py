@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from perf._model.process import process_index
-from perf._model.tracks import PROCESS_KEY, SCHEMA_KEY, SCHEMA_VERSION
+from perf._model.process import local_devices, process_index
+from perf._model.tracks import DEVICES_KEY, PROCESS_KEY, SCHEMA_KEY, SCHEMA_VERSION
 
 _PACKAGES: Final = (("jax", "jax"), ("jaxlib", "jaxlib"), ("perf", "rlperf"))
 """What a file calls them, and the names under which they are installed."""
@@ -54,6 +54,9 @@ def run_info() -> dict[str, Any]:
     index = process_index()
     if index is not None:
         info[PROCESS_KEY] = index
+    devices = local_devices()
+    if devices:
+        info[DEVICES_KEY] = devices
     for variable, key in _VARIABLES.items():
         if os.environ.get(variable):
             info[key] = os.environ[variable]

@@ -60,6 +60,8 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves until it is interrupted or idle; returns the exit code."""
+    if arguments.device_profile and not arguments.report:
+        raise ValueError("--device-profile is told on the page of --report: give both")
     ui = ui_folder()
     try:
         pages = {_REPORT: _report(arguments)} if arguments.report else {}

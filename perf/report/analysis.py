@@ -146,6 +146,11 @@ class Report:
     mad_ns: int
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know about it."""
+        return (*self.recording.notes, *self.profiled.notes)
+
+    @property
     def unaccounted_frac(self) -> float:
         """Of the devices' time in the steps; of the path where there are no devices."""
         if self.account.total_ns:

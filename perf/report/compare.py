@@ -113,7 +113,7 @@ def compare(before: Report, after: Report) -> Comparison:
         [
             f"Note on {name}: {note}."
             for name, report in (("A", before), ("B", after))
-            for note in report.recording.notes
+            for note in report.notes
         ],
     )
 

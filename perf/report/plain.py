@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from perf._read.accounting import Account
-from perf._read.busy import Busy
+from perf._read.busy import Busy, is_occupied
 from perf.report.analysis import Report
 from perf.report.words import counted, duration, findings, percent, role_name
 
@@ -92,10 +92,13 @@ def _busy_table(report: Report) -> list[str]:
     found = report.profiled.all
     if not found.held:
         return []
-    title = f"Busy, by a device profile of {duration(report.profiled.covered_ns)}"
-    shown = [bucket for bucket, _ in found.held.most_common(_SHOWN)]
-    rows = [_row(b, found.busy[b], found.busy[b] / found.held[b]) for b in shown]
-    return ["", title, *rows]
+    title = f"Busy part of these {duration(sum(found.held.values()))}"
+    shown = [b for b, _ in found.held.most_common() if is_occupied(b) or found.busy[b]]
+    rows = [
+        _row(bucket, found.held[bucket], found.busy[bucket] / found.held[bucket])
+        for bucket in shown[:_SHOWN]
+    ]
+    return ["", f"{title}, by a device profile", *rows]
 
 
 def _row(name: str, ns: float, share: float) -> str:
@@ -109,7 +112,7 @@ def as_values(report: Report) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "files": [report.recording.path],
         "run": {key: _plain(value) for key, value in report.recording.run.items()},
-        "notes": list(report.recording.notes),
+        "notes": list(report.notes),
         "findings": [
             {"kind": f.kind, "cause": f.cause, "text": f.text, "weight": f.weight}
             for f in findings(report)

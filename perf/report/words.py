@@ -25,8 +25,10 @@ from perf.report.analysis import TRUSTED_UNACCOUNTED, Report, StepReport
 
 WORTH_SAYING: Final = 0.08
 """Part of the run's time below which a finding does not come before what bounds it."""
-_WORTH_NAMING: Final = 0.01
-"""Part of a device profile's time below which a stage is not named."""
+_WORTH_SAYING_TOO: Final = 0.01
+"""Part of the time without a span below which work in it is not told."""
+_NAMED: Final = 4
+"""Stages in one sentence."""
 _MANY_SPANS: Final = 30
 _SHORT_NS: Final = 20_000_000
 _IDLE_BETWEEN: Final = 0.2
@@ -57,10 +59,7 @@ def findings(report: Report) -> list[Finding]:
     """Everything worth saying, the most important first."""
     outer = _all_slower(report) if report.steps else None
     found = list(_limits(report, outer))
-    notes = [
-        Finding("limit", "", f"Note: {note}.")
-        for note in (*report.recording.notes, *report.profiled.notes)
-    ]
+    notes = [Finding("limit", "", f"Note: {note}.") for note in report.notes]
     if not report.steps:
         return found + notes
     # Where the report leads with what is unaccounted, it is said there.
@@ -139,17 +138,16 @@ def _busy(report: Report) -> Iterator[Finding]:
     share = found.over_occupied
     if share is None:
         return
+    held = [item for item in found.held.most_common() if is_occupied(item[0])]
     stages = ", ".join(
         f"{bucket.removeprefix(OCCUPIED)} {percent(found.busy[bucket] / ns)}"
-        for bucket, ns in found.held.most_common()
-        if is_occupied(bucket) and ns >= _WORTH_NAMING * sum(found.held.values())
+        for bucket, ns in held[:_NAMED]
     )
     text = (
         f"By a device profile of {duration(report.profiled.covered_ns)}, devices are "
-        f"busy {percent(share)} of the time that spans hold them"
-        + (f" ({stages})" if stages else "")
+        f"busy {percent(share)} of the time that spans hold them ({stages})"
     )
-    if found.untraced >= _WORTH_NAMING:
+    if found.untraced >= _WORTH_SAYING_TOO:
         text += f", and {percent(found.untraced)} of the time that none does"
     yield Finding("bound", "", f"{text}.")
 

@@ -173,6 +173,7 @@ def test_without_the_extra_the_public_ui_is_named(
         (["{folder}/trace 1.pb", "--port", "70000"], 2, "expected 0 to 65535"),
         (["{folder}/trace 1.pb", "--idle-s", "-1"], 2, "expected 0 or more"),
         (["{folder}/trace 1.pb", "--idle-s", "inf"], 2, "expected 0 or more"),
+        (["{folder}/trace 1.pb", "--device-profile", "x"], 1, "--report: give both"),
     ],
 )
 def test_what_cannot_be_shown_is_named(

@@ -19,15 +19,50 @@ def test_a_process_of_jax_knows_its_number_before_there_are_devices() -> None:
         "print(process_index(), process_rank(),"
         "jax._src.xla_bridge.backends_are_initialized())"
     )
+    # The other variable is of another kind of run.
+    assert ["0 0 False\n", "1 1 False\n"] == printed_by_two(program, RANK="7")
+
+
+def printed_by_two(program: str, **environment: str) -> list[str]:
+    """What the two processes of a run print; it gets an address and its number."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     with ThreadPoolExecutor(2) as pool:
-        # The other variable is of another kind of run.
         printed = pool.map(
-            lambda number: printed_by("-c", program, address, number, RANK="7"), "01"
+            lambda n: printed_by("-c", program, address, n, folder=None, **environment),
+            "01",
         )
-        assert ["0 0 False\n", "1 1 False\n"] == list(printed)
+        return list(printed)
+
+
+def test_a_process_knows_its_devices_once_there_are_some() -> None:
+    """By the run's ids, with their numbers in the process; nothing is looked for."""
+    program = (
+        "import sys, jax; from perf._model.process import local_devices as known;"
+        "before = known();"
+        "jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]));"
+        "own = [f'cpu{device.id}' for device in jax.local_devices()];"
+        "print(before, list(known()) == own, list(known().values()), *own)"
+    )
+    first, second = (
+        line.split()
+        for line in printed_by_two(
+            program, XLA_FLAGS="--xla_force_host_platform_device_count=2"
+        )
+    )
+    assert ["{}", "True", "[0,", "1]"] == first[:4] == second[:4]
+    assert ["cpu0", "cpu1"] == first[4:]
+    assert not {*first[4:]} & {*second[4:]}
+
+
+def test_a_process_without_jax_knows_no_devices() -> None:
+    """And does not load it to find out."""
+    program = (
+        "import sys; from perf._model.process import local_devices;"
+        "print(local_devices(), 'jax' in sys.modules)"
+    )
+    assert "{} False\n" == printed_by("-c", program)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from perf.__main__ import main
 from perf._model.spans import ClockSnapshot
-from perf._model.tracks import PROCESS_KEY
+from perf._model.tracks import DEVICES_KEY, PROCESS_KEY
 from perf._read.accounting import Accountant
 from perf._read.busy import Busy, Profiled, is_occupied, profiled
 from perf._read.device_profile import DeviceProfile, read_device_profiles
@@ -27,7 +27,7 @@ from perf.experimental.tracer import PerfTracer
 from perf.report.analysis import analyse
 from perf.report.page import as_page
 from perf.report.plain import as_text, as_values
-from perf.report.words import findings
+from perf.report.words import duration, findings, percent
 from tests.report.runs import TrainingRun
 
 MS = 1_000_000
@@ -125,10 +125,9 @@ def test_busy_leaves_out_what_a_device_waited_for_its_launch(run):
 
 def test_a_device_without_spans_is_told(run):
     """One that is at work and has no timeline."""
-    notes = joined(read_recording(run.trace), read_device_profiles(run.profile)).notes
-    assert [
-        "the device profile shows cpu2 at work, which the trace does not know"
-    ] == list(notes)
+    found = joined(read_recording(run.trace), read_device_profiles(run.profile))
+    (note,) = found.notes
+    assert "shows work on devices without a timeline (cpu2)" in note
 
 
 def test_the_commands_tell_it(run, capsys, tmp_path):
@@ -137,7 +136,7 @@ def test_the_commands_tell_it(run, capsys, tmp_path):
     assert 0 == main([*arguments, "--text"])
     text = capsys.readouterr().out
     assert "• By a device profile of " in text
-    assert "Busy, by a device profile of " in text
+    assert "Busy part of these " in text
     assert 0 == main([*arguments, "--json"])
     told = json.loads(capsys.readouterr().out)["device_profile"]
     assert 0 < told["devices"]["busy_over_occupied"] < 1
@@ -169,8 +168,8 @@ def simulated(**run_info: Any) -> Recording:
     )
 
 
-RECORDING = simulated()
 DEVICES = ["tpu0", "tpu1"]
+RECORDING = simulated(**{DEVICES_KEY: {"tpu0": 0, "tpu1": 1}})
 LENGTH_NS = RECORDING.end_ns - RECORDING.begin_ns
 
 
@@ -179,18 +178,19 @@ def profile_of(
     begin: int = 0,
     end: int = LENGTH_NS,
     process: int | None = None,
-    first: int = 0,
+    host: str = "",
     platform: str = "tpu",
 ) -> DeviceProfile:
-    """Of devices from `first` on; times from the recording's first span on."""
+    """Of devices 0, 1 and so on; times from the recording's first span on."""
     origin = RECORDING.begin_ns + WALL_NS
     return DeviceProfile(
         "p.xplane.pb",
+        host,
         process,
         origin + begin,
         origin + end,
         {
-            f"{platform}{first + number}": [(origin + b, origin + e) for b, e in some]
+            f"{platform}{number}": [(origin + b, origin + e) for b, e in some]
             for number, some in enumerate(busy)
         },
     )
@@ -221,10 +221,42 @@ def test_every_moment_of_the_profile_is_in_one_bucket_and_busy_or_not(
     assert end - begin == found.covered_ns
     for device, work in zip(DEVICES, (first, second), strict=True):
         busy = found.devices[device]
-        assert end - begin == sum(busy.held.values())
-        inside = sum(max(0, min(e, end) - max(b, begin)) for b, e in work)
+        cut = seen_whole(device, work, begin, end)
+        assert cut[1] - cut[0] == sum(busy.held.values())
+        inside = sum(max(0, min(e, cut[1]) - max(b, cut[0])) for b, e in work)
         assert inside == sum(busy.busy.values())
         assert all(0 <= busy.busy[b] <= ns for b, ns in busy.held.items())
+
+
+def seen_whole(
+    device: str, work: list[tuple[int, int]], begin: int, end: int
+) -> tuple[int, int]:
+    """The stretch without what was under way when a profiler started or stopped."""
+    origin = RECORDING.begin_ns
+    (records,) = [some for info, some in RECORDING.timelines if info.id == device]
+    spans = [(r[1] - origin, r[2] - origin) for r in records]
+    known_from = [e for b, e in spans if b < begin < e]
+    known_to = [b for b, e in spans if b < end < e]
+    first = [b for b, _ in work if begin <= b]
+    last = [e for _, e in work if e <= end]
+    since = min([*first, max(known_from)]) if known_from else begin
+    until = max([*last, min(known_to)]) if known_to else end
+    return min(since, end), max(min(since, end), until)
+
+
+def test_what_was_under_way_at_an_edge_is_not_called_idle():
+    """A profiler does not tell of work that began before it, or ended after it."""
+    (rollout,) = [some for info, some in RECORDING.timelines if info.id == DEVICES[1]]
+    span = max(rollout, key=lambda record: record[2] - record[1])
+    first, last = (time_ns - RECORDING.begin_ns for time_ns in span[1:3])
+    third = (last - first) // 3
+    work = [(first + third, last - third)]
+    profile = profile_of([], work, begin=first + 2, end=last - 2)
+    busy = joined(RECORDING, [profile]).devices[DEVICES[1]]
+    assert 1.0 == busy.over_occupied
+    assert last - first - 2 * third == sum(busy.held.values())
+    whole = joined(RECORDING, [profile_of([], work, begin=first, end=last)])
+    assert last - first == sum(whole.devices[DEVICES[1]].held.values())
 
 
 def test_busy_over_occupied_is_of_the_time_that_spans_hold():
@@ -233,7 +265,7 @@ def test_busy_over_occupied_is_of_the_time_that_spans_hold():
     assert 1.0 == everything.over_occupied
     idle_ns = sum(n for b, n in everything.held.items() if not is_occupied(b))
     assert idle_ns > 0
-    assert idle_ns / (2 * LENGTH_NS) == everything.untraced
+    assert 1.0 == everything.untraced
     nothing = joined(RECORDING, [profile_of([], [])]).all
     assert (0.0, 0.0) == (nothing.over_occupied, nothing.untraced)
     for bucket, ns in nothing.held.items():
@@ -268,11 +300,11 @@ def test_half_of_the_time_is_a_half():
     assert busy.share(stage) == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize(("length", "is_told"), [(99, False), (100, True)])
+@pytest.mark.parametrize(("length", "is_told"), [(99, False), (101, True)])
 def test_a_device_without_spans_is_told_if_it_works_for_long(length, is_told):
     """From a hundredth of the profile on."""
-    some, end = [(5_000, 5_000 + length)], 10_000
-    found = joined(RECORDING, [profile_of([], [], some, end=end)])
+    part = LENGTH_NS // 10_000
+    found = joined(RECORDING, [profile_of([], [], [(0, length * part)])])
     assert is_told == bool(found.notes)
 
 
@@ -286,15 +318,13 @@ def test_a_device_that_the_profile_does_not_know_was_not_at_work():
 def test_profiles_of_several_times_add_up():
     """Each covers its own part."""
     half = LENGTH_NS // 2
-    both = [profile_of([], [], end=half), profile_of([], [], begin=half)]
-    found, whole = joined(RECORDING, both), joined(RECORDING, [profile_of([], [])])
-    assert whole.covered_ns == found.covered_ns
-    for device in DEVICES:
-        occupied = [
-            sum(ns for b, ns in p.devices[device].held.items() if is_occupied(b))
-            for p in (found, whole)
-        ]
-        assert occupied[0] == occupied[1]
+    work = [(at, at + MS) for at in range(0, LENGTH_NS - MS, MS)]
+    both = [profile_of(work, end=half), profile_of(work, begin=half)]
+    found = joined(RECORDING, both)
+    assert LENGTH_NS == found.covered_ns
+    apart = [joined(RECORDING, [profile]).all for profile in both]
+    assert found.all.held == apart[0].held + apart[1].held
+    assert found.all.busy == apart[0].busy + apart[1].busy
 
 
 @pytest.mark.parametrize("hour_ns", [-3600 * 10**9, 3600 * 10**9])
@@ -313,11 +343,8 @@ def test_the_nearest_reading_of_the_clocks_counts(hour_ns):
 @pytest.mark.parametrize(
     ("recording", "profile", "reason"),
     [
-        (
-            simulated(pid=7),
-            profile_of([], process=8),
-            "of process 8, the trace of",
-        ),
+        (simulated(pid=7), profile_of([], process=8), "process 8, the trace of 7"),
+        (simulated(host="a"), profile_of([], host="b"), "of host b, the trace of a"),
         (RECORDING, profile_of([], begin=LENGTH_NS, end=2 * LENGTH_NS), "has no span"),
         (dataclasses.replace(RECORDING, clocks=()), profile_of([]), "wall clock"),
         (
@@ -326,7 +353,7 @@ def test_the_nearest_reading_of_the_clocks_counts(hour_ns):
             "it knows quantum0, the trace tpu0, tpu1",
         ),
         (RECORDING, profile_of(), "it knows no device"),
-        (simulated(**{PROCESS_KEY: 1}), profile_of([]), "one of several processes"),
+        (simulated(**{PROCESS_KEY: 1}), profile_of([]), "before JAX had looked"),
     ],
 )
 def test_a_profile_that_does_not_fit_is_left_out_with_a_reason(
@@ -338,25 +365,101 @@ def test_a_profile_that_does_not_fit_is_left_out_with_a_reason(
     assert "p.xplane.pb is left out" in note
     assert reason in note
     assert not found.devices
-    said = [f.text for f in findings(analyse(recording, device_profiles=[profile]))]
-    assert f"Note: {note}." in said
+    report = analyse(recording, device_profiles=[profile])
+    assert f"Note: {note}." in [f.text for f in findings(report)]
+    assert [note] == as_values(report)["notes"]
+    (more,) = joined(recording, [profile] * 3).notes
+    assert f"{note} (2 more do not fit either)" == more
 
 
-def test_of_one_of_several_processes_devices_are_known_by_their_order():
+def test_of_several_profiles_those_that_fit_are_enough():
+    """Each process of a run writes one: that others do not fit is as it should be."""
+    profiles = [profile_of([], process=n) for n in range(3)]
+    recording = simulated(pid=1)
+    assert not joined(recording, profiles).notes
+    assert LENGTH_NS == joined(recording, profiles).covered_ns
+
+
+def test_a_profile_that_is_there_twice_counts_once():
+    """A copy, or one of another process where JAX does not say whose it is."""
+    profile = profile_of([(0, LENGTH_NS)])
+    assert LENGTH_NS == joined(RECORDING, [profile, profile]).covered_ns
+
+
+def test_a_host_or_process_that_nobody_names_fits():
+    """Of a file that was asked for itself the host is not looked at."""
+    recording = simulated(pid=7, host="a")
+    for profile in (profile_of([]), profile_of([], process=7, host="a")):
+        assert joined(recording, [profile]).devices
+
+
+def test_of_one_of_several_processes_devices_are_known_by_their_numbers_in_it():
     """Numbers are the run's in the trace, and the process's in the profile."""
-    recording = simulated(**{PROCESS_KEY: 1})
-    profile = profile_of([(0, LENGTH_NS)], [], first=40)
-    found = joined(recording, [profile])
-    assert LENGTH_NS == sum(found.devices[DEVICES[0]].busy.values())
-    assert 0 == sum(found.devices[DEVICES[1]].busy.values())
-    assert not found.notes
+    recording = simulated(
+        **{PROCESS_KEY: 1, DEVICES_KEY: {"tpu1": 0, "tpu2": 1, "cpu0": 0}}
+    )
+    found = joined(recording, [profile_of([(0, LENGTH_NS)], [(0, LENGTH_NS)])])
+    assert ["tpu1"] == list(found.devices)
+    assert LENGTH_NS == sum(found.devices["tpu1"].busy.values())
+    (note,) = found.notes
+    assert "(tpu2)" in note
 
 
-def test_the_sentence_names_stages_and_what_no_span_tells():
-    """With what share each was busy."""
-    profile = profile_of([(0, LENGTH_NS)], [(0, LENGTH_NS)])
-    report = analyse(RECORDING, device_profiles=[profile])
-    (text,) = [f.text for f in findings(report) if "device profile" in f.text]
-    assert "devices are busy 100 % of the time that spans hold them (" in text
-    assert "rollout 100 %" in text
-    assert " of the time that none does." in text
+def test_older_traces_are_joined_by_numbers():
+    """Devices that only one of the two knows are left out."""
+    found = joined(simulated(), [profile_of([(0, LENGTH_NS)])])
+    assert ["tpu0"] == list(found.devices)
+
+
+def test_a_profile_of_a_time_without_spans_on_devices_says_so():
+    """There is nothing to be a part of."""
+    first = (
+        min(
+            r[1]
+            for info, some in RECORDING.timelines
+            for r in some
+            if info.id in DEVICES
+        )
+        - RECORDING.begin_ns
+    )
+    assert first > 0
+    found = joined(RECORDING, [profile_of([], end=first)])
+    assert ["no span holds a device where the device profile has seen it"] == list(
+        found.notes
+    )
+    assert found.all.over_occupied is None
+
+
+def test_all_forms_of_the_report_hold_the_same_numbers():
+    """Sentence, table, values and page."""
+    (rollout,) = [some for info, some in RECORDING.timelines if info.id == DEVICES[1]]
+    half = [
+        (b, (b + e) // 2)
+        for b, e in sorted(
+            (r[1] - RECORDING.begin_ns, r[2] - RECORDING.begin_ns) for r in rollout
+        )
+    ]
+    report = analyse(RECORDING, device_profiles=[profile_of([(0, LENGTH_NS)], half)])
+    busy = report.profiled.all
+    stages = sorted({f"occupied/{r[0]}" for r in rollout})
+    (first, *_) = [stage for stage in stages if stage in busy.held]
+    name = first.removeprefix("occupied/")
+    assert busy.share(first) == pytest.approx(0.5, abs=0.01)
+    (text,) = [f.text for f in findings(report) if f.text.startswith("By a device")]
+    assert f"{name} {percent(busy.busy[first] / busy.held[first])}" in text
+    assert f"busy {percent(busy.over_occupied or 0)} of the time" in text
+    assert f"and {percent(busy.untraced)} of the time that none does" in text
+    rows = as_text(report).partition("Busy part of")[2].splitlines()
+    (row,) = [row for row in rows if row.startswith(f"  {first} ")]
+    assert duration(busy.held[first]) in row
+    assert percent(busy.busy[first] / busy.held[first]) in row
+    values = as_values(report)["device_profile"]
+    assert LENGTH_NS / 1e9 == values["seconds"]
+    assert busy.over_occupied == values["devices"]["busy_over_occupied"]
+    assert busy.untraced == values["devices"]["untraced_frac"]
+    assert busy.busy[first] / 1e9 == values["devices"]["busy_s"][first]
+    assert busy.held[first] / 1e9 == values["devices"]["seconds"][first]
+    assert set(DEVICES) == values["by_device"].keys()
+    page = as_page([report])
+    _, _, after = page.partition(f"</i>{first}</td>")
+    assert f">{percent(busy.busy[first] / busy.held[first])}</td>" in after[:400]

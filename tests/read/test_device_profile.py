@@ -157,6 +157,28 @@ def test_a_profile_without_any_device_is_empty(tmp_path):
     assert (WALL_NS, WALL_NS) == (found.begin_ns, found.end_ns)
 
 
+def test_what_the_host_tells_after_the_end_is_not_part_of_it(tmp_path):
+    """Devices are not seen any more by then."""
+    ended = (
+        'planes { name: "Task Environment" '
+        'stat_metadata { key: 1 value { id: 1 name: "profile_start_time" } } '
+        'stat_metadata { key: 2 value { id: 2 name: "profile_stop_time" } } '
+        f"stats {{ metadata_id: 1 uint64_value: {WALL_NS} }} "
+        f"stats {{ metadata_id: 2 uint64_value: {WALL_NS + 500} }} }} "
+    )
+    reader: Any = jax.profiler.ProfileData
+    host = plane("/host:CPU", line("python", (50, 2000)))
+    data = bytes(reader.text_proto_to_serialized_xspace(ended + host))
+    found = read_bytes(tmp_path, data)
+    assert (50, 500) == (found.begin_ns - WALL_NS, found.end_ns - WALL_NS)
+
+
+def test_whose_it_is_stands_in_the_name_of_a_file_in_a_folder(tmp_path):
+    """Of one that is asked for by its own name it does not matter."""
+    assert "" == read_bytes(tmp_path, planes()).host
+    assert ["host"] == [found.host for found in read_device_profiles(tmp_path)]
+
+
 def test_newer_versions_say_whose_it_is(tmp_path):
     """By the process's id."""
     about = (

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
-from perf._model.tracks import PROCESS_KEY, SCHEMA_VERSION
+from perf._model.tracks import DEVICES_KEY, PROCESS_KEY, SCHEMA_VERSION
 from perf._write.run_info import git_commit, run_info
 from tests.programs import printed_by
 
@@ -37,6 +38,14 @@ def test_one_of_several_processes_says_which(monkeypatch: pytest.MonkeyPatch) ->
     assert PROCESS_KEY not in run_info()
     monkeypatch.setenv("RANK", "3")
     assert 3 == run_info()[PROCESS_KEY]
+
+
+def test_a_file_tells_of_the_devices_of_its_process() -> None:
+    """By their ids, with their numbers in the process."""
+    devices = jax.local_devices()
+    assert {f"cpu{d.id}": number for number, d in enumerate(devices)} == run_info()[
+        DEVICES_KEY
+    ]
 
 
 def test_the_versions_are_found_without_importing() -> None:
