@@ -136,7 +136,7 @@ def _notes(
     devices: Mapping[str, Busy], untraced: Collection[str], reasons: Sequence[str]
 ) -> list[str]:
     if not devices:
-        more = f" ({len(reasons) - 1} more do not fit either)" * (len(reasons) > 1)
+        more = f" (likewise {len(reasons) - 1} more)" if len(reasons) > 1 else ""
         return [f"{reasons[0]}{more}"] if reasons else []
     found = []
     if all(busy.over_occupied is None for busy in devices.values()):
@@ -195,7 +195,7 @@ def _by_timeline(
     busy = {
         names.get(place, place)
         for place, work in profile.busy.items()
-        if sum([end - begin for begin, end in work]) >= least_ns
+        if sum([end - begin for begin, end in work]) > least_ns
     }
     return works, busy - works.keys()
 
@@ -225,8 +225,9 @@ def _seen_whole(
     a span holds the device then, what is known begins with the first work that it does
     tell, or with the span's end; and ends likewise.
     """
-    opened = [r[2] for r in lane.between(begin_ns, begin_ns + 1) if r[1] < begin_ns]
-    closed = [r[1] for r in lane.between(end_ns - 1, end_ns) if r[2] > end_ns]
+    spans = lane.between(begin_ns, end_ns)
+    opened = [span[2] for span in spans if span[1] < begin_ns]
+    closed = [span[1] for span in spans if span[2] > end_ns]
     begins = [begin for begin, _ in work if begin >= begin_ns]
     ends = [end for _, end in work if end <= end_ns]
     if opened:

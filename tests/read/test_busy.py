@@ -116,11 +116,12 @@ def test_busy_leaves_out_what_a_device_waited_for_its_launch(run):
     found = joined(read_recording(run.trace), read_device_profiles(run.profile))
     rollout = found.devices["cpu0"]
     idle_ns = rollout.held["occupied/rollout"] - rollout.busy["occupied/rollout"]
-    assert idle_ns >= run.steps * (IDLE_NS - APART_NS)
+    # The first is not seen whole if the profiler took its time to start.
+    assert idle_ns >= (run.steps - 1) * (IDLE_NS - APART_NS)
     assert 0 < rollout.busy["occupied/rollout"]
     assert {"cpu0", "cpu1"} == found.devices.keys()
-    for busy in found.devices.values():
-        assert found.covered_ns == sum(busy.held.values())
+    for busy in found.devices.values():  # less if an end was seen late at an edge
+        assert sum(busy.held.values()) <= found.covered_ns
 
 
 def test_a_device_without_spans_is_told(run):
@@ -255,6 +256,9 @@ def test_what_was_under_way_at_an_edge_is_not_called_idle():
     busy = joined(RECORDING, [profile]).devices[DEVICES[1]]
     assert 1.0 == busy.over_occupied
     assert last - first - 2 * third == sum(busy.held.values())
+    ((begin, end),) = work
+    tight = joined(RECORDING, [profile_of([], work, begin=begin, end=end)])
+    assert end - begin == sum(tight.devices[DEVICES[1]].held.values())
     whole = joined(RECORDING, [profile_of([], work, begin=first, end=last)])
     assert last - first == sum(whole.devices[DEVICES[1]].held.values())
 
@@ -300,7 +304,7 @@ def test_half_of_the_time_is_a_half():
     assert busy.share(stage) == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize(("length", "is_told"), [(99, False), (101, True)])
+@pytest.mark.parametrize(("length", "is_told"), [(99, False), (102, True)])
 def test_a_device_without_spans_is_told_if_it_works_for_long(length, is_told):
     """From a hundredth of the profile on."""
     part = LENGTH_NS // 10_000
@@ -321,7 +325,8 @@ def test_profiles_of_several_times_add_up():
     work = [(at, at + MS) for at in range(0, LENGTH_NS - MS, MS)]
     both = [profile_of(work, end=half), profile_of(work, begin=half)]
     found = joined(RECORDING, both)
-    assert LENGTH_NS == found.covered_ns
+    for order in (both, both[::-1]):
+        assert LENGTH_NS == joined(RECORDING, order).covered_ns
     apart = [joined(RECORDING, [profile]).all for profile in both]
     assert found.all.held == apart[0].held + apart[1].held
     assert found.all.busy == apart[0].busy + apart[1].busy
@@ -368,8 +373,9 @@ def test_a_profile_that_does_not_fit_is_left_out_with_a_reason(
     report = analyse(recording, device_profiles=[profile])
     assert f"Note: {note}." in [f.text for f in findings(report)]
     assert [note] == as_values(report)["notes"]
-    (more,) = joined(recording, [profile] * 3).notes
-    assert f"{note} (2 more do not fit either)" == more
+    for count in (1, 2):
+        (more,) = joined(recording, [profile] * (count + 1)).notes
+        assert f"{note} (likewise {count} more)" == more
 
 
 def test_of_several_profiles_those_that_fit_are_enough():
