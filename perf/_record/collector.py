@@ -253,14 +253,14 @@ class Collector:
 
     def open_records(self) -> Records:
         """Spans open on threads, and device work in flight on the queue timelines."""
-        checked = self.names.checked
-        opened = [
-            (log.info, checked([span.as_open_record() for span in spans]))
-            for log in list(self._logs)
-            if (spans := log.open_spans())
-        ]
+        opened: Records = []
+        for log in list(self._logs):
+            spans = log.open_spans()
+            if spans:
+                records = [span.as_open_record() for span in spans]
+                opened.append((log.info, self.names.checked(records)))
         for work in self._pending():
-            records = checked([work.as_open_record()])
+            records = self.names.checked([work.as_open_record()])
             # What may overlap waits for nobody: it is on the device from its launch.
             alone = work.concurrent
             opened += [

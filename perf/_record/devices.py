@@ -43,12 +43,6 @@ class DeviceLine:
         self.queued: list[RawRecord] = []
         self.sequencer = Sequencer(0)  # mutate: ok before all times
 
-    def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
-        """What was added since the last call."""
-        taken = [(self.info, self.records), (self.queue_info, self.queued)]
-        self.records, self.queued = [], []
-        return [(info, records) for info, records in taken if records]
-
 
 class Lines(tuple[DeviceLine, ...]):
     """The timelines of a set of devices.
@@ -112,7 +106,15 @@ class Devices:
             return None
         try:
             self.count = 0
-            return [pair for line in self.lines.values() for pair in line.take()]
+            taken = []
+            for line in self.lines.values():
+                if line.records:
+                    taken.append((line.info, line.records))
+                    line.records = []
+                if line.queued:
+                    taken.append((line.queue_info, line.queued))
+                    line.queued = []
+            return taken
         finally:
             self.lock.release()
 

@@ -65,15 +65,17 @@ class Feed:
 
     def put(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         """Queues records, dropping those beyond the bound."""
-        room = MAX_WAITING - self.waiting_count
-        if len(records) > room:  # mutate: ok none is dropped if equal
-            self.dropped += len(records) - room
-            records = records[:room]
-        if records:
-            self.waiting.append((info, records))
-            self.waiting_count += len(records)
-        if self.waiting_count > MAX_WAITING // 2:
+        count = self.waiting_count + len(records)
+        if count > MAX_WAITING // 2:
             self.sink.wake(urgent=True)
+            if count > MAX_WAITING:  # mutate: ok none is dropped if equal
+                self.dropped += count - MAX_WAITING
+                records = records[: MAX_WAITING - self.waiting_count]
+                if not records:
+                    return
+                count = MAX_WAITING
+        self.waiting.append((info, records))
+        self.waiting_count = count
 
     def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
         """Empties the queue."""

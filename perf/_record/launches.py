@@ -206,6 +206,8 @@ class Launches:
     def pending(self) -> list[DeviceWork]:
         """The work in flight, in the order of launch on each device set."""
         waits = self._waiting.pending(self.owner)
+        if not waits:  # as at most exports, where the training waits for this
+            return []
         return list({id(wait.work): wait.work for wait in waits}.values())
 
     def _begun(self, span: DeviceSpan) -> DeviceWork | None:

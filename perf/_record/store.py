@@ -59,7 +59,7 @@ class Step:
 
     def by_timeline(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
         """The records with their timelines."""
-        return [(self.timelines[key], some) for key, some in self.records.items()]
+        return list(zip(self.timelines.values(), self.records.values(), strict=True))
 
     def longest(self) -> str:
         """The timeline with most records."""

@@ -188,12 +188,15 @@ class WaitingService:
 
     def pending(self, tracer: Any) -> list[Any]:
         """See `Waiting`."""
-        return [
-            work
-            for worker in self._workers
-            for work in worker.works.copy()
-            if work.tracer is tracer and not work.ended
-        ]
+        pending: list[Any] = []
+        for worker in self._workers:
+            if worker.works:
+                pending += [
+                    work
+                    for work in worker.works.copy()
+                    if work.tracer is tracer and not work.ended
+                ]
+        return pending
 
     def settle(self, tracer: Any) -> None:
         """See `Waiting`."""
