@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from itertools import repeat
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -103,7 +104,7 @@ def called(
         return {}
     if metrics is None:
         return {}
-    if not isinstance(metrics, Mapping):
+    if not isinstance(metrics, (dict, Mapping)):  # a dict is one, but is found sooner
         log.say(
             "export-type",
             f"the export function returned {type(metrics).__name__}: expected a "
@@ -119,4 +120,5 @@ def as_metrics(values: Mapping[str, float]) -> dict[str, Any]:
     All are averaged if several are logged under one name: with v1 and v2 both on, a
     framework buffers two values of each.
     """
-    return {name: (value, np.mean) for name, value in values.items()}
+    entries = zip(values.values(), repeat(np.mean))
+    return dict(zip(values, entries, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from perf._exporting import as_metrics
@@ -193,16 +193,13 @@ class PerfMetricsExport:
         rollout_device = self._roles.first(ROLLOUT) or ""
         if self._log_rollouts:
             spans = step.devices.get(rollout_device, ())
-            _log_each("rollout", spans, names.ROLLOUT, step)
+            _log_each("rollout", [s for s in spans if s[NAME] in names.ROLLOUT], step)
         if self._log_trainings:
-            _log_each("actor train", step.main, {names.ACTOR_TRAINING}, step)
+            _log_each("actor train", step.main[names.ACTOR_TRAINING], step)
 
 
-def _log_each(
-    what: str, spans: Iterable[Interval], wanted: Container[str], step: StepSpans
-) -> None:
-    chosen = [span for span in spans if span[NAME] in wanted]
-    for i, span in enumerate(chosen):
+def _log_each(what: str, spans: Iterable[Interval], step: StepSpans) -> None:
+    for i, span in enumerate(spans):
         time_s = (span[END] - span[BEGIN]) / step.per_second
         logging.getLogger("perf").info("%s time [%d] = %.6f s", what, i, time_s)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 GLOBAL_STEP: Final = "global_step"
@@ -27,12 +28,18 @@ NAME: Final = "NAME"
 ROLE: Final = "role"
 """Tag: whose work it is, see `roles.as_role`."""
 
-MEASURED: Final = frozenset(
-    {GLOBAL_STEP, ACTOR_TRAINING, CRITIC_TRAINING}.union(
-        ROLLOUT, REFERENCE_INFERENCE, TRAIN_STEP, WEIGHT_SYNC
-    )
-)
-"""What the metrics of a step are computed from."""
+Stage = str | frozenset[str]
+"""One of the constants above: a name, or all spellings of one."""
+
+MEASURED: Final[Mapping[str, Stage]] = {
+    **{name: name for name in (GLOBAL_STEP, ACTOR_TRAINING, CRITIC_TRAINING)},
+    **{
+        name: spellings
+        for spellings in (ROLLOUT, REFERENCE_INFERENCE, TRAIN_STEP, WEIGHT_SYNC)
+        for name in spellings
+    },
+}
+"""What the metrics of a step are computed from, by every name that it may have."""
 
 END_ERROR: Final = "end_error_ns"
 """Tag of a device span, int: nanoseconds by which its end may be too late. Of spans

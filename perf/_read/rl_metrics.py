@@ -11,14 +11,37 @@ Source: what the `tunix.perf` path promises its users; docs/reference/metrics.md
 from __future__ import annotations
 
 import operator
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import Final, NamedTuple
 
 from perf._model import names
 from perf._model.roles import ACTOR, CRITIC, REFERENCE, ROLLOUT, Roles
 from perf._read.steps import BEGIN, END, ID, NAME, TAGS, Interval, StepSpans
 
 Metrics = dict[str, float]
+
+
+class _Metric(NamedTuple):
+    """The names of what is told of several values."""
+
+    sum: str
+    mean: str
+
+    @classmethod
+    def of(cls, name: str) -> _Metric:
+        return cls(f"perf/sum/{name}", f"perf/mean/{name}")
+
+
+# Made once: a step's metrics are made while the training waits.
+_ROLLOUT_TIME: Final = _Metric.of("rollout_time")
+_REFERENCE_TIME: Final = _Metric.of("refer_inference_time")
+_ACTOR_TIME: Final = _Metric.of("actor_train_time")
+_ACTOR_STEP_TIME: Final = _Metric.of("actor_train_step_time")
+_CRITIC_TIME: Final = _Metric.of("critic_train_time")
+_MICRO_BATCH_GAP: Final = _Metric.of("between_micro_batch_gap_time")
+_REFERENCE_GAP: Final = _Metric.of("refer_gap_time")
+_ACTOR_GAP: Final = _Metric.of("actor_gap_time")
 
 
 def step_metrics(step: StepSpans, roles: Roles) -> Metrics:
@@ -33,42 +56,41 @@ def step_metrics(step: StepSpans, roles: Roles) -> Metrics:
     """
     rollouts = _of(step, roles, ROLLOUT, names.ROLLOUT)
     references = _of(step, roles, REFERENCE, names.REFERENCE_INFERENCE)
-    critic_groups = _named(step.main, (names.CRITIC_TRAINING,))
-    train_steps: dict[str, list[Interval]] = {ACTOR: [], CRITIC: []}
-    for interval in _named(step.main, names.TRAIN_STEP):
-        train_steps[_trained(interval, critic_groups)].append(interval)
-    actor_groups = _named(step.main, (names.ACTOR_TRAINING,))
+    critic_groups = step.main[names.CRITIC_TRAINING]
+    train_steps = _by_trainer(step.main[names.TRAIN_STEP], critic_groups)
+    actor_groups = step.main[names.ACTOR_TRAINING]
     trainings = actor_groups or _trainings(step, roles, ACTOR, train_steps[ACTOR])
-    syncs = _named(step.main, names.WEIGHT_SYNC)
+    syncs = step.main[names.WEIGHT_SYNC]
     end = step.end
     if step.global_step is not None:
         end = min(step.global_step[END], end)
 
+    second = step.per_second
     metrics: Metrics = {
-        "perf/global_step_time": end - step.begin,
-        "perf/weight_sync_time": _length(syncs[-1], step) if syncs else 0.0,
+        "perf/global_step_time": (end - step.begin) / second,
+        "perf/weight_sync_time": _length(syncs[-1], step) / second if syncs else 0.0,
     }
     if roles.rollout_apart and rollouts:
         # Without a sync (a shared model) the step's end is where one would be.
         sync_begin = syncs[-1][BEGIN] if syncs else end
         last = min(max([rollout[END] for rollout in rollouts]), step.end)
         first = min(rollouts[0][END], step.end)
-        metrics["perf/rollout_idle_time"] = sync_begin - last
-        metrics["perf/first_micro_batch_rollout_time"] = first - step.begin
-    _add_sum_and_mean(metrics, "rollout_time", rollouts, step)
-    _add_sum_and_mean(metrics, "refer_inference_time", references, step)
-    _add_sum_and_mean(metrics, "actor_train_time", trainings, step)
-    _add_sum_and_mean(metrics, "actor_train_step_time", train_steps[ACTOR], step)
+        metrics["perf/rollout_idle_time"] = (sync_begin - last) / second
+        metrics["perf/first_micro_batch_rollout_time"] = (first - step.begin) / second
+    _add_sum_and_mean(metrics, _ROLLOUT_TIME, rollouts, step)
+    _add_sum_and_mean(metrics, _REFERENCE_TIME, references, step)
+    _add_sum_and_mean(metrics, _ACTOR_TIME, trainings, step)
+    _add_sum_and_mean(metrics, _ACTOR_STEP_TIME, train_steps[ACTOR], step)
     if roles.trainer_apart:
         pairs = _consecutive(_own(trainings, step), _own(references, step))
-        _add_gaps(metrics, "between_micro_batch_gap_time", pairs, step)
+        _add_gaps(metrics, _MICRO_BATCH_GAP, pairs, step)
     if roles.all_apart:
-        _add_gaps(metrics, "refer_gap_time", pairwise(_own(references, step)), step)
-        _add_gaps(metrics, "actor_gap_time", pairwise(_own(trainings, step)), step)
+        _add_gaps(metrics, _REFERENCE_GAP, pairwise(_own(references, step)), step)
+        _add_gaps(metrics, _ACTOR_GAP, pairwise(_own(trainings, step)), step)
     critic = critic_groups or _trainings(step, roles, CRITIC, train_steps[CRITIC])
     if critic:
-        _add_sum_and_mean(metrics, "critic_train_time", critic, step)
-    return {name: value / step.per_second for name, value in metrics.items()}
+        _add_sum_and_mean(metrics, _CRITIC_TIME, critic, step)
+    return metrics
 
 
 def _trainings(
@@ -77,44 +99,48 @@ def _trainings(
     """The trainings of a role without groups: the union of its steps on its devices."""
     if not train_steps:
         return []
-    on_devices = [
-        interval
-        for interval in _of(step, roles, role, names.TRAIN_STEP)
-        if _trained(interval, ()) == role
-    ]
+    on_devices = _by_trainer(_of(step, roles, role, names.TRAIN_STEP), ())[role]
     return list(_united(on_devices or train_steps))
 
 
-def _trained(train_step: Interval, critic_groups: Iterable[Interval]) -> str:
-    """Whose training step it is: a tag of v2 tells, or the group of v1 around it."""
-    tags = train_step[TAGS] if len(train_step) > TAGS else None
-    role = tags.get(names.ROLE) if tags else None
-    if isinstance(role, str):
-        return CRITIC if role == CRITIC else ACTOR
-    for group in critic_groups:
-        if group[BEGIN] <= train_step[BEGIN] < group[END]:
-            return CRITIC
-    return ACTOR
+def _by_trainer(
+    train_steps: Iterable[Interval], critic_groups: Sequence[Interval]
+) -> dict[str, list[Interval]]:
+    """Whose training steps they are: a tag of v2 tells, or the group of v1 around."""
+    found: dict[str, list[Interval]] = {ACTOR: [], CRITIC: []}
+    for train_step in train_steps:
+        tags = train_step[TAGS] if len(train_step) > TAGS else None
+        role = tags.get(names.ROLE) if tags else None
+        if not isinstance(role, str) and critic_groups:
+            begin = train_step[BEGIN]
+            is_inside = any(g[BEGIN] <= begin < g[END] for g in critic_groups)
+            role = CRITIC if is_inside else ACTOR
+        is_critics = isinstance(role, str) and role == CRITIC
+        found[CRITIC if is_critics else ACTOR].append(train_step)
+    return found
 
 
 def _of(
-    step: StepSpans, roles: Roles, role: str, wanted: Container[str]
+    step: StepSpans, roles: Roles, role: str, wanted: frozenset[str]
 ) -> list[Interval]:
     """What a role ran: on its devices, or on the host if no device knows.
 
     A role whose devices are unknown is measured on all. A launch over many devices is
     one: from its first begin to its last end.
     """
-    devices = roles.devices.get(role) or step.devices
-    found = [_named(step.devices.get(device, []), wanted) for device in devices]
-    found = [some for some in found if some]
+    found: list[list[Interval]] = []
+    for device in roles.devices.get(role) or step.devices:
+        some = _named(step.devices.get(device, ()), wanted)
+        # The devices of a mesh share their records.
+        if some and (not found or some != found[-1]):
+            found.append(some)
     if len(found) == 1:
         return found[0]
     if found:
         return _launches(found)
     if any(_named(some, wanted) for some in step.devices.values()):
         return []
-    return sorted(_named(step.main, wanted) + _named(step.hosts, wanted), key=_begin)
+    return sorted(step.main[wanted] + step.hosts[wanted], key=_begin)
 
 
 def _launches(devices: list[list[Interval]]) -> list[Interval]:
@@ -129,7 +155,7 @@ def _launches(devices: list[list[Interval]]) -> list[Interval]:
     return sorted(found.values(), key=_begin)
 
 
-def _named(intervals: list[Interval], wanted: Container[str]) -> list[Interval]:
+def _named(intervals: Iterable[Interval], wanted: Container[str]) -> list[Interval]:
     return [interval for interval in intervals if interval[NAME] in wanted]
 
 
@@ -150,9 +176,9 @@ def _united(intervals: list[Interval]) -> Iterator[Interval]:
 
 
 def _add_sum_and_mean(
-    metrics: Metrics, name: str, intervals: list[Interval], step: StepSpans
+    metrics: Metrics, metric: _Metric, intervals: list[Interval], step: StepSpans
 ) -> None:
-    total, own = 0.0, []
+    before, own = 0.0, []
     step_begin, step_end = step.begin, step.end
     for interval in intervals:
         begin, end = interval[BEGIN], interval[END]
@@ -160,15 +186,14 @@ def _add_sum_and_mean(
             end = step_end
         if begin >= step_begin:
             own.append(end - begin)
-            total += end - begin
         elif end > step_begin:  # mutate: ok if equal
-            total += end - step_begin
-    _add(metrics, name, total, own)
+            before += end - step_begin
+    _add(metrics, metric, sum(own, before), own, step)
 
 
 def _add_gaps(
     metrics: Metrics,
-    name: str,
+    metric: _Metric,
     pairs: Iterable[tuple[Interval, Interval]],
     step: StepSpans,
 ) -> None:
@@ -176,13 +201,19 @@ def _add_gaps(
     gaps = [
         max(0.0, after[BEGIN] - min(before[END], step.end)) for before, after in pairs
     ]
-    _add(metrics, name, sum(gaps), gaps)
+    _add(metrics, metric, sum(gaps), gaps, step)
 
 
-def _add(metrics: Metrics, name: str, total: float, values: list[float]) -> None:
-    metrics[f"perf/sum/{name}"] = total
+def _add(
+    metrics: Metrics,
+    metric: _Metric,
+    total: float,
+    values: list[float],
+    step: StepSpans,
+) -> None:
+    metrics[metric.sum] = total / step.per_second
     if values:
-        metrics[f"perf/mean/{name}"] = sum(values) / len(values)
+        metrics[metric.mean] = sum(values) / len(values) / step.per_second
 
 
 def _own(intervals: list[Interval], step: StepSpans) -> list[Interval]:

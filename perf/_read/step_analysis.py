@@ -123,17 +123,19 @@ class StepAnalysis:
         """By the union of what held each device."""
         if not self._devices:
             return {}
-        # The devices of a mesh share their records: what they say is found out once.
-        known: dict[tuple[int, ...], list[Stretch]] = {}
         held: dict[str, list[Stretch]] = {}
+        occupied = 0
+        before: list[Interval] | None = None
         for device in self._devices:
             some = devices.get(device, [])
-            same = tuple(map(id, some))
-            if same not in known:
-                known[same] = united(map(_times, some), begin_ns, end_ns)
-            held[device] = known[same]
+            # The devices of a mesh share their records: they are looked at once.
+            if some != before:
+                before = some
+                mine = united(map(_times, some), begin_ns, end_ns)
+                mine_ns = sum([end - begin for begin, end in mine])
+            held[device] = mine
+            occupied += mine_ns
         whole = len(held) * (end_ns - begin_ns)
-        occupied = sum([e - b for some in held.values() for b, e in some])
         metrics = {"perf/bubble_frac": 1 - occupied / whole}
         sides: list[list[Stretch]] = []
         for side in self._sides:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import operator
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import chain
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from perf._model.ids import QUEUE_SUFFIX
-from perf._model.names import GLOBAL_STEP, MEASURED
+from perf._model.names import GLOBAL_STEP, MEASURED, Stage
 from perf._model.spans import DEVICE, OPEN, RawRecord, TimelineInfo, TimelineKind
 from perf._model.tree import Span, SpanGroup
 
@@ -26,9 +25,11 @@ NAME, BEGIN, END, ID = range(4)
 TAGS = 6
 """Of an interval that was recorded; one of a tree built by hand has none."""
 
+ByStage = defaultdict[Stage, list[Interval]]
+"""What metrics are computed from, by the constants of `names`; each by begin."""
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class StepSpans:
+
+class StepSpans(NamedTuple):
     """What ran in one step of the trainer.
 
     Attributes:
@@ -37,25 +38,23 @@ class StepSpans:
             that any thread began after the export before.
         end: of the window: the export.
         global_step: the group or span of that name, if there is one.
-        main: spans and groups of the trainer's thread, by begin.
+        main: spans and groups of the trainer's thread.
         hosts: spans and groups of the other threads.
         devices: what ran on each device, by timeline id; by begin.
-
-    Of the threads, names that no metric asks for may be left out.
     """
 
     per_second: float
     begin: float
     end: float
     global_step: Interval | None
-    main: list[Interval]
-    hosts: list[Interval]
+    main: ByStage
+    hosts: ByStage
     devices: Mapping[str, list[Interval]]
 
 
 def from_records(
-    records: Iterable[tuple[TimelineInfo, list[RawRecord]]],
-    opened: Collection[tuple[TimelineInfo, list[RawRecord]]],
+    records: Sequence[tuple[TimelineInfo, list[RawRecord]]],
+    opened: Sequence[tuple[TimelineInfo, list[RawRecord]]],
     begin_ns: int,
     end_ns: int,
 ) -> StepSpans:
@@ -68,33 +67,43 @@ def from_records(
         begin_ns: the export before.
         end_ns: this export.
     """
-    main: list[Interval] = []
-    hosts: list[Interval] = []
+    main: ByStage = defaultdict(list)
+    hosts: ByStage = defaultdict(list)
     devices: dict[str, list[Interval]] = {}
-    begins_ns: list[int] = []
-    for info, some in chain(records, on_devices(records, opened)):
+    parts = [*records, *on_devices(records, opened)] if opened else records
+    for info, some in parts:
         kind = info.kind
         if kind is TimelineKind.DEVICE:
-            devices.setdefault(info.id, []).extend(some)
+            devices[info.id] = [*devices.get(info.id, ()), *some]
         elif kind is not TimelineKind.QUEUE:
-            (main if info.is_main else hosts).extend(
-                [r for r in some if r[NAME] in MEASURED and r[5] <= DEVICE]
-            )
-        # What was recorded by hand on a named track may be of another clock's day.
-        if kind is TimelineKind.HOST:
-            begins_ns += [r[1] for r in some if r[5] < DEVICE]  # mutate: ok no work
+            into = main if info.is_main else hosts
+            stages = map(MEASURED.get, map(_name, some))
+            for record, stage in zip(some, stages, strict=True):
+                if stage is not None and record[5] <= DEVICE:
+                    into[stage].append(record)
     if opened:
-        for some in (main, hosts, *devices.values()):
+        for some in (*main.values(), *hosts.values(), *devices.values()):
             some[:] = [
                 i if i[END] != OPEN else (i[NAME], i[BEGIN], _INF, *i[ID:])
                 for i in some
             ]
-    # Of any thread: a framework may roll out on one of its own while the trainer waits
-    # outside of all spans. Where none began, what had begun before was still at work.
-    first_ns = begin_ns if begins_ns else end_ns
-    if begins_ns:
-        first_ns = min([b for b in begins_ns if b >= begin_ns], default=first_ns)
-    return assembled(1e9, main, hosts, devices, first_ns, end_ns)
+
+    def first() -> int:
+        # Of any thread: a framework may roll out on one of its own while the trainer
+        # waits outside of all spans. What was recorded by hand on a named track may be
+        # of another clock's day.
+        begins_ns = [
+            r[BEGIN]
+            for info, some in parts
+            if info.kind is TimelineKind.HOST
+            for r in some
+            if r[5] < DEVICE  # mutate: ok no work
+        ]
+        # Where none began, what had begun before was still at work.
+        before_ns = begin_ns if begins_ns else end_ns
+        return min([b for b in begins_ns if b >= begin_ns], default=before_ns)
+
+    return assembled(1e9, main, hosts, devices, first, end_ns)
 
 
 def on_devices(
@@ -140,6 +149,7 @@ def from_trees(
         return [] if step is None else list(_walk(step))
 
     of_main = inside(main)
+    of_hosts = [i for root in hosts for i in inside(root)]
     on_devices = {name: inside(root) for name, root in devices.items()}
     ends = [
         i[END]
@@ -147,9 +157,10 @@ def from_trees(
         for i in some
         if i[END] < _INF
     ]
-    of_hosts = [i for root in hosts for i in inside(root)]
-    first = min((i[BEGIN] for i in of_main), default=0.0)
-    return assembled(1.0, of_main, of_hosts, on_devices, first, max(ends, default=0.0))
+    last = max(ends, default=0.0)
+    return assembled(
+        1.0, by_stage(of_main), by_stage(of_hosts), on_devices, lambda: 0.0, last
+    )
 
 
 def _walk(node: Span | SpanGroup) -> Iterator[Interval]:
@@ -159,29 +170,40 @@ def _walk(node: Span | SpanGroup) -> Iterator[Interval]:
             yield from _walk(child)
 
 
+def by_stage(intervals: Iterable[Interval]) -> ByStage:
+    """Those that metrics are computed from."""
+    found: ByStage = defaultdict(list)
+    for interval in intervals:
+        stage = MEASURED.get(interval[NAME])
+        if stage is not None:
+            found[stage].append(interval)
+    return found
+
+
 def assembled(
     per_second: float,
-    main: list[Interval],
-    hosts: list[Interval],
+    main: ByStage,
+    hosts: ByStage,
     devices: dict[str, list[Interval]],
-    first: float,
+    first: Callable[[], float],
     end: float,
 ) -> StepSpans:
-    """From what ran where; finds the step's window.
+    """From what ran where, in any order; finds the step's window.
 
     Args:
         per_second: how many units of the times are a second.
         main: on the trainer's thread.
         hosts: on the other threads.
         devices: by device.
-        first: begin of the first span.
+        first: gives the begin of the first span; asked if there is no global step.
         end: of the window.
     """
-    for some in (main, hosts, *devices.values()):
+    for some in (*main.values(), *hosts.values(), *devices.values()):
         some.sort(key=_begin)  # of those that begin together, the inner one comes first
-    step = next((i for i in reversed(main) if i[NAME] == GLOBAL_STEP), None)
-    begin = first if step is None else step[BEGIN]
+    step = main[GLOBAL_STEP][-1] if main[GLOBAL_STEP] else None
+    begin = first() if step is None else step[BEGIN]
     return StepSpans(per_second, begin, end, step, main, hosts, devices)
 
 
+_name = operator.itemgetter(NAME)
 _begin = operator.itemgetter(BEGIN)

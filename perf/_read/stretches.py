@@ -26,16 +26,17 @@ def united(stretches: Iterable[Stretch], begin_ns: int, end_ns: int) -> list[Str
 
 def common(first: list[Stretch], second: list[Stretch]) -> int:
     """How long both are under way."""
-    total = 0
-    rest, others = iter(first), iter(second)
-    mine, other = next(rest, None), next(others, None)
-    while mine and other:
-        begin = max(other[0], mine[0])
-        end = min(other[1], mine[1])
-        if begin < end:
-            total += end - begin
-        if mine[1] < other[1]:
-            mine = next(rest, None)
-        else:
-            other = next(others, None)
+    total = at = 0
+    for begin, end in first:
+        while at < len(second):
+            since, until = second[at]
+            if since < begin:
+                since = begin
+            if until > end:
+                if since < end:
+                    total += end - since
+                break  # it may go on into what comes next
+            if since < until:
+                total += until - since
+            at += 1
     return total

@@ -17,7 +17,7 @@ from perf._read.step_analysis import (
     StepAnalysis,
     StepAnomaly,
 )
-from perf._read.steps import BEGIN, END, Interval, StepSpans, assembled
+from perf._read.steps import BEGIN, END, Interval, StepSpans, assembled, by_stage
 from perf._record.span import error_text
 from perf._record.tracer import Tracer
 from perf._write.files import TraceFiles
@@ -192,5 +192,12 @@ def _last_step(timelines: Mapping[str, Timeline]) -> StepSpans:
         step = timeline.committed_steps[-1]
         into += [(s.name, s.begin, s.end, s.id) for s in step.values()]
     ends = [i[END] for some in (main, hosts, *devices.values()) for i in some]
-    first = min((i[BEGIN] for i in main + hosts), default=0.0)
-    return assembled(1.0, main, hosts, devices, first, max(ends, default=0.0))
+    begins, last = [i[BEGIN] for i in main + hosts], max(ends, default=0.0)
+    return assembled(
+        1.0,
+        by_stage(main),
+        by_stage(hosts),
+        devices,
+        lambda: min(begins, default=0.0),
+        last,
+    )

@@ -141,13 +141,19 @@ class StoredTimelines(Mapping[str, Timeline]):
     """
 
     def __init__(self, tracer: PerfTracer, step: _Step | None) -> None:
-        store = tracer._collector.store
-        self._born = clock.seconds(tracer._born_ns)
-        self._step = step
-        self._opened = tracer._collector.open_records() if step is None else step.opened
-        self._steps = list(store.closed)
-        self._current = store.current
+        # No more than this: the training waits, and metrics need none of the steps
+        # before.
+        collector = tracer._collector
         self._tracer = tracer
+        self._step = step
+        self._closed = [] if step is None else step.by_timeline()
+        self._opened = collector.open_records() if step is None else step.opened
+        self._current = collector.store.current
+
+    @functools.cached_property
+    def _steps(self) -> list[_Step]:
+        closed = list(self._tracer._collector.store.closed)
+        return [step for step in closed if step.index < self._current.index]
 
     @functools.cached_property
     def _ids(self) -> dict[str, None]:
@@ -169,7 +175,8 @@ class StoredTimelines(Mapping[str, Timeline]):
         steps = [step.records.get(timeline_id, ()) for step in self._steps]
         current = [*self._current.records.get(timeline_id, ()), *opened]
         forgotten = self._steps[0].index if self._steps else 0
-        return _StoredTimeline(timeline_id, self._born, steps, current, forgotten)
+        born = clock.seconds(self._tracer._born_ns)
+        return _StoredTimeline(timeline_id, born, steps, current, forgotten)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)
@@ -182,14 +189,11 @@ class StoredTimelines(Mapping[str, Timeline]):
         if self._step is None:
             return None
         step = self._step
-        return from_records(
-            step.by_timeline(), self._opened, step.begin_ns, step.end_ns
-        )
+        return from_records(self._closed, self._opened, step.begin_ns, step.end_ns)
 
     def records(self) -> tuple[Records, Records]:
         """All that closed in the step being exported, and what is open at its end."""
-        step = self._step
-        return ([] if step is None else step.by_timeline()), self._opened
+        return self._closed, self._opened
 
 
 class _StoredTimeline(Timeline):

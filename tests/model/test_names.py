@@ -23,4 +23,4 @@ def test_what_is_measured_is_all_of_these() -> None:
         "global_step", "actor_training", "critic_training", "rollout",
         "refer_inference", "reference_inference", "peft_train_step", "peft_train",
         "weight_sync",
-    } == names.MEASURED  # fmt: skip
+    } == set(names.MEASURED)  # fmt: skip

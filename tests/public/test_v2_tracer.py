@@ -157,6 +157,30 @@ def test_threads_are_kept_apart() -> None:
     assert run.named("rollout").parent_id is None
 
 
+def test_timelines_that_are_kept_have_no_later_steps() -> None:
+    """An export function may look at them when other steps have been exported."""
+    kept: list[Mapping[str, Any]] = []
+
+    def export_fn(timelines: Mapping[str, Any]) -> dict[str, Any]:
+        kept.append(timelines)
+        return {}
+
+    tracer = PerfTracer(export_fn=export_fn)
+    for name in ("first", "second", "third"):
+        with tracer.span(name):
+            pass
+        tracer.export()
+    names = [
+        [
+            [span.name for span in step.values()]
+            for step in timelines[generate_host_timeline_id()].committed_steps
+        ]
+        for timelines in kept
+    ]
+    steps = [["first"], ["second"], ["third"]]
+    assert [steps[:1], steps[:2], steps] == names
+
+
 def test_threads_one_after_the_other_are_kept_apart() -> None:
     """Ten threads have ten timelines, though idents are used again (field 24)."""
     run = V2Run()

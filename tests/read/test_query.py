@@ -119,4 +119,4 @@ def test_a_step_that_is_not_kept_is_exported_all_the_same(bounds: Any) -> None:
     with run.tracer.span_group("global_step"):
         run.at(1.0)
     run.tracer.export()
-    assert ["global_step"] == [interval[0] for interval in found[0].main]
+    assert ["global_step"] == [i[0] for i in found[0].main["global_step"]]

@@ -10,7 +10,7 @@ import pytest
 from perf._model.roles import Roles
 from perf._model.spans import DEVICE
 from perf._read.rl_metrics import Metrics, step_metrics
-from perf._read.steps import BEGIN, ID, NAME, Interval, StepSpans
+from perf._read.steps import BEGIN, ID, NAME, Interval, StepSpans, by_stage
 
 INF = float("inf")
 TOGETHER = {"rollout": ["a0"], "actor": ["a0"], "refer": ["a0"]}
@@ -42,8 +42,8 @@ def measure(
         1.0,
         *window,
         None if global_step is None else ("global_step", *global_step, 1),
-        numbered(main, 100),
-        numbered(hosts, 200),
+        by_stage(numbered(main, 100)),
+        by_stage(numbered(hosts, 200)),
         {name: numbered(s, 1000 * n) for n, (name, s) in enumerate(devices.items(), 1)},
     )
     return step_metrics(step, Roles.of(roles))
@@ -155,7 +155,7 @@ def test_a_launch_over_many_devices_counts_once() -> None:
         "a1": [("rollout", 11.0, 15.0, 7), ("rollout", 20.0, 22.0, 8)],
         "a2": [("rollout", 13.0, 16.0, 7)],
     }
-    step = StepSpans(1.0, 10.0, 30.0, None, [], [], on)
+    step = StepSpans(1.0, 10.0, 30.0, None, by_stage([]), by_stage([]), on)
     roles = {**APART, "rollout": ["a2", "a0", "a1"]}
     metrics = step_metrics(step, Roles.of(roles))
     assert (7.0, 3.5) == pick(metrics, "rollout_time")
@@ -281,7 +281,7 @@ def test_steps_with_the_critic_s_tag_are_the_critic_s(critic: list[str]) -> None
     for device in critic:
         devices[device] = [*devices.get(device, []), trained]
     main = [(i[NAME], i[BEGIN], i[BEGIN] + 1, *i[ID:]) for i in (actor, other, trained)]
-    step = StepSpans(1.0, 10.0, 30.0, None, main, [], devices)
+    step = StepSpans(1.0, 10.0, 30.0, None, by_stage(main), by_stage([]), devices)
     roles = Roles.of({"rollout": ["a0"], "actor": ["a0", "a1"], "critic": critic})
     metrics = step_metrics(step, roles)
     assert (2.0, 1.0) == pick(metrics, "actor_train_step_time")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -44,7 +43,7 @@ def analysed(
 ) -> tuple[dict[str, float], StepAnomaly | None]:
     """What it says of a step with these spans and this window."""
     step = from_records(records, opened, begin_ns, end_ns)
-    step = dataclasses.replace(step, begin=begin_ns, end=end_ns)
+    step = step._replace(begin=begin_ns, end=end_ns)
     return tested.step(step, records, opened)
 
 

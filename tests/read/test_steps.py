@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from perf._model.spans import (
@@ -22,6 +23,7 @@ from perf._read.steps import (
     END,
     ID,
     NAME,
+    ByStage,
     Interval,
     StepSpans,
     from_records,
@@ -57,6 +59,11 @@ def all_seconds(intervals: list[Interval]) -> list[Interval | None]:
     return [seconds(interval) for interval in intervals]
 
 
+def together(stages: ByStage) -> list[Interval]:
+    """All that ran on a thread, by begin."""
+    return sorted(chain.from_iterable(stages.values()), key=lambda i: i[BEGIN])
+
+
 def window(step: StepSpans) -> tuple[float, float]:
     """Begin and end in seconds."""
     return step.begin / step.per_second, step.end / step.per_second
@@ -83,11 +90,11 @@ def test_spans_go_where_they_ran() -> None:
     assert [
         ("rollout", 1.0, 5.0, 1),
         ("weight_sync", 3.0, 4.0, 2),
-    ] == all_seconds(step.main)
+    ] == all_seconds(together(step.main))
     assert [
         ("rollout", 1.0, 2.0, 4),
         ("refer_inference", 2.0, 3.0, 3),
-    ] == all_seconds(step.hosts)
+    ] == all_seconds(together(step.hosts))
     assert [("rollout", 1.0, 2.0, 2)] == all_seconds(step.devices["tpu0"])
 
 
@@ -97,7 +104,7 @@ def test_moments_and_waits_are_no_work() -> None:
         (MAIN, [record("rollout", 1, 1, 1, k) for k in (INSTANT, COUNTER)]),
         (QUEUE, [record("queue", 1, 2, 3, QUEUED)]),
     )
-    assert ([], [], {}) == (step.main, step.hosts, step.devices)
+    assert ([], [], {}) == (together(step.main), together(step.hosts), step.devices)
 
 
 def test_what_no_metric_needs_is_left_out() -> None:
@@ -108,8 +115,8 @@ def test_what_no_metric_needs_is_left_out() -> None:
         (TPU, [record("copy", 1, 2, 4, DEVICE)]),
     )
     assert 2.0 == window(step)[0]
-    assert ["rollout"] == [interval[NAME] for interval in step.main]
-    assert [] == step.hosts
+    assert ["rollout"] == [interval[NAME] for interval in together(step.main)]
+    assert [] == together(step.hosts)
     assert ["copy"] == [interval[NAME] for interval in step.devices["tpu0"]], "held it"
 
 
@@ -120,7 +127,7 @@ def test_what_is_open_is_in_the_step() -> None:
         (QUEUE, [record("rollout", 2, INF, 2, DEVICE)]),
     ]
     step = step_of((TPU, [record("peft_train", 1, 3, 3, DEVICE)]), opened=opened)
-    assert [("rollout", 1.0, INF, 1)] == all_seconds(step.main)
+    assert [("rollout", 1.0, INF, 1)] == all_seconds(together(step.main))
     expected = [("peft_train", 1.0, 3.0, 3), ("rollout", 3.0, INF, 2)]
     assert expected == all_seconds(step.devices["tpu0"])
 
@@ -223,7 +230,7 @@ def test_a_span_from_before_does_not_begin_the_window() -> None:
     opened = [(MAIN, [record("training", 0, INF, 3)])]
     step = step_of((MAIN, [crossing, mine]), opened=opened, begin=10.0)
     assert 13.0 == window(step)[0]
-    assert [8 * S, 13 * S] == [interval[BEGIN] for interval in step.main]
+    assert [8 * S, 13 * S] == [i[BEGIN] for i in together(step.main)]
 
 
 def test_the_window_of_a_step_inside_one_span() -> None:
@@ -250,7 +257,11 @@ def tree() -> SpanGroup:
         step.begin, step.end = begin, begin + 9
         mini = SpanGroup("mini", step)
         mini.begin, mini.end = begin + 1, begin + 3
-        for outer, name, start in ((step, "late", 5.0), (mini, "early", 2.0)):
+        for outer, name, start in (
+            (step, "weight_sync", 5.0),
+            (mini, "rollout", 2.0),
+            (mini, "mine", 2.5),
+        ):
             span = Span(name, begin + start)
             span.end = begin + start + 1
             outer.inner.append(span)
@@ -260,12 +271,15 @@ def tree() -> SpanGroup:
 def test_trees_give_their_last_global_step() -> None:
     """With everything inside, however deep, and an end at the last thing's end."""
     step = from_trees(tree(), [tree()], {"tpu0": tree(), "tpu1": SpanGroup("root")})
-    names = ["global_step", "mini", "early", "late"]
-    assert names == [i[NAME] for i in step.main] == [i[NAME] for i in step.hosts]
+    measured = ["global_step", "rollout", "weight_sync"]
+    for stages in (step.main, step.hosts):
+        assert measured == [interval[NAME] for interval in together(stages)]
     assert (10.0, 19.0) == window(step)
-    assert names == [interval[NAME] for interval in step.devices["tpu0"]]
+    names = ["global_step", "mini", "rollout", "mine", "weight_sync"]
+    on_device = step.devices["tpu0"]
+    assert names == [interval[NAME] for interval in on_device]
     assert [] == step.devices["tpu1"]
-    assert 4 == len({interval[ID] for interval in step.main})
+    assert 5 == len({interval[ID] for interval in on_device})
 
 
 def test_trees_may_have_open_ends() -> None:
