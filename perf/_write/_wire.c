@@ -1,4 +1,4 @@
-/* The two loops of writing that run for every slice, compiled: the same as in wire.py and
+/* The loops of writing that run for every slice, compiled: the same as in wire.py and
    values.py, which explain them. Nothing here keeps an object or calls back into Python. */
 
 #define PY_SSIZE_T_CLEAN
@@ -76,40 +76,23 @@ timed_packets(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t cou
     return packets;
 }
 
-PyDoc_STRVAR(plain_tags_doc,
-"plain_tags($module, tags, keys, texts, /)\n\
---\n\
-\n\
-The `debug_annotations` of tags that are known keys with plain values, else None.\n\
-\n\
-Args:\n\
-    tags: a dict of text to anything.\n\
-    keys: the field of each key that is known.\n\
-    texts: the number of each text that is interned.");
-
 enum { KEY_MOST = 16, FIELD_MOST = 2 + KEY_MOST + 12, PLAIN_MOST = 64 };
 
-static PyObject *
-plain_tags(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+/* Puts the fields of tags that are known keys with plain values. Returns where they end;
+   NULL if they are not all plain, or with an exception. */
+static unsigned char *
+put_tags(unsigned char *at, PyObject *tags, PyObject *keys, PyObject *texts)
 {
-    if (count != 3 || !PyDict_Check(args[1]) || !PyDict_Check(args[2])) {
-        PyErr_SetString(PyExc_TypeError, "expected three dicts");
+    if (!PyDict_CheckExact(tags) || PyDict_GET_SIZE(tags) > PLAIN_MOST)
         return NULL;
-    }
-    if (!PyDict_CheckExact(args[0]) || PyDict_GET_SIZE(args[0]) > PLAIN_MOST)
-        Py_RETURN_NONE;
-    unsigned char data[PLAIN_MOST * FIELD_MOST], *at = data;
     Py_ssize_t position = 0;
     PyObject *tag, *value;
-    while (PyDict_Next(args[0], &position, &tag, &value)) {
+    while (PyDict_Next(tags, &position, &tag, &value)) {
         if (!PyUnicode_CheckExact(tag))
-            Py_RETURN_NONE;
-        PyObject *key = PyDict_GetItemWithError(args[1], tag);
-        if (key == NULL || !PyBytes_Check(key) || PyBytes_GET_SIZE(key) > KEY_MOST) {
-            if (PyErr_Occurred())
-                return NULL;
-            Py_RETURN_NONE;
-        }
+            return NULL;
+        PyObject *key = PyDict_GetItemWithError(keys, tag);
+        if (key == NULL || !PyBytes_Check(key) || PyBytes_GET_SIZE(key) > KEY_MOST)
+            return NULL;
         unsigned char *field = at + 2, *end = field;
         memcpy(end, PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key));
         end += PyBytes_GET_SIZE(key);
@@ -117,7 +100,7 @@ plain_tags(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
             int beyond;
             long long whole = PyLong_AsLongLongAndOverflow(value, &beyond);
             if (beyond)
-                Py_RETURN_NONE;
+                return NULL;
             *end++ = 0x20; /* DebugAnnotation.int_value */
             end = put_varint(end, (unsigned long long)whole);
         }
@@ -134,29 +117,69 @@ plain_tags(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
                 *end++ = (unsigned char)(bits >> 8 * byte);
         }
         else if (PyUnicode_CheckExact(value)) {
-            PyObject *iid = PyDict_GetItemWithError(args[2], value);
-            if (iid == NULL || !PyLong_CheckExact(iid)) {
-                if (PyErr_Occurred())
-                    return NULL;
-                Py_RETURN_NONE;
-            }
+            PyObject *iid = PyDict_GetItemWithError(texts, value);
+            if (iid == NULL || !PyLong_CheckExact(iid))
+                return NULL;
             *end++ = 0x88; /* string_value_iid */
             *end++ = 0x01;
             end = put_varint(end, PyLong_AsUnsignedLongLongMask(iid));
         }
         else
-            Py_RETURN_NONE;
+            return NULL;
         at[0] = 0x22; /* TrackEvent.debug_annotations */
         at[1] = (unsigned char)(end - field);
         at = end;
     }
-    return PyBytes_FromStringAndSize((char *)data, at - data);
+    return at;
+}
+
+PyDoc_STRVAR(plain_event_doc,
+"plain_event($module, key, fields, tags, keys, texts, /)\n\
+--\n\
+\n\
+An event with tags that are known keys with plain values, else None.\n\
+\n\
+Args:\n\
+    key: what comes before its length.\n\
+    fields: what comes before its tags.\n\
+    tags: a dict of text to anything.\n\
+    keys: the field of each key that is known.\n\
+    texts: the number of each text that is interned.");
+
+static PyObject *
+plain_event(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 5 || !PyBytes_Check(args[0]) || !PyBytes_Check(args[1])
+        || !PyDict_Check(args[3]) || !PyDict_Check(args[4])) {
+        PyErr_SetString(PyExc_TypeError, "expected two texts of bytes and three dicts");
+        return NULL;
+    }
+    unsigned char tags[PLAIN_MOST * FIELD_MOST];
+    unsigned char *end = put_tags(tags, args[2], args[3], args[4]);
+    if (end == NULL) {
+        if (PyErr_Occurred())
+            return NULL;
+        Py_RETURN_NONE;
+    }
+    Py_ssize_t of_key = PyBytes_GET_SIZE(args[0]), of_fields = PyBytes_GET_SIZE(args[1]);
+    unsigned long long size = (unsigned long long)(of_fields + (end - tags));
+    PyObject *event = PyBytes_FromStringAndSize(
+        NULL, of_key + varint_size(size) + (Py_ssize_t)size);
+    if (event == NULL)
+        return NULL;
+    unsigned char *at = (unsigned char *)PyBytes_AS_STRING(event);
+    memcpy(at, PyBytes_AS_STRING(args[0]), (size_t)of_key);
+    at = put_varint(at + of_key, size);
+    memcpy(at, PyBytes_AS_STRING(args[1]), (size_t)of_fields);
+    memcpy(at + of_fields, tags, (size_t)(end - tags));
+    return event;
 }
 
 static PyMethodDef methods[] = {
     {"timed_packets", (PyCFunction)(void (*)(void))timed_packets, METH_FASTCALL,
      timed_packets_doc},
-    {"plain_tags", (PyCFunction)(void (*)(void))plain_tags, METH_FASTCALL, plain_tags_doc},
+    {"plain_event", (PyCFunction)(void (*)(void))plain_event, METH_FASTCALL,
+     plain_event_doc},
     {NULL, NULL, 0, NULL},
 };
 

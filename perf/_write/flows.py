@@ -9,6 +9,7 @@ after their BEGIN; so are those of slices written before they end.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
@@ -123,7 +124,9 @@ class Flows:
         self._device_now.clear()
         self._on_further_devices.clear()
         for info, records in batch.records:
-            naming = [record for record in records if record[7]]
+            naming: list[RawRecord] = []
+            if any(map(_after, records)):
+                naming = [record for record in records if record[7]]
             if info.kind is TimelineKind.DEVICE:
                 for record in naming:
                     if record[3] in self._device_now or self.device.find(record[3]):
@@ -212,3 +215,6 @@ class Flows:
         # An odd factor keeps different spans apart; the offset does it for files.
         offset = self._offsets[places is self.host]
         return (offset + span_id * 0x9E3779B97F4A7C15) % (1 << 64) or 1
+
+
+_after = operator.itemgetter(7)

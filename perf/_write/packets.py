@@ -129,14 +129,19 @@ class PacketSequence:
         fields = _BEGIN_TYPE + shown + annotations
         return self._event_key + varint(len(fields)) + fields
 
+    def tagged_begin(self, name: str, tags: Any) -> bytes:
+        """The BEGIN of a slice, with its tags; the name goes into the file's table."""
+        named = _BEGIN_TYPE + self._names[name]
+        return self.annotations.event(self._event_key, named, tags)
+
     def end(self, annotations: bytes) -> bytes:
         """The END of the innermost slice open on the track; never with a name."""
         return self._event(number(_EVENT_TYPE, _END) + annotations)
 
-    def instant(self, name: str, annotations: bytes) -> bytes:
-        """A moment."""
-        fields = number(_EVENT_TYPE, _INSTANT) + self._names[name]
-        return self._event(fields + annotations)
+    def instant(self, name: str, tags: Any) -> bytes:
+        """A moment, with its tags."""
+        named = number(_EVENT_TYPE, _INSTANT) + self._names[name]
+        return self.annotations.event(self._event_key, named, tags)
 
     def counter(self, value: float) -> bytes:
         """A sample of the counter whose track this is."""

@@ -147,7 +147,7 @@ class Row:
         places_now, uuid = places.recent, self._uuids[0]
         marked, after_begin = pen.flows.marked, pen.flows.after_begin
         bare_begins, bare_end = pen.sequence.bare_begins, pen.sequence.bare_end
-        tagged_begin, encode = pen.sequence.begin, pen.sequence.annotations.encode
+        tagged_begin = pen.sequence.tagged_begin
         own_names = pen.name is None
         times: list[int] = []
         bodies: list[bytes] = []
@@ -195,7 +195,7 @@ class Row:
             elif tags is None:
                 top_body = bare_begins[name]
             else:
-                top_body = tagged_begin(name, encode(tags))
+                top_body = tagged_begin(name, tags)
         times.reverse()
         bodies.reverse()
         pen.slices += len(opened) + len(records) + 1 - not_begun
@@ -215,7 +215,7 @@ class Row:
         # As `_put_events` does it, without what only open slices and lanes need.
         pen, places, uuid = self._pen, self._places, self._uuids[0]
         bare_begins, bare_end = pen.sequence.bare_begins, pen.sequence.bare_end
-        tagged_begin, encode = pen.sequence.begin, pen.sequence.annotations.encode
+        tagged_begin = pen.sequence.tagged_begin
         own_names, flows = pen.name is None, pen.flows
         times: list[int] = []
         bodies: list[bytes] = []
@@ -231,7 +231,7 @@ class Row:
             if not own_names:
                 add_body(self._begin(record))
             elif tags:
-                add_body(tagged_begin(name, encode(tags)))
+                add_body(tagged_begin(name, tags))
             else:
                 add_body(bare_begins[name])
             if places and not (kind == DEVICE and places.find(span_id)):
@@ -378,11 +378,13 @@ class Row:
         return [*before, self._pen.sequence.bare_end]
 
     def _begin(self, record: RawRecord) -> bytes:
-        tags = record[6]
-        if not tags and self._pen.name is None:
-            return self._pen.sequence.bare_begins[record[0]]
-        annotations = self._pen.sequence.annotations
-        return self._named(record, annotations.encode(tags) if tags else b"")
+        sequence, tags = self._pen.sequence, record[6]
+        if self._pen.name is not None:
+            encoded = sequence.annotations.encode(tags) if tags else b""
+            return self._named(record, encoded)
+        if not tags:
+            return sequence.bare_begins[record[0]]
+        return sequence.tagged_begin(record[0], tags)
 
     def _open(self, record: RawRecord) -> bytes:
         fields = self._fields(record)
@@ -399,10 +401,7 @@ class Row:
         return sequence.end(changes) if changes else sequence.bare_end
 
     def _instant(self, record: RawRecord) -> bytes:
-        sequence, tags = self._pen.sequence, record[6]
-        return sequence.instant(
-            record[0], sequence.annotations.encode(tags) if tags else b""
-        )
+        return self._pen.sequence.instant(record[0], record[6] or {})
 
     def _fields(self, record: RawRecord) -> dict[Any, bytes]:
         tags = record[6]

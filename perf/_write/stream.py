@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import os
 from collections.abc import Mapping
 from itertools import chain
@@ -49,6 +50,9 @@ _Key = tuple[TimelineKind, str]
 
 def _key(info: TimelineInfo) -> _Key:
     return info.kind, info.id
+
+
+_kind = operator.itemgetter(5)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,9 +122,8 @@ class TraceStream:
             pen.out.append(self._sequence.events(track_uuid, [time_ns], [start]))
         samples: list[RawRecord] = []
         for info, ended, opened in self._by_timeline(batch):
-            here = [record for record in ended if record[5] == COUNTER]
-            if here:
-                samples += here
+            if COUNTER in map(_kind, ended):
+                samples += [record for record in ended if record[5] == COUNTER]
                 ended = [record for record in ended if record[5] != COUNTER]
             if ended or opened:
                 self._draw(info, ended, opened, info.id in batch.tangled)
@@ -277,7 +280,7 @@ class TraceStream:
         self._next_clocks_ns = now_ns + CLOCKS_EVERY_NS
 
     def _put_about(self, name: str, tags: Mapping[str, Any]) -> None:
-        event = self._sequence.instant(name, self._sequence.annotations.encode(tags))
+        event = self._sequence.instant(name, tags)
         uuid, now_ns = self._uuid(self._plan.run), self._pen.now_ns
         self._pen.out.append(self._sequence.events(uuid, [now_ns], [event]))
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from perf._write.interning import Strings
 from perf._write.tags import LEFT_OUT, TagRules
-from perf._write.wire import blob, double, key, number, plain_tags, readable, varint
+from perf._write.wire import blob, double, key, number, plain_event, readable, varint
 
 MAX_TEXT: Final = 4_096
 """Characters of a value; a longer one is cut and says how long it was."""
@@ -69,11 +69,22 @@ class Annotations:
             type(None): self._plain_repr,
         }
 
-    def encode(self, tags: Any) -> bytes:
-        """The `debug_annotations` fields of a TrackEvent that hold these tags."""
-        quick = plain_tags(tags, self._plain_keys, self._texts.iids)
+    def event(self, head: bytes, fields: bytes, tags: Any) -> bytes:
+        """An event that ends with these tags.
+
+        Args:
+            head: what comes before its length.
+            fields: what comes before the tags.
+            tags: see `encode`.
+        """
+        quick = plain_event(head, fields, tags, self._plain_keys, self._texts.iids)
         if quick is not None:
             return quick
+        fields += self.encode(tags)
+        return head + varint(len(fields)) + fields
+
+    def encode(self, tags: Any) -> bytes:
+        """The `debug_annotations` fields of a TrackEvent that hold these tags."""
         parts: list[bytes] = []
         try:
             for tag, value in tags.items():

@@ -92,8 +92,8 @@ def timed_packets(times_ns: list[int], bodies: list[bytes], last_ns: int) -> byt
     return b"".join(parts)
 
 
-def plain_tags(
-    tags: Any, keys: dict[str, bytes], texts: dict[str, int]
+def plain_event(
+    key: bytes, fields: bytes, tags: Any, keys: dict[str, bytes], texts: dict[str, int]
 ) -> bytes | None:
     """None: only the compiled half has a short way for tags that are plain."""
     return None
@@ -106,4 +106,4 @@ if not os.environ.get(PURE_PYTHON_VARIABLE):
         pass
     else:
         timed_packets = _wire.timed_packets
-        plain_tags = _wire.plain_tags
+        plain_event = _wire.plain_event

@@ -298,6 +298,6 @@ def test_the_short_way_for_plain_tags_gives_the_same(
     """What is compiled encodes as Python does, or leaves it to Python."""
     quick, slow = new_annotations(), new_annotations()
     for given_tags in many:
-        with mock.patch.object(values, "plain_tags", return_value=None):
-            expected = slow.encode(given_tags)
-        assert expected == quick.encode(given_tags)
+        with mock.patch.object(values, "plain_event", return_value=None):
+            expected = slow.event(b"head", b"fields", given_tags)
+        assert expected == quick.event(b"head", b"fields", given_tags)

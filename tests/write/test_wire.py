@@ -92,7 +92,8 @@ def test_a_long_text_is_cut_and_says_how_long_it_was() -> None:
         lambda: timed_packets([1], ["text"], 0),  # type: ignore[list-item]
         lambda: timed_packets([1.5], [b"x"], 0),  # type: ignore[list-item]
         lambda: timed_packets((1,), (b"x",), 0),  # type: ignore[arg-type]
-        lambda: wire.plain_tags({}, (), {}),  # type: ignore[arg-type]
+        lambda: wire.plain_event(b"", b"", {}, (), {}),  # type: ignore[arg-type]
+        lambda: wire.plain_event(b"", "", {}, {}, {}),  # type: ignore[arg-type]
     ],
 )
 def test_the_compiled_half_checks_what_it_is_given(misuse: Callable[[], Any]) -> None:
