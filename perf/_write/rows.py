@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import operator
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, Final
@@ -204,12 +205,9 @@ class Row:
     # -- spans that lie apart ----------------------------------------------------------
 
     def _lie_apart(self, records: list[RawRecord]) -> bool:
-        until_ns = self._until_ns
-        for record in records:
-            if until_ns is not None and record[1] < until_ns:
-                return False
-            until_ns = record[2]
-        return True
+        begins, ends = list(map(_begin_ns, records)), map(_end_ns, records)
+        first_ns = begins[0] if self._until_ns is None else self._until_ns
+        return all(map(operator.le, chain((first_ns,), ends), begins))
 
     def _draw_apart(self, records: list[RawRecord]) -> None:
         # As `_put_events` does it, without what only open slices and lanes need.
@@ -431,3 +429,7 @@ class Row:
             )
             self._uuids.append(self._pen.track_uuid(track))
         return self._uuids[lane]
+
+
+_begin_ns = operator.itemgetter(1)
+_end_ns = operator.itemgetter(2)
