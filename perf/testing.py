@@ -73,6 +73,7 @@ class ManualWait:
         """Called by the tracer."""
         if key is None:
             key = object()  # it may overtake
+        work.waits = list(_flat(work.waits))
         self._works.setdefault(key, []).append(work)
         self._advance()
         return True
@@ -92,7 +93,7 @@ class ManualWait:
         # As on a device: work ends in the order of its launch.
         for queue in self._works.values():
             while queue:
-                arrays = list(_flat(queue[0].waits))
+                arrays = queue[0].waits
                 if not all(array.ready for array in arrays):
                     break
                 errors = [array.error for array in arrays if array.error]

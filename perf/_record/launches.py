@@ -13,7 +13,7 @@ from perf._record.devices import Devices, Lines
 from perf._record.hot import RELIEF_AT
 from perf._record.names import as_text, shown
 from perf._record.span import DeviceSpan, Span, ThreadLog, error_text
-from perf._record.waiting import Waiting, handed_over
+from perf._record.waiting import Waiting
 
 if TYPE_CHECKING:
     from perf._record.tracer import Tracer
@@ -94,7 +94,7 @@ class _Wait:
     ) -> None:
         self._launches = launches
         self.tracer = launches.owner
-        self.waits = handed_over(waits)
+        self.waits = waits
         self.own_ns = 0
         self.work = work
         self.handed_ns = handed_ns
@@ -190,10 +190,7 @@ class Launches:
         late_ns: int | None,
         waited: bool,
     ) -> None:
-        """One waitlist is ready, or has failed. Called on a waiting thread.
-
-        See `waiting.Work.finish`.
-        """
+        """One waitlist is ready, or has failed. See `waiting.Work.finish`."""
         end_ns = self._now()
         if not waited:
             end_ns, late_ns = wait.handed_ns, 0
@@ -201,7 +198,8 @@ class Launches:
             self._spoil(wait.work, error_text(error), was_waited_for=True)
         self._ready(wait.work, end_ns, late_ns, wait.own_ns)
         if self.devices.count >= RELIEF_AT:
-            self.owner._collector.relieve_devices(is_counted=True)
+            # Not counted where it is not a waiting thread.
+            self.owner._collector.relieve_devices(is_counted=wait.own_ns > 0)
 
     def pending(self) -> list[DeviceWork]:
         """The work in flight, in the order of launch on each device set."""

@@ -3,8 +3,9 @@
 Each set of devices has a thread, up to a cap; beyond it sets share one. A thread
 blocks on one waitlist after the other, in the order of launch, which is the order in
 which a device works. It never asks whether an array is ready: that crashes on a
-deleted one. Being woken is most of what a wait costs, so a waitlist is one wait, and
-two tracers that hand over the same arrays share it.
+deleted one. Being woken is most of what a wait costs, so a waitlist is one wait, works
+that wait for the same arrays share it, and where there is nothing to wait for no thread
+is woken.
 
 How late an end may have been seen is measured, too. A thread that wakes up waits for
 the interpreter's lock: the system counts how often a thread has to wait. How late the
@@ -48,10 +49,10 @@ class Work(Protocol):
     tracer: Any
     """Whose work it is."""
     waits: Any
-    """A pytree of arrays; something of the service's own once they were taken."""
+    """A pytree of arrays; something of the service's own once it was submitted."""
     own_ns: int
     """Processor time of the waiting thread since it began to finish the work before;
-    set before `finish` is called."""
+    set before that thread calls `finish`."""
 
     @property
     def ended(self) -> bool:
@@ -62,6 +63,8 @@ class Work(Protocol):
         self, error: BaseException | None, late_ns: int | None, waited: bool
     ) -> None:
         """Called once, when all arrays were waited for. Must not raise.
+
+        By a waiting thread, or by the one that submits, which has not returned then.
 
         Args:
             error: why the work failed, if so.
@@ -134,11 +137,7 @@ class _Worker:
             end: _End = work.waits
             now_ns = time.thread_time_ns()
             work.own_ns, counted_ns = now_ns - counted_ns, now_ns
-            try:
-                work.finish(end.error, end.late_ns, end.waited)
-            except Exception as failure:  # of whoever gave the work: others go on
-                what = type(failure).__name__
-                self._service.log.say("finish", f"device span lost: {what}")
+            self._service.finish(work, end)
             # Only now: until then the work counts as pending, so nobody misses it.
             self.works.popleft()
             del work, end  # nor does an idle thread keep anything
@@ -174,11 +173,21 @@ class WaitingService:
 
     def submit(self, key: Hashable | None, work: Work) -> bool:
         """See `Waiting`."""
+        error = None
         try:
-            if key is None:
-                worker = self._least_busy()
-            else:
-                worker = self._worker_of.get(key) or self._assign(key)
+            arrays = self._arrays(work.waits)
+        except Exception as failure:  # it is no pytree, say
+            # Its frames would hold arrays.
+            arrays, error = [], failure.with_traceback(None)
+        work.waits = arrays or _End(error=error)
+        worker = None if key is None else self._worker_of.get(key) or self._shared(key)
+        if not arrays and not (worker and worker.works):
+            # Nothing to wait for, and nothing on its devices that it comes after.
+            self.finish(work, work.waits)
+            return True
+        try:
+            if worker is None:
+                worker = self._least_busy() if key is None else self._assign(key)
         except RuntimeError:  # no thread could be started: too many, or at the exit
             return False
         if len(worker.works) >= MAX_PENDING:
@@ -211,50 +220,44 @@ class WaitingService:
     def wait_for(self, works: deque[Work]) -> None:
         """Blocks until the arrays of the first work are ready.
 
-        Leaves its `_End` in the place of its arrays, and likewise in those works of
-        other tracers right behind it that wait for the same.
+        Leaves its `_End` in the place of its arrays, and likewise in those works right
+        behind it that wait for the same.
         """
         end = _End(self.canary.late_ns)
-        tree, works[0].waits = works[0].waits, end
-        # Errors of any kind: native code that panics raises what is no Exception, and
-        # with the thread all waiting would end. Their frames would hold arrays.
-        try:
-            arrays = self._arrays(tree)
-        except BaseException as failure:
-            end.error = failure.with_traceback(None)
-            return
-        if not arrays:
-            return
-        behind = 1
-        while (
-            behind < len(works)
-            and works[behind].tracer is not works[0].tracer
-            and self._are(arrays, works[behind].waits)
-        ):
+        arrays: list[Any] = works[0].waits
+        behind = 0
+        while behind < len(works) and _are_same(arrays, works[behind].waits):
             works[behind].waits = end
             behind += 1
         end.begin()
+        # Errors of any kind: native code that panics raises what is no Exception, and
+        # with the thread all waiting would end. Their frames would hold arrays.
         try:
             self._block(arrays)
         except BaseException as failure:
             end.error = failure.with_traceback(None)
         end.seen()
 
-    def _are(self, arrays: list[Any], tree: Any) -> bool:
-        """Whether these are all arrays of the tree."""
+    def finish(self, work: Work, end: _End) -> None:
+        """Tells work how it ended."""
         try:
-            others = self._arrays(tree)
-        except BaseException:  # told when it is waited for itself
-            return False
-        return len(arrays) == len(others) and all(map(operator.is_, arrays, others))
+            work.finish(end.error, end.late_ns, end.waited)
+        except Exception as failure:  # of whoever gave the work: others go on
+            what = type(failure).__name__
+            self.log.say("finish", f"device span lost: {what}")
+
+    def _shared(self, key: Hashable) -> _Worker | None:
+        """The thread of a set that can have none of its own."""
+        workers = self._worker_of  # close() may replace it meanwhile
+        if len(workers) < MAX_THREADS:
+            return None
+        return list(workers.values())[hash(key) % MAX_THREADS]
 
     def _assign(self, key: Hashable) -> _Worker:
         with self._lock:
-            if key in self._worker_of:
-                return self._worker_of[key]
-            if len(self._worker_of) == MAX_THREADS:
-                return list(self._worker_of.values())[hash(key) % MAX_THREADS]
-            worker = self._worker_of[key] = self._new_worker()
+            worker = self._worker_of.get(key) or self._shared(key)
+            if worker is None:
+                worker = self._worker_of[key] = self._new_worker()
             return worker
 
     def _least_busy(self) -> _Worker:
@@ -301,8 +304,10 @@ class _End:
         "waited",
     )  # fmt: skip
 
-    def __init__(self, woken_late_ns: int) -> None:
-        self.error: BaseException | None = None
+    def __init__(
+        self, woken_late_ns: int = 0, error: BaseException | None = None
+    ) -> None:
+        self.error = error
         self.waited = False
         """Whether there was anything to wait for."""
         self._earliest_ns: int | None = None
@@ -368,19 +373,13 @@ def _load(worker: _Worker) -> int:
     return len(worker.works)
 
 
-def handed_over(tree: Any) -> Any:
-    """A waitlist that does not change when its owner goes on with the list or mapping.
-
-    Args:
-        tree: a pytree of arrays. What is deeper in it stays the owner's: one level is
-            what a launch has time for, and where arrays are gathered.
-    """
-    kind = type(tree)
-    if kind is list:
-        return [*tree]
-    if kind is dict:
-        return {**tree}
-    return tree
+def _are_same(arrays: list[Any], waits: Any) -> bool:
+    """Whether these are what a work waits for, if it still does."""
+    return (
+        not isinstance(waits, _End)
+        and len(arrays) == len(waits)
+        and all(map(operator.is_, arrays, waits))
+    )
 
 
 class Waited:
@@ -396,7 +395,7 @@ class Waited:
         self, owner: Any, waits: Any, done: Callable[[BaseException | None], None]
     ) -> None:
         self.tracer = owner
-        self.waits = handed_over(waits)
+        self.waits = waits
         self.own_ns = 0
         self.ended = False
         self._done = done
@@ -417,7 +416,7 @@ class _Marker:
     ended = False
 
     def __init__(self) -> None:
-        self.waits: Any = ()
+        self.waits: Any = _End()
         self.reached = threading.Event()
 
     def finish(

@@ -26,8 +26,11 @@ def _arrays(tree: Any) -> list[Any]:
 
 def _block(arrays: list[Any]) -> None:
     try:
-        # One call: for all of them the thread is woken once.
-        sys.modules["jax"].block_until_ready(arrays)
+        if len(arrays) == 1:
+            arrays[0].block_until_ready()
+        else:
+            # One call: for all of them the thread is woken once.
+            sys.modules["jax"].block_until_ready(arrays)
     except BaseException:
         # One that is gone is told at once, while the work of the others goes on.
         for array in arrays:

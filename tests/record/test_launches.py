@@ -182,12 +182,15 @@ def test_work_that_is_not_waited_for_is_counted(
 
 
 @pytest.mark.parametrize("make", [list, dict], ids=["list", "mapping"])
-def test_a_waitlist_is_what_it_was_when_handed_over(rec: Recording, make: Any) -> None:
+@pytest.mark.parametrize("is_deep", [False, True], ids=["itself", "deep in another"])
+def test_a_waitlist_is_what_it_was_when_handed_over(
+    rec: Recording, make: Any, is_deep: bool
+) -> None:
     """Its owner may empty it, and gather what comes next in it."""
     work = rec.wait.arrays("x")
     waitlist = make([("out", work)])
     with rec.tracer.span("x", ["a0"]) as span:
-        span.device_end(waitlist)
+        span.device_end({"inside": [waitlist]} if is_deep else waitlist)
     waitlist.clear()
     rec.at(4)
     rec.wait.finish(work)
@@ -222,9 +225,24 @@ def test_collecting_on_a_waiting_thread_is_counted_once(
     set_relief_at(1)
     collector = rec.tracer._collector
     work = rec.launch("x", ["a0"])
+    (wait,) = rec.wait.pending(rec.tracer)
+    wait.own_ns = 1  # as a waiting thread does
     before_ns, before = collector.own_ns, collector.collected_count
     rec.wait.finish(work)
     assert (before_ns, before + 1) == (collector.own_ns, collector.collected_count)
+
+
+def test_collecting_on_the_launching_thread_is_counted(
+    rec: Recording, set_relief_at: Callable[[int], None]
+) -> None:
+    """Nobody else counts it where work ends when it is handed over."""
+    set_relief_at(1)
+    collector = rec.tracer._collector
+    with rec.tracer.span("x", ["a0"]) as span:
+        before_ns = collector.own_ns
+        rec.tracer._devices.count = 1
+        span.device_end([])
+        assert before_ns < collector.own_ns
 
 
 def test_arrays_for_a_span_that_was_never_opened(

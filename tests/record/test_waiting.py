@@ -269,7 +269,7 @@ class Blocks:
 
 @pytest.mark.parametrize("error", [None, ValueError("no")], ids=["fine", "failed"])
 def test_the_same_arrays_are_waited_for_once(error: Any) -> None:
-    """Two tracers of one training hand them over, each in a list of its own."""
+    """Tracers of one training hand them over, each in a list of its own."""
     blocks = Blocks()
     log = Log(WaitingService(arrays_of, blocks))
     busy, one, two = Array(), ready(), ready(error)
@@ -277,6 +277,7 @@ def test_the_same_arrays_are_waited_for_once(error: Any) -> None:
     for name, arrays in [
         ("v1", [one, two]),
         ("v2", [one, two]),
+        ("v3", [one, two]),
         ("v3", [one, two]),
         ("v1", [one]),
         ("v2", [two, one]),
@@ -286,13 +287,13 @@ def test_the_same_arrays_are_waited_for_once(error: Any) -> None:
     busy.ready.set()
     log.service.close()
     assert [[busy], [one, two], [one], [two, one], [two]] == blocks.of
-    assert ["busy", "v1", "v2", "v3", "v1", "v2", "v1"] == log.names()
+    assert ["busy", "v1", "v2", "v3", "v3", "v1", "v2", "v1"] == log.names()
     told = None if error is None else "no"
-    assert [None, *[told] * 3, None, told, told] == [text for _, text in log.ended]
+    assert [None, *[told] * 4, None, told, told] == [text for _, text in log.ended]
 
 
-def test_without_another_tracer_a_waitlist_is_taken_apart_once() -> None:
-    """The next work of the same one has other arrays: nobody looks."""
+def test_a_waitlist_is_taken_apart_once() -> None:
+    """When it is handed over; to compare it with others nobody does it again."""
     taken: list[Any] = []
 
     def arrays(tree: Any) -> list[Any]:
@@ -303,6 +304,7 @@ def test_without_another_tracer_a_waitlist_is_taken_apart_once() -> None:
     works = [Array(), ready(), ready()]
     for array in works:
         log.submit("x", "a", array)
+    assert works == taken
     works[0].ready.set()
     log.service.close()
     assert works == taken
@@ -341,6 +343,54 @@ def test_a_waitlist_is_what_it_was_when_handed_over(log: Log) -> None:
 
 
 # Nothing to wait for
+
+
+@pytest.mark.parametrize("key", ["a", None], ids=["device set", "concurrent"])
+def test_without_arrays_and_work_ahead_no_thread_is_woken(log: Log, key: Any) -> None:
+    """Nor started: the work has ended when it is handed over."""
+    before = threading.active_count()
+    assert log.submit("x", key).ended
+    assert ["x"] == log.names()
+    assert before == threading.active_count()
+
+
+def test_without_arrays_work_comes_after_that_ahead_of_it(log: Log) -> None:
+    """A device did that first; what may overtake it need not wait."""
+    busy = Array()
+    log.submit("busy", "a", busy)
+    busy.asked.wait()
+    last = log.submit("last", "a")
+    assert log.submit("concurrent", None).ended
+    assert not last.ended
+    busy.ready.set()
+    log.service.settle(log)
+    assert ["concurrent", "busy", "last"] == log.names()
+    assert log.submit("next", "a").ended
+
+
+def test_without_arrays_a_set_beyond_the_threads_comes_after_others(log: Log) -> None:
+    """Those that it shares a thread with: its own earlier work may be among theirs."""
+    arrays = [Array() for _ in range(MAX_THREADS)]
+    for number, array in enumerate(arrays):
+        log.submit(str(number), number, array)
+    last = log.submit("last", "beyond")
+    assert not last.ended
+    for array in arrays:
+        array.ready.set()
+    log.service.settle(log)
+    assert last.ended
+
+
+def test_a_fault_of_work_without_arrays_stays_here(
+    service: WaitingService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The launching thread goes on."""
+
+    def done(error: BaseException | None) -> None:
+        raise ArithmeticError
+
+    assert service.submit("a", Waited(service, [], done))
+    assert ["device span lost: ArithmeticError (said once)"] == caplog.messages
 
 
 def test_it_is_told_whether_there_was_something_to_wait_for(
@@ -476,7 +526,7 @@ def test_a_thread_that_cannot_be_started(
         for name in ("x", "concurrent"):
             with rec.tracer.span(name, ["a0"]) as span:
                 span.device_end([Array()])
-        refused = service.submit("b", Waited(None, [], lambda error: None))
+        refused = service.submit("b", Waited(None, [Array()], lambda error: None))
         assert refused is False
     assert (2, 0) == (rec.tracer.stats().unwaited, rec.tracer.stats().pending)
     with rec.tracer.span("later", ["a0"]) as span:
