@@ -16,6 +16,8 @@ def _arrays(tree: Any) -> list[Any]:
     jax = sys.modules.get("jax")
     if jax is None:
         return []  # nothing was launched
+    if hasattr(tree, "block_until_ready"):
+        return [tree]
     # All else, arrays of NumPy say, is ready as it is. At every launch: before Python
     # 3.12 a comprehension is a call, which takes a fifth of all this.
     arrays = []
