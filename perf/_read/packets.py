@@ -41,8 +41,8 @@ _LONGEST_VARINT: Final = 10
 _FOREIGN: Final = (
     (b"\x1f\x8b", "a gzip file: unpack it first"),
     (b"PK", "a ZIP file: unpack it first"),
-    (b"{", "JSON, as Chrome's tracing writes it"),
-    (b"[", "JSON, as Chrome's tracing writes it"),
+    (b"{", "JSON, a trace of Chrome's or something else"),
+    (b"[", "JSON, a trace of Chrome's or something else"),
 )
 """How other files begin that one could take for a trace."""
 

@@ -42,6 +42,8 @@ from perf._read.schedule import Schedule
 _COPIES: Final = frozenset(ROLE_LABELS.values())
 _STEP_TAG: Final = "step"
 _LOOKED_AHEAD: Final = 16
+_NAMED: Final = 3
+"""Files in a message."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -419,6 +421,24 @@ def _apart(steps: list[Step]) -> list[Step]:
                 found.append(dataclasses.replace(last, end_ns=step.begin_ns))
         found.append(step)
     return found
+
+
+def the_trace(path: Path) -> Path:
+    """A file as it is; of a folder the one trace in it.
+
+    Raises:
+        TraceFormatError: there is none in it, or more than one.
+    """
+    if not path.is_dir():
+        return path
+    found = sorted(folder_traces(path), key=lambda file: -file.stat().st_mtime)
+    if len(found) > 1:
+        newest = ", ".join(file.name for file in found[:_NAMED])
+        raise TraceFormatError(
+            f"{path}: expected a folder with one trace, found {len(found)}: name one "
+            f"of them (the newest: {newest})"
+        )
+    return found[0]
 
 
 def folder_traces(folder: Path) -> list[Path]:

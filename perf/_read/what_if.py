@@ -115,14 +115,15 @@ class WhatIf:
         if is_asynchronous(schedule, steps):
             if len(steps) < LEAST_ASYNC_STEPS:
                 raise WhatIfError(
-                    f"rollouts go on across steps, so one step's path does not set the "
-                    f"pace: at least {LEAST_ASYNC_STEPS} steps are needed, found "
-                    f"{len(steps)}"
+                    "rollouts are used in a later step, so one step's path does not "
+                    f"set the pace: at least {LEAST_ASYNC_STEPS} steps are needed, "
+                    f"found {len(steps)}"
                 )
             if queue_capacity is None or staleness_limit is None:
                 raise WhatIfError(
-                    "rollouts go on across steps: how far they may run ahead decides. "
-                    "Give the queue's capacity and the limit of staleness"
+                    "rollouts are used in a later step: how far they may run ahead "
+                    "decides. Give the queue's capacity and the limit of staleness "
+                    "(--queue-capacity, --staleness-limit)"
                 )
             limits = _limits(schedule, steps, queue_capacity, staleness_limit)
         ends_ns = [end for _, end in steps]

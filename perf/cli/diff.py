@@ -38,11 +38,13 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compares; returns the exit code."""
+    from perf._read.recording import the_trace
     from perf.report.compare import as_text, as_values, compare
 
     before, after = (
-        max(reports_of([path], arguments), key=lambda r: len(r.steps))
+        report
         for path in (arguments.before, arguments.after)
+        for report in reports_of([the_trace(path)], arguments)
     )
     found = compare(before, after)
     if arguments.json:

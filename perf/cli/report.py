@@ -58,5 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             for report in reports:
                 print(printable(findings(report)[0].text))
+                for note in report.notes:
+                    print(printable(f"Note: {note}."))
             print(output)
     return 0

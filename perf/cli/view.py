@@ -26,7 +26,9 @@ def add_to(commands: Any) -> None:
         f"rlperf[view] is installed; else {PUBLIC_UI} shows it, and the trace stays on "
         "this machine, too. Works through ssh -L.",
     )
-    parser.add_argument("trace", metavar="TRACE", help="a .pb file")
+    parser.add_argument(
+        "trace", metavar="TRACE", type=Path, help="a .pb file, or a folder with one"
+    )
     parser.add_argument(
         "--port", type=_port, default=0, help="default: any that is free"
     )
@@ -62,11 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Serves until it is interrupted or idle; returns the exit code."""
     if arguments.device_profile and not arguments.report:
         raise ValueError("--device-profile is told on the page of --report: give both")
+    from perf._read.recording import the_trace
+
+    trace = the_trace(arguments.trace)
     ui = ui_folder()
     try:
-        pages = {_REPORT: _report(arguments)} if arguments.report else {}
+        pages = {_REPORT: _report(trace, arguments)} if arguments.report else {}
         with TraceServer(
-            arguments.trace,
+            trace,
             ui,
             host=arguments.host,
             port=arguments.port,
@@ -83,10 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _report(arguments: argparse.Namespace) -> bytes:
+def _report(trace: Path, arguments: argparse.Namespace) -> bytes:
     from perf.report.page import as_page
 
-    reports = reports_of([Path(arguments.trace)], arguments)
+    reports = reports_of([trace], arguments)
     return as_page(reports, linked=True).encode()
 
 

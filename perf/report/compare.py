@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,12 @@ from perf.report.words import duration, percent
 _RESAMPLES: Final = 2_000
 _CONFIDENCE: Final = 0.95
 _LEAST_STEPS: Final = 3
+_MATTERS: Final = 0.05
+"""Part of the step time from which on a stage is looked at by itself."""
+_ALL: Final = 3
+"""As many stages that changed alike have one cause."""
+_ALIKE: Final = 0.5
+"""How much of the step's change that is at least; and the other way round."""
 FORMAT_VERSION: Final = 1
 """Of `as_values`; grows when a key changes its meaning or goes."""
 
@@ -110,12 +116,29 @@ def compare(before: Report, after: Report) -> Comparison:
         (float(means[0].sum()), float(means[1].sum())),
         change,
         found,
-        [
-            f"Note on {name}: {note}."
-            for name, report in (("A", before), ("B", after))
-            for note in report.notes
-        ],
+        list(_notes(before, after)),
     )
+
+
+def _notes(before: Report, after: Report) -> Iterator[str]:
+    for name, report in (("A", before), ("B", after)):
+        for note in report.notes:
+            yield f"Note on {name}: {note}."
+    alone = [_alone(before, after), _alone(after, before)]
+    if all(alone):
+        yield (
+            f"Note: A alone has {', '.join(alone[0])}, B alone {', '.join(alone[1])}: "
+            "names that changed, or traces of two kinds (v1 and v2)?"
+        )
+
+
+def _alone(report: Report, other: Report) -> list[str]:
+    """Stages that matter and are not in the other one."""
+    return [
+        stage
+        for stage, ns in report.path.most_common()
+        if stage not in other.path and ns >= _MATTERS * report.total_ns
+    ]
 
 
 def _table(report: Report, stages: Sequence[str]) -> Any:
@@ -170,9 +193,28 @@ def sentences(comparison: Comparison) -> list[str]:
             f"({_signed_duration(ns.low)} to {_signed_duration(ns.high)}){share}, "
             f"{duration(stage.before_ns)} → {duration(stage.after_ns)}."
         )
+    if change.is_sure and _all_changed(comparison):
+        found.append(
+            "Every stage changed alike: the machine, or what else runs on it, is "
+            "behind that, not one stage."
+        )
     if not sure and change.is_sure:
         found.append("No single stage explains it for sure: more steps would.")
     return [*found, *comparison.notes]
+
+
+def _all_changed(comparison: Comparison) -> bool:
+    """Whether all stages that matter changed by about as much as the step."""
+    whole = comparison.change.value
+    shares = [
+        stage.change_ns.value / stage.before_ns
+        for stage in comparison.stages
+        if stage.before_ns >= _MATTERS * comparison.step_ns[0]
+    ]
+    return len(shares) >= _ALL and all(
+        _ALIKE * abs(whole) <= share * np.sign(whole) <= abs(whole) / _ALIKE
+        for share in shares
+    )
 
 
 def as_text(comparison: Comparison) -> str:

@@ -365,7 +365,7 @@ class _Page:
         return _section(
             "Accounting of device time",
             "<div class='scroll'><table><thead><tr><th>bucket</th>"
-            "<th class='n'>a step</th><th class='n'>all devices</th>"
+            "<th class='n'>a step, of all devices</th><th class='n'>share</th>"
             f"{head}<th>evidence</th></tr></thead><tbody>{''.join(rows)}</tbody>"
             f"</table></div>{outside}",
         )
@@ -477,9 +477,10 @@ class _Page:
                 f"<tbody>{rows}</tbody></table></div>"
             )
         else:
-            parts.append(
-                "<p class='note'>No device is behind the others of its launches.</p>"
-            )
+            told = "No device is behind the others of its launches."
+            if all(len(some) < 2 for some in report.schedule.roles.values()):
+                told = "No role has timelines of two devices: nothing is compared."
+            parts.append(f"<p class='note'>{told}</p>")
         if report.slow_spans:
             rows = "".join(
                 f"<tr><td>{_e(s.name)}</td><td>{s.step}</td>"

@@ -92,7 +92,7 @@ def _busy_table(report: Report) -> list[str]:
     found = report.profiled.all
     if not found.held:
         return []
-    title = f"Busy part of these {duration(sum(found.held.values()))}"
+    title = f"Busy part of these {duration(sum(found.held.values()))} of device time"
     shown = [b for b, _ in found.held.most_common() if is_occupied(b) or found.busy[b]]
     rows = [
         _row(bucket, found.held[bucket], found.busy[bucket] / found.held[bucket])

@@ -32,6 +32,8 @@ _NAMED: Final = 4
 _MANY_SPANS: Final = 30
 _SHORT_NS: Final = 20_000_000
 _IDLE_BETWEEN: Final = 0.2
+_ONE_GAP: Final = 0.5
+"""Part of the time between steps above which one gap is told apart."""
 _MANY_TIMES: Final = 3
 _ALL: Final = 4
 """Stages that are so many times as long at once."""
@@ -112,7 +114,7 @@ def _bounds(report: Report) -> Iterator[Finding]:
     text = (
         f"{stage} bounds the run: it is {percent(share)} of the critical path, "
         f"{duration(ns / len(report.steps))} of a step of "
-        f"{duration(report.median_ns)}{where}."
+        f"{duration(report.total_ns / len(report.steps))}{where}."
     )
     yield Finding("bound", stage, text, share)
     waits = _largest_wait(report)
@@ -123,14 +125,25 @@ def _bounds(report: Report) -> Iterator[Finding]:
         parts = ", ".join(
             f"{percent(report.account.share(prefix))} {word}"
             for prefix, word in (
-                (WAIT, "waiting"), (HOST, "for the host"), (UNACCOUNTED, "unexplained"),
+                (WAIT, "waiting"),
+                (HOST, f"for the host{_host_stage(report.account)}"),
+                (UNACCOUNTED, "unexplained"),
             )
             if report.account.share(prefix) >= 0.005
-        )  # fmt: skip
+        )
         detail = f" ({parts})" if parts else ""
         yield Finding(
             "bound", "", f"Devices are idle {percent(bubble)} of the time{detail}.", 0.0
         )
+
+
+def _host_stage(account: Account) -> str:
+    """What the host was in for most of the time that devices were idle for it."""
+    stages = {b: ns for b, ns in account.buckets.items() if b.startswith(HOST)}
+    most = max(stages, key=lambda bucket: stages[bucket], default="")
+    if 2 * stages.get(most, 0) <= sum(stages.values()):
+        return ""
+    return f", most of it in {most.removeprefix(HOST)}"
 
 
 def _busy(report: Report) -> Iterator[Finding]:
@@ -272,6 +285,22 @@ def _outside(report: Report) -> Iterator[Finding]:
     share = report.outside_ns / whole if whole else 0.0
     if share < 0.05:
         return
+    gaps = [
+        (after.step.begin_ns - before.step.end_ns, after.step.number)
+        for before, after in itertools.pairwise(report.steps)
+    ]
+    longest_ns, number = max(gaps)
+    if longest_ns > _ONE_GAP * report.outside_ns:
+        # What happened once is odd, and does not bound the run.
+        yield Finding(
+            "odd",
+            "outside steps",
+            f"{percent(share)} of the time passes between steps, "
+            f"{percent(longest_ns / report.outside_ns)} of it at once, before step "
+            f"{number}.",
+            (report.outside_ns - longest_ns) / whole,
+        )
+        return
     inside: Counter[str] = Counter()
     main = report.schedule.threads.get(report.schedule.main or "")
     if main is not None:
@@ -357,7 +386,7 @@ def _all_slower(report: Report) -> Finding | None:
 def _small_work(report: Report) -> Iterator[Finding]:
     """Many short launches, and devices that are idle while the host makes them."""
     idle = report.account.share(HOST) + report.account.share(UNACCOUNTED)
-    if idle < _IDLE_BETWEEN:
+    if idle < _IDLE_BETWEEN or len(report.steps) == 1:  # which may be the whole run
         return
     begin, end = report.steps[0].step.begin_ns, report.steps[-1].step.end_ns
     lengths: dict[str, list[int]] = {}

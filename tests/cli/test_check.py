@@ -96,7 +96,7 @@ def test_json_holds_all(sound: Path, unsound: Path, capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'{"traceEvents": []}', "JSON, as Chrome's tracing writes it"),
+        (b'{"traceEvents": []}', "JSON, a trace of Chrome's"),
         (b"", "an empty file"),
         (b"\x1f\x8b\x08", "a gzip file: unpack it first"),
         (b"\x89PNG", "the byte 0x89 where a packet should begin, at offset 0"),

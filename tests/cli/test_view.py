@@ -156,10 +156,10 @@ def test_without_the_extra_the_public_ui_is_named(
             raise OSError("127.0.0.1:9001 cannot be served (taken)")
 
     monkeypatch.setattr(view, "TraceServer", Server)
-    assert 1 == main(["view", str(trace), "--no-browser"])
-    assert [
-        ((str(trace), None), {"host": "127.0.0.1", "port": 0, "pages": {}})
-    ] == asked
+    for place in (trace, trace.parent):  # a folder stands for the trace in it
+        assert 1 == main(["view", str(place), "--no-browser"])
+        assert [((trace, None), {"host": "127.0.0.1", "port": 0, "pages": {}})] == asked
+        asked.clear()
     assert "rlperf: 127.0.0.1:9001 cannot be served" in capsys.readouterr().err
     assert 9001 == _trace_server.PUBLIC_UI_PORT
 
@@ -167,7 +167,6 @@ def test_without_the_extra_the_public_ui_is_named(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["{folder}"], 1, "found a folder: name files in it, it has trace 1.pb"),
         (["missing.pb"], 1, "missing.pb: No such file or directory"),
         (["{folder}/trace 1.pb", "--host", "no.such.host.invalid"], 1, "no.such.host"),
         (["{folder}/trace 1.pb", "--port", "70000"], 2, "expected 0 to 65535"),

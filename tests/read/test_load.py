@@ -168,8 +168,8 @@ def test_a_cut_is_told(tmp_path: Path) -> None:
         pytest.param("the byte 0x89", b"\x89PNG", id="another format"),
         pytest.param("cannot be read", b"\x0a\x02\xff\xff", id="broken packet"),
         pytest.param("an empty file", b"", id="empty"),
-        pytest.param("JSON, as Chrome", b'{"traceEvents": []}', id="Chrome's"),
-        pytest.param("JSON, as Chrome", b"[\n", id="Chrome's without an object"),
+        pytest.param("JSON, a trace of Chrome", b'{"traceEvents": []}', id="Chrome's"),
+        pytest.param("JSON, a trace of Chrome", b"[\n", id="Chrome's array"),
         pytest.param("gzip file: unpack it first", b"\x1f\x8b\x08", id="gzip"),
         pytest.param("ZIP file: unpack it first", b"PK\x03\x04", id="zip"),
         pytest.param(

@@ -32,7 +32,7 @@ from perf._model.spans import (
 from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION, Process
 from perf._read.events import read_events
 from perf._read.load import load
-from perf._read.recording import folder_traces, read_recording
+from perf._read.recording import folder_traces, read_recording, the_trace
 from perf._write.layout import V1Layout, V2Layout
 from perf._write.stream import TraceStream
 from perf._write.wire import blob
@@ -443,3 +443,19 @@ def test_an_open_span_is_said(tmp_path):
     path = Path(tmp_path / "a.pb")
     path.write_bytes(stream.encode(batch))
     assert any("1 span has no end" in note for note in read_recording(path).notes)
+
+
+def test_of_a_folder_the_one_trace_is_meant(tmp_path):
+    """Of several nobody can say which: they are named, the newest first."""
+    first = TrainingRun(3).write(tmp_path / "perfetto_trace_v2_1.pb")
+    (tmp_path / "perfetto_trace_1.pb").write_bytes(b"")
+    assert first == the_trace(tmp_path) == the_trace(first)
+    for number in range(2, 6):
+        newer = tmp_path / f"perfetto_trace_v2_{number}.pb"
+        newer.write_bytes(first.read_bytes())
+        os.utime(newer, (number + 2e9, number + 2e9))
+    newest = ", ".join(f"perfetto_trace_v2_{number}.pb" for number in (5, 4, 3))
+    with pytest.raises(
+        TraceFormatError, match=rf"found 5: .* \(the newest: {newest}\)"
+    ):
+        the_trace(tmp_path)

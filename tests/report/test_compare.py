@@ -66,6 +66,36 @@ def test_what_is_wrong_with_either_trace_is_said(base):
     assert not [text for text in sentences(compare(base, base)) if "Note" in text]
 
 
+def test_traces_of_two_kinds_are_told(base):
+    """Stages that matter have other names in each."""
+    renamed = analyse(TrainingRun(30, rename={"peft_train": "train"}).recording())
+    note = compare(base, renamed).notes[-1]
+    assert "A alone has peft_train, B alone train:" in note
+    without = dataclasses.replace(
+        renamed,
+        path=type(base.path)({s: n for s, n in base.path.items() if s != "peft_train"}),
+    )
+    assert not compare(base, without).notes
+
+
+def test_a_slower_machine_is_told_from_a_slower_stage(base):
+    """All stages are slower by as much."""
+    said = sentences(compare(base, slower_everywhere(base, 1.5)))
+    assert any("Every stage changed alike" in text for text in said)
+    said = sentences(compare(base, slower_everywhere(base, 0.5)))
+    assert any("Every stage changed alike" in text for text in said)
+    said = sentences(compare(base, longer(base, "peft_train", 3.0)))
+    assert not any("Every stage" in text for text in said)
+    assert not any("Every stage" in text for text in sentences(compare(base, base)))
+
+
+def slower_everywhere(report: Report, by: float) -> Report:
+    """The same on a machine so many times as slow."""
+    for stage in report.path:
+        report = longer(report, stage, by)
+    return report
+
+
 def test_too_few_steps_are_refused(base):
     """Two steps say nothing about chance."""
     short = dataclasses.replace(base, steps=base.steps[:2])

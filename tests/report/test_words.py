@@ -76,6 +76,43 @@ def test_time_between_steps_is_told_with_what_it_went_to():
     assert "passes between steps, most of it in checkpoint" in said
 
 
+def test_what_happened_once_between_steps_is_told_apart():
+    """One gap, where a profiler was stopped say, does not bound the run."""
+    windows = [(20 * n, 20 * n + 19) for n in range(5)]
+    windows += [(300 + 20 * n, 300 + 20 * n + 19) for n in range(5)]
+    spans = [span("train", b, e, n + 1) for n, (b, e) in enumerate(windows)]
+    recording = made([(MAIN, spans)], windows)
+    first, *_ = found_in(recording)
+    assert first.text.startswith("train bounds the run")
+    (said,) = about(recording, "outside steps")
+    assert "of it at once, before step 5." in said
+
+
+def test_parts_of_a_step_are_no_longer_than_the_step():
+    """Both are means, however the steps differ."""
+    windows = [(0, 10), (10, 20), (20, 30), (30, 100), (100, 200)]
+    spans = [span("train", b, e, n + 1) for n, (b, e) in enumerate(windows)]
+    said, *_ = about(made([(MAIN, spans)], windows), "train")
+    assert "it is 100 % of the critical path, 40 ms of a step of 40 ms" in said
+
+
+def test_what_the_host_does_while_devices_are_idle_is_named():
+    """If it is one thing for the most part."""
+    main = [
+        record
+        for n in range(6)
+        for record in (
+            span("reward", 20 * n, 20 * n + 15, 2 * n + 1),
+            span("train", 20 * n + 15, 20 * n + 20, 2 * n + 2),
+        )
+    ]
+    info = TimelineInfo("a", TimelineKind.DEVICE, "a")
+    lane = [work("train", 20 * n + 15, 20 * n + 20, 2 * n + 2) for n in range(6)]
+    windows = [(20 * n, 20 * n + 20) for n in range(6)]
+    said = [f.text for f in found_in(made([(MAIN, main), (info, lane)], windows))]
+    assert any("75 % for the host, most of it in reward" in text for text in said)
+
+
 def test_a_straggler_is_found_by_arrival():
     """The device that is last to finish what several do, and by how much."""
     timelines: Timelines = [
