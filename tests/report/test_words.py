@@ -92,7 +92,7 @@ def test_parts_of_a_step_are_no_longer_than_the_step():
     """Both are means, however the steps differ."""
     windows = [(0, 10), (10, 20), (20, 30), (30, 100), (100, 200)]
     spans = [span("train", b, e, n + 1) for n, (b, e) in enumerate(windows)]
-    said, *_ = about(made([(MAIN, spans)], windows), "train")
+    said = " ".join(about(made([(MAIN, spans)], windows), "train"))
     assert "it is 100 % of the critical path, 40 ms of a step of 40 ms" in said
 
 
