@@ -42,6 +42,14 @@ class Places:
             self._older, self.recent = self.recent, {}
             self._started_before, self._started = self._started, set()
 
+    def add(self, track_uuid: int, records: list[RawRecord]) -> None:
+        """Notes where slices lie that are all on one track."""
+        recent, find = self.recent, self.find
+        for record in records:
+            # Of device slices, arrows look for that on the first device.
+            if not (record[5] == DEVICE and find(record[3])):
+                recent[record[3]] = track_uuid, record[1]
+
     def find(self, span_id: int) -> tuple[int, int] | None:
         """Track and begin of a span's slice."""
         return self.recent.get(span_id) or self._older.get(span_id)

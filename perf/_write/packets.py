@@ -11,7 +11,7 @@ import hashlib
 import math
 from typing import Any, Final
 
-from perf._model.spans import ClockSnapshot
+from perf._model.spans import ClockSnapshot, RawRecord
 from perf._model.tracks import Process, Thread, Track
 from perf._write.interning import Strings
 from perf._write.tags import TagRules
@@ -21,6 +21,7 @@ from perf._write.wire import (
     double,
     key,
     number,
+    plain_slices,
     readable,
     timed_packets,
     varint,
@@ -188,6 +189,41 @@ class PacketSequence:
         """
         if not bodies:
             return b""
+        packets = timed_packets(times_ns, bodies, self._last_ns)
+        return self._before_events(track_uuid, times_ns[-1]) + packets
+
+    def plain_slices(
+        self,
+        track_uuid: int,
+        records: list[RawRecord],
+        *,
+        since_ns: int,
+        nests: bool,
+    ) -> bytes | None:
+        """The packets of slices of the commonest sort; None if they are of another.
+
+        Args:
+            track_uuid: their track.
+            records: n spans in the order of closing, n > 0.
+            since_ns: none may begin earlier.
+            nests: whether they may nest; else they must lie apart.
+        """
+        packets = plain_slices(
+            records,
+            nests,
+            since_ns,
+            self._last_ns,
+            self._event_key,
+            self._names,
+            self.annotations.plain_keys,
+            self._texts.iids,
+        )
+        if packets is None:
+            return None
+        return self._before_events(track_uuid, records[-1][2]) + packets
+
+    def _before_events(self, track_uuid: int, until_ns: int) -> bytes:
+        """What events on a track refer to, unless the file has it already."""
         before = (
             self._names.table.take_new()
             + self._keys.take_new()
@@ -197,9 +233,8 @@ class PacketSequence:
         if track_uuid != self._track:
             self._track = track_uuid
             setup += self._defaults.get(track_uuid) or self._default_track(track_uuid)
-        packets = timed_packets(times_ns, bodies, self._last_ns)
-        self._last_ns = times_ns[-1]
-        return setup + packets
+        self._last_ns = until_ns
+        return setup
 
     def _default_track(self, uuid: int) -> bytes:
         if len(self._defaults) >= _MAX_DEFAULTS:

@@ -113,6 +113,9 @@ class Row:
         closed = not opened and not self.begun
         if tangled:
             pass
+        elif closed and self._draw_plain(records):
+            self._pass_lanes()
+            return
         elif self._nests:
             if self._lanes is None or (closed and self._come_after(records)):
                 self._draw_nested(records, opened)
@@ -135,6 +138,23 @@ class Row:
         # Lanes that were necessary once need not be searched for ever.
         if self._lanes is not None and self._until_ns is not None:
             self._lanes.pass_over(self._until_ns)
+
+    def _draw_plain(self, records: list[RawRecord]) -> bool:
+        """Draws slices of the commonest sort at once; whether they were."""
+        pen, uuid = self._pen, self._uuids[0]
+        if pen.name is not None or pen.flows.marked:
+            return False
+        packets = pen.sequence.plain_slices(
+            uuid, records, since_ns=self._until_ns or 0, nests=self._nests
+        )
+        if packets is None:
+            return False
+        if self._places is not None:
+            self._places.add(uuid, records)
+        self._until_ns = records[-1][2]
+        pen.slices += len(records)
+        pen.out.append(packets)
+        return True
 
     # -- spans that nest ---------------------------------------------------------------
 

@@ -57,7 +57,7 @@ class Annotations:
         self._texts = texts
         self._known_keys: dict[str, tuple[str, bytes]] = {}
         """Keys that are interned: how Perfetto shows them, and their field."""
-        self._plain_keys: dict[str, bytes] = {}
+        self.plain_keys: dict[str, bytes] = {}
         """The fields of those that it shows as they are: no two of them look alike."""
         self._seen: set[str] = set()
         """Texts written once: worth an entry in the file's table when they return."""
@@ -77,7 +77,7 @@ class Annotations:
             fields: what comes before the tags.
             tags: see `encode`.
         """
-        quick = plain_event(head, fields, tags, self._plain_keys, self._texts.iids)
+        quick = plain_event(head, fields, tags, self.plain_keys, self._texts.iids)
         if quick is not None:
             return quick
         fields += self.encode(tags)
@@ -89,7 +89,7 @@ class Annotations:
         try:
             for tag, value in tags.items():
                 field = self._by_type.get(type(value))
-                data = self._plain_keys[tag] + (
+                data = self.plain_keys[tag] + (
                     field(value) if field else self._other(value, 0, None)
                 )
                 parts += (_ANNOTATION_KEY, varint(len(data)), data)
@@ -162,7 +162,7 @@ class Annotations:
             self._known_keys[text] = known
             # Those that may be left out are to be looked at each time.
             if shown == text and not self._rules.leaves_out(text, ""):
-                self._plain_keys[text] = known[1]
+                self.plain_keys[text] = known[1]
         return known
 
     # -- single values ---------------------------------------------------------------

@@ -13,6 +13,7 @@ import struct
 from typing import Any, Final
 
 from perf._model.compiled import PURE_PYTHON_VARIABLE
+from perf._model.spans import RawRecord
 
 _U64: Final = (1 << 64) - 1
 _pack_double = struct.Struct("<d").pack
@@ -99,6 +100,20 @@ def plain_event(
     return None
 
 
+def plain_slices(
+    records: list[RawRecord],
+    nests: bool,
+    since_ns: int,
+    last_ns: int,
+    event_key: bytes,
+    names: dict[Any, bytes],
+    keys: dict[str, bytes],
+    texts: dict[str, int],
+) -> bytes | None:
+    """None: likewise for slices."""
+    return None
+
+
 if not os.environ.get(PURE_PYTHON_VARIABLE):
     try:
         from perf._write import _wire  # type: ignore[attr-defined]  # compiled
@@ -107,3 +122,4 @@ if not os.environ.get(PURE_PYTHON_VARIABLE):
     else:
         timed_packets = _wire.timed_packets
         plain_event = _wire.plain_event
+        plain_slices = _wire.plain_slices

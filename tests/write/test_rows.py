@@ -1,6 +1,15 @@
 from __future__ import annotations
 
-from perf._model.spans import COUNTER, INSTANT
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import example, given, settings
+
+from perf._model.spans import COUNTER, DEVICE, INSTANT, Batch, RawRecord
+from perf._write import packets
+from perf._write.layout import V2Layout
+from tests.write.recorded import Op, Recorder, operations
 from tests.write.traces import (
     MAIN,
     SERVER,
@@ -8,10 +17,13 @@ from tests.write.traces import (
     batch,
     shown,
     span,
+    stream,
     times,
     written,
 )
 from tools.perfetto.trace_processor import TraceProcessor
+
+FURTHER = TPU._replace(id="tpu1", name="tpu1")
 
 
 def tracks(data: bytes) -> dict[str, set[int]]:
@@ -206,3 +218,70 @@ def test_after_lanes_a_timeline_that_is_quiet_again_needs_none() -> None:
     assert found["span 1"] == found["span 3"] == found["span 4"] == found["span 6"]
     assert found["span 5"] != found["span 1"]
     assert found["span 7"] == found["span 10"]
+
+
+def of_few_names(part: Batch) -> Batch:
+    """The same batch with names and texts that come again and again."""
+
+    def renamed(record: RawRecord) -> RawRecord:
+        _, *times, span_id, parent_id, kind, tags, after = record
+        if kind == COUNTER:
+            return record
+        if tags:
+            tags = {**tags, "parity": ("even", "odd")[span_id % 2]}
+        return (f"span {span_id % 3}", *times, span_id, parent_id, kind, tags, after)
+
+    return part._replace(
+        records=[(info, list(map(renamed, some))) for info, some in part.records],
+        open=[(info, list(map(renamed, some))) for info, some in part.open],
+    )
+
+
+@settings(max_examples=200)
+@given(operations())
+@example(
+    # After names and texts are known: spans that nest, touch and are empty, work in
+    # order, then an arrow from what was drawn in the short way.
+    [(2, 0, 0), (0, 1, 0), (4, 0, 0)] * 8
+    + [(15, 0, 0), (2, 0, 0), (0, 2, 0), (2, 0, 3), (0, 2, 0), (4, 0, 0), (0, 1, 0)]
+    + [(4, 0, 0), (15, 0, 0), (2, 0, 0), (4, 0, 0), (0, 1, 0), (2, 0, 0), (15, 0, 0)]
+    + [(8, 0, 3), (0, 3, 0), (9, 0, 0), (0, 1, 0), (8, 0, 3), (9, 0, 0), (15, 0, 0)]
+    + [(0, 3, 0), (2, 1, 9), (0, 1, 0), (4, 1, 0), (8, 0, 9), (0, 3, 0), (9, 0, 0)]
+)
+def test_the_short_way_for_plain_slices_gives_the_same(ops: list[Op]) -> None:
+    """What is compiled writes as Python does, or leaves it to Python."""
+    check_both_ways(list(map(of_few_names, Recorder().run(ops))))
+
+
+@pytest.mark.parametrize("documented_names", [False, True])
+def test_late_slices_and_those_of_further_devices_are_written_the_same(
+    documented_names: bool,
+) -> None:
+    """Likewise where a batch goes back in time, or an arrow starts on a device."""
+
+    def work(span_id: int, begin_ns: int, **more: Any) -> RawRecord:
+        more = {"name": "a", "kind": DEVICE, "tags": {"step": 1}, **more}
+        return span(span_id, begin_ns, begin_ns + 50, **more)
+
+    after = {"after": (2, 3)}
+    check_both_ways(
+        [
+            batch((TPU, [work(1, 100, tags=None)]), (FURTHER, [work(1, 110)])),
+            batch((TPU, [work(2, 200)]), (FURTHER, [work(2, 210)])),
+            batch((TPU, [work(3, 300)]), (FURTHER, [work(3, 240)])),
+            batch((TPU, [work(4, 340)]), (FURTHER, [work(4, 310)])),
+            batch((TPU, [work(5, 400, **after)]), (FURTHER, [work(5, 400, **after)])),
+        ],
+        documented_names=documented_names,
+    )
+
+
+def check_both_ways(batches: list[Batch], *, documented_names: bool = False) -> None:
+    """With what is compiled and without, the bytes are the same."""
+    layout = V2Layout(documented_names=documented_names)
+    quick, slow = stream(layout), stream(layout)
+    for part in batches:
+        with mock.patch.object(packets, "plain_slices", return_value=None):
+            expected = slow.encode(part)
+        assert expected == quick.encode(part)
+    assert slow.slices == quick.slices

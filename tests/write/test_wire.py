@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
+from perf._model.spans import DEVICE, GROUP, INSTANT, SPAN, RawRecord
 from perf._write import wire
 from perf._write.wire import blob, double, number, readable, timed_packets, varint
 
@@ -84,7 +85,95 @@ def test_a_long_text_is_cut_and_says_how_long_it_was() -> None:
     assert "ääää" == readable("ä" * 4, 4).decode()
 
 
-@pytest.mark.skipif(wire.timed_packets.__module__ == wire.__name__, reason="none here")
+compiled = pytest.mark.skipif(
+    wire.timed_packets.__module__ == wire.__name__, reason="none here"
+)
+
+
+def plain_slices(
+    records: list[RawRecord],
+    names: dict[Any, bytes],
+    *,
+    nests: bool = True,
+    since_ns: int = 10,
+    last_ns: int = 0,
+    event_key: bytes = b"key",
+) -> bytes | None:
+    """With one known key and text."""
+    keys, texts = {"tag": b"K"}, {"text": 1}
+    return wire.plain_slices(
+        records, nests, since_ns, last_ns, event_key, names, keys, texts
+    )
+
+
+PLAIN: RawRecord = ("a", 10, 15, 2, 1, SPAN, {"tag": "text"}, None)
+NEXT: RawRecord = ("a", 15, 18, 3, 1, DEVICE, None, None)
+AROUND: RawRecord = ("a", 10, 20, 1, 0, GROUP, {}, None)
+
+
+@compiled
+def test_plain_slices_are_written_at_once() -> None:
+    """The BEGINs and ENDs of spans that nest, or lie apart, in the order of a track."""
+    begin, end = b"key\x03\x48\x01A", b"key\x02\x48\x02"
+    tagged = b"key\x09\x48\x01A\x22\x04K\x88\x01\x01"
+    around = (*AROUND[:1], 9, *AROUND[2:])
+    times = [9, 10, 15, 15, 18, 20]
+    bodies = [begin, tagged, end, begin, end, end]
+    names = {"a": b"A"}
+    nested = plain_slices([PLAIN, NEXT, around], names, since_ns=9)
+    assert timed_packets(times, bodies, 0) == nested
+    apart = plain_slices([PLAIN, NEXT], names, nests=False)
+    assert timed_packets(times[1:5], bodies[1:5], 0) == apart
+
+
+@compiled
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({0: "b"}, id="a name that is not known"),
+        pytest.param({0: 1}, id="a name that is no text"),
+        pytest.param({0: "long"}, id="a name that is written out"),
+        pytest.param({1: 9}, id="begins before the end of what is written"),
+        pytest.param({1: 10.5}, id="no whole time"),
+        pytest.param({1: 2**63}, id="a time beyond 64 bits"),
+        pytest.param({1: 15}, id="no length"),
+        pytest.param({1: 16}, id="ends before it begins"),
+        pytest.param({2: 16}, id="overlaps the next one"),
+        pytest.param({3: 4}, id="of other order"),
+        pytest.param({3: "2"}, id="no number"),
+        pytest.param({5: INSTANT}, id="an instant"),
+        pytest.param({6: [("tag", "text")]}, id="no tags"),
+        pytest.param({6: {"new": 1}}, id="a key that is not known"),
+        pytest.param({6: {"tag": "new"}}, id="a text that is not known"),
+        pytest.param({6: {"tag": None}}, id="a value that is not plain"),
+        pytest.param({7: (1,)}, id="an arrow"),
+    ],
+)
+@pytest.mark.parametrize("nests", [True, False])
+def test_slices_that_are_not_plain_are_left_to_others(
+    change: dict[int, Any], nests: bool
+) -> None:
+    """One of them is enough for none to be written."""
+    record = tuple(change.get(at, value) for at, value in enumerate(PLAIN))
+    names = {"a": b"A", "long": b"x" * 17}
+    assert plain_slices([PLAIN, NEXT], names, nests=nests) is not None
+    assert plain_slices([record, NEXT], names, nests=nests) is None
+
+
+@compiled
+def test_slices_that_should_lie_apart_and_nest_are_left_to_others() -> None:
+    """Nor are those that begin at one time, or what is no record at all."""
+    names = {"a": b"A"}
+    around = (*AROUND[:1], 9, *AROUND[2:])
+    assert plain_slices([PLAIN, around], names, since_ns=9) is not None
+    assert plain_slices([PLAIN, around], names, since_ns=9, nests=False) is None
+    assert plain_slices([PLAIN, AROUND], names) is None
+    assert plain_slices([PLAIN[:7]], names) is None
+    assert plain_slices([list(PLAIN)], names) is None  # type: ignore[list-item]
+    assert plain_slices([], names) == b""
+
+
+@compiled
 @pytest.mark.parametrize(
     "misuse",
     [
@@ -94,6 +183,10 @@ def test_a_long_text_is_cut_and_says_how_long_it_was() -> None:
         lambda: timed_packets((1,), (b"x",), 0),  # type: ignore[arg-type]
         lambda: wire.plain_event(b"", b"", {}, (), {}),  # type: ignore[arg-type]
         lambda: wire.plain_event(b"", "", {}, {}, {}),  # type: ignore[arg-type]
+        lambda: plain_slices((), {}),  # type: ignore[arg-type]
+        lambda: plain_slices([], ()),  # type: ignore[arg-type]
+        lambda: plain_slices([], {}, last_ns=0.5),  # type: ignore[arg-type]
+        lambda: plain_slices([], {}, event_key=b"x" * 17),
     ],
 )
 def test_the_compiled_half_checks_what_it_is_given(misuse: Callable[[], Any]) -> None:
