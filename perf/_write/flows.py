@@ -44,11 +44,12 @@ class Places:
 
     def add(self, track_uuid: int, records: list[RawRecord]) -> None:
         """Notes where slices lie that are all on one track."""
-        recent, find = self.recent, self.find
+        recent, older = self.recent, self._older
         for record in records:
+            span_id = record[3]
             # Of device slices, arrows look for that on the first device.
-            if not (record[5] == DEVICE and find(record[3])):
-                recent[record[3]] = track_uuid, record[1]
+            if record[5] != DEVICE or not (span_id in recent or span_id in older):
+                recent[span_id] = track_uuid, record[1]
 
     def find(self, span_id: int) -> tuple[int, int] | None:
         """Track and begin of a span's slice."""
@@ -95,7 +96,7 @@ class Flows:
         self.host.forget_some()
         self.device.forget_some()
         consumers = self._look_over(batch)
-        if not consumers:  # as in most batches of most runs
+        if not consumers:
             self._consumers, self.marked = {}, frozenset()
             return []
         wanted = {span_id for record in consumers for span_id in record[7]}
@@ -128,13 +129,14 @@ class Flows:
         for info, records in batch.open:
             if info.kind is TimelineKind.QUEUE:
                 self._in_flight.update([record[3] for record in records])
-        consumers = []
+        consumers: list[RawRecord] = []
         self._device_now.clear()
         self._on_further_devices.clear()
+        everything = chain.from_iterable([records for _, records in batch.records])
+        if not self._in_flight and not any(map(_after, everything)):
+            return consumers  # as in most batches of most runs
         for info, records in batch.records:
-            naming: list[RawRecord] = []
-            if any(map(_after, records)):
-                naming = [record for record in records if record[7]]
+            naming = [record for record in records if record[7]]
             if info.kind is TimelineKind.DEVICE:
                 for record in naming:
                     if record[3] in self._device_now or self.device.find(record[3]):

@@ -47,6 +47,9 @@ _MAX_ROWS: Final = 1_024
 _Key = tuple[TimelineKind, str]
 """Of a timeline: the user may call a track as a device or a thread is called."""
 
+_Found = tuple[TimelineInfo, list[RawRecord], list[RawRecord]]
+"""A timeline, what ended on it and what opened."""
+
 
 def _key(info: TimelineInfo) -> _Key:
     return info.kind, info.id
@@ -153,34 +156,28 @@ class TraceStream:
 
     # -- timelines ---------------------------------------------------------------------
 
-    def _by_timeline(
-        self, batch: Batch
-    ) -> list[tuple[TimelineInfo, list[RawRecord], list[RawRecord]]]:
+    def _by_timeline(self, batch: Batch) -> list[_Found]:
         """Each timeline with what ended and what opened on it."""
-        infos: dict[_Key, TimelineInfo] = {}
-        ended: dict[_Key, list[RawRecord]] = {}
-        opened: dict[_Key, list[RawRecord]] = {}
-        for part, found in ((batch.records, ended), (batch.open, opened)):
-            for info, records in part:
-                key = _key(info)
-                infos[key] = info
-                before = found.get(key)
-                found[key] = [*before, *records] if before else records
-        for key, info in list(infos.items()):
+        found: dict[_Key, _Found] = {}
+        for info, records in batch.records:
+            key = _key(info)
+            before = found.get(key)
+            found[key] = info, [*before[1], *records] if before else records, []
+        for info, records in batch.open:
+            key = _key(info)
+            _, ended, opened = found.get(key) or (info, [], [])
+            found[key] = info, ended, [*opened, *records]
+        for info, ran, _ in list(found.values()):
             if info.kind is not TimelineKind.DEVICE:
                 continue
-            queue_key = TimelineKind.QUEUE, queue_id(info.id)
-            waits = self._rows.get(queue_key)
+            key = TimelineKind.QUEUE, queue_id(info.id)
+            waits = self._rows.get(key)
             if waits and waits[0].row.begun:
-                done = ended.get(queue_key, [])
-                over = _ends_of_waits(waits[0].row, ended.get(key, []), done)
+                _, done, opened = found.get(key) or (info, [], [])
+                over = _ends_of_waits(waits[0].row, ran, done)
                 if over:
-                    infos[queue_key] = waits[0].info
-                    ended[queue_key] = [*done, *over]
-        return [
-            (info, ended.get(key, []), opened.get(key, []))
-            for key, info in infos.items()
-        ]
+                    found[key] = waits[0].info, [*done, *over], opened
+        return list(found.values())
 
     def _draw(
         self,
