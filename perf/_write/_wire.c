@@ -227,10 +227,8 @@ put_in_order(Event *events, PyObject *records, int nests)
         most += 2 * EVENT_MOST;
         if (tags != Py_None)
             most += PyDict_GET_SIZE(tags) * FIELD_MOST;
-        while (depth > 0 && begin.id < events[depth - 1].id)
+        while (depth > 0 && (!nests || begin.id < events[depth - 1].id))
             events[--first] = events[--depth];
-        if (depth > 0 && !nests)
-            return -1;
         events[--first] = end;
         events[depth++] = begin;
     }
