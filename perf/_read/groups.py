@@ -36,7 +36,7 @@ class GroupIndex:
     def __init__(self) -> None:
         self.is_filled = False
         self._by_parent: dict[str, _Children] = {}
-        self._forgotten: dict[str, dict[int, Counter[str]]] = {}
+        self._forgotten: dict[str, dict[int, dict[str, int]]] = {}
         """Groups no longer kept, by timeline, parent and name: positions in queries
         count from the run's first. Entries of a parent go when the parent itself
         goes, those of a thread when nothing of it is kept."""
@@ -116,7 +116,7 @@ class GroupIndex:
 
     def forgotten(self, timeline_id: str, parent_id: int, name: str) -> int:
         """How many groups of that name under a parent are no longer kept."""
-        return self._forgotten.get(timeline_id, {}).get(parent_id, Counter())[name]
+        return self._forgotten.get(timeline_id, {}).get(parent_id, {}).get(name, 0)
 
 
 class _View:
@@ -255,16 +255,14 @@ class StoredGroup(SpanGroup):
         return group
 
 
-def _count_out(counts: dict[int, Counter[str]], record: RawRecord) -> None:
+def _count_out(counts: dict[int, dict[str, int]], record: RawRecord) -> None:
     inside = counts.pop(record[3], None)
-    around = counts.get(record[4])
-    if around is None:
-        around = counts[record[4]] = Counter()
+    around = counts.setdefault(record[4], {})
     if record[5] == GROUP:
-        around[record[0]] += 1
-    elif inside:
-        # Groups in a span stand in the group around it.
-        around.update(inside)
+        inside = {record[0]: 1}
+    # Groups in a span stand in the group around it.
+    for name, count in (inside or {}).items():
+        around[name] = around.get(name, 0) + count
 
 
 def _is_around(group: RawRecord, record: RawRecord) -> bool:
