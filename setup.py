@@ -5,7 +5,7 @@ import sysconfig
 from setuptools import Extension, setup
 
 # Optional: without a C compiler the package is installed all the same, and Python does
-# the work at two to three times the cost. The same where there is no GIL, which guards
+# the work at two to six times the cost. The same where there is no GIL, which guards
 # the state of the compiled halves.
 COMPILED = [
     Extension("perf._record._hot", ["perf/_record/_hot.c"], optional=True),

@@ -1,5 +1,6 @@
-/* The loops of writing that run for every slice, compiled: the same as in wire.py and
-   values.py, which explain them. Nothing here keeps an object or calls back into Python. */
+/* The loops of writing that run for every slice, compiled: the same as in wire.py,
+   values.py and rows.py, which explain them. Nothing here keeps an object or calls back
+   into Python. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
