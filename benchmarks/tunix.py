@@ -20,7 +20,7 @@ from benchmarks.timing import Case, Reading, interleaved
 _EXAMPLES: Final = Path(__file__).parent.parent / "examples"
 _LAYOUTS: Final = ("colocated", "all-apart")
 _STEPS_A_TURN: Final = 20
-"""A turn ends with a flush, which a training never asks for: it is to be a small part."""
+"""A turn ends with a flush, which a training never asks for: a small part of many."""
 _TURNS: Final = 48
 
 

@@ -142,7 +142,10 @@ class Row:
     def _draw_plain(self, records: list[RawRecord]) -> bool:
         """Draws slices of the commonest sort at once; whether they were."""
         pen, uuid = self._pen, self._uuids[0]
-        if pen.name is not None or pen.flows.marked:
+        marked = pen.flows.marked
+        if pen.name is not None:
+            return False
+        if marked and not marked.isdisjoint(map(_span_id, records)):
             return False
         packets = pen.sequence.plain_slices(
             uuid, records, since_ns=self._until_ns or 0, nests=self._nests
@@ -453,3 +456,4 @@ class Row:
 
 _begin_ns = operator.itemgetter(1)
 _end_ns = operator.itemgetter(2)
+_span_id = operator.itemgetter(3)
