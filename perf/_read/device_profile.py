@@ -20,7 +20,7 @@ _DEVICE_PLANE: Final = re.compile(r"/device:(GPU|TPU):(\d+)")
 _HOST_PLANE: Final = "/host:CPU"
 _ABOUT_HOST: Final = "/host:metadata"
 _ABOUT_RUN: Final = "Task Environment"
-_LINES: Final = (("Stream",), ("XLA Ops",), ("XLA Modules",))
+_LINES: Final = ("Stream", "XLA Ops", "XLA Modules")
 """How the lines of a device begin on which its work is, the best first; the others tell
 the same once more, by step or by layer."""
 _PYTHON_CALL: Final = "$"

@@ -33,7 +33,9 @@ _MANY_SPANS: Final = 30
 _SHORT_NS: Final = 20_000_000
 _IDLE_BETWEEN: Final = 0.2
 _ONE_GAP: Final = 0.5
-"""Part of the time between steps above which one gap is told apart."""
+"""Part of the time between steps above which one gap is told apart, ..."""
+_FEW_GAPS: Final = 4
+"""... unless there are fewer: then each may be as usual."""
 _MANY_TIMES: Final = 3
 _ALL: Final = 4
 """Stages that are so many times as long at once."""
@@ -290,7 +292,7 @@ def _outside(report: Report) -> Iterator[Finding]:
         for before, after in itertools.pairwise(report.steps)
     ]
     longest_ns, number = max(gaps)
-    if longest_ns > _ONE_GAP * report.outside_ns:
+    if len(gaps) >= _FEW_GAPS and longest_ns > _ONE_GAP * report.outside_ns:
         # What happened once is odd, and does not bound the run.
         yield Finding(
             "odd",

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import socket
+import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from perf._model.process import process_index
+from perf._model.process import local_devices, process_index
 from perf.loggers.filters import process_rank
 from tests.programs import printed_by
 
@@ -54,6 +57,32 @@ def test_a_process_knows_its_devices_once_there_are_some() -> None:
     assert ["{}", "True", "[0,", "1]"] == first[:4] == second[:4]
     assert ["cpu0", "cpu1"] == first[4:]
     assert not {*first[4:]} & {*second[4:]}
+
+
+@pytest.mark.parametrize("backends", [None, 7, {"cpu": object()}])
+def test_a_jax_of_another_make_costs_a_trace_its_devices_alone(
+    backends: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stand in private places."""
+    bridge = types.SimpleNamespace(_backends=backends)
+    monkeypatch.setitem(sys.modules, "jax._src.xla_bridge", bridge)
+    assert {} == local_devices()
+    monkeypatch.setitem(sys.modules, "jax._src.xla_bridge", types.SimpleNamespace())
+    assert {} == local_devices()
+
+
+def test_devices_without_a_number_of_their_own_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the order of the process; a stand-in, for a platform that is not here."""
+    devices = [
+        types.SimpleNamespace(platform="tpu", id=4 + n, local_hardware_id=None)
+        for n in range(2)
+    ]
+    client = types.SimpleNamespace(local_devices=lambda: devices)
+    bridge = types.SimpleNamespace(_backends={"tpu": client})
+    monkeypatch.setitem(sys.modules, "jax._src.xla_bridge", bridge)
+    assert {"tpu4": 0, "tpu5": 1} == local_devices()
 
 
 def test_a_process_without_jax_knows_no_devices() -> None:
