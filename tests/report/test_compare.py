@@ -10,6 +10,7 @@ import pytest
 from perf.__main__ import main
 from perf.report.analysis import Report, analyse
 from perf.report.compare import CompareError, as_text, as_values, compare, sentences
+from perf.report.words import duration, percent
 from tests.report.runs import TrainingRun
 
 
@@ -144,3 +145,64 @@ def test_a_wrong_limit_is_named(limit, capsys):
         main(["diff", "a", "b", f"--fail-over={limit}"])
     assert 2 == left.value.code
     assert "expected" in capsys.readouterr().err
+
+
+def test_values_are_seconds_and_shares(base):
+    """Of one stage that takes longer, in numbers and in words."""
+    stage = "peft_train"
+    found = compare(base, longer(base, stage, 3.0))
+    before_s = sum(s.by_stage[stage] for s in base.steps) / len(base.steps) / 1e9
+    first, *others = as_values(found)["stages"]
+    assert stage == first["stage"]
+    assert pytest.approx([before_s, 3 * before_s, 2 * before_s]) == [
+        first["before_s"],
+        first["after_s"],
+        first["change_s"]["value"],
+    ]
+    assert first["change_s"]["low"] < first["change_s"]["value"]
+    assert first["change_s"]["value"] < first["change_s"]["high"]
+    assert 0 == sum(abs(other["change_s"]["value"]) for other in others)
+    longest = f"+{duration(2 * before_s * 1e9)}"
+    verdict, change = sentences(found)[:2]
+    assert f"slower (95 % sure: +{percent(found.change.low)} to +" in verdict
+    assert change.startswith(f"{stage}: {longest} a step (+")
+    assert ", 100 % of the change, " in change
+    (row,) = [r for r in as_text(found).splitlines() if r.startswith(f"  {stage} ")]
+    assert f" {longest} " in row
+    (row, *_) = [r for r in as_text(found).splitlines() if r.startswith("  rollout ")]
+    assert " 0 ns " in row
+    shorter = sentences(compare(longer(base, stage, 3.0), base))
+    assert shorter[1].startswith(f"{stage}: {longest.replace('+', '−')} a step (−")
+
+
+def test_a_change_that_no_stage_explains_is_said(base):
+    """Each of many stages may have changed by chance, all together surely not."""
+    found = compare(base, longer(base, "peft_train", 3.0))
+    unsure = [
+        dataclasses.replace(
+            s, change_ns=dataclasses.replace(s.change_ns, low=-1, high=1)
+        )
+        for s in found.stages
+    ]
+    said = sentences(dataclasses.replace(found, stages=unsure))
+    assert "No single stage explains it for sure: more steps would." == said[-1]
+    assert said[-1] not in sentences(found)
+    assert said[-1] not in sentences(compare(base, base))
+
+
+def test_a_stage_that_hardly_takes_time_does_not_count(base):
+    """All that matter changed alike, whatever the least does."""
+    found = compare(base, slower_everywhere(base, 1.5))
+    least = min(found.stages, key=lambda stage: stage.before_ns)
+    odd = [
+        dataclasses.replace(
+            s,
+            before_ns=0.04 * found.step_ns[0],
+            change_ns=dataclasses.replace(s.change_ns, value=0.0),
+        )
+        if s is least
+        else s
+        for s in found.stages
+    ]
+    changed = dataclasses.replace(found, stages=odd)
+    assert any("Every stage changed alike" in text for text in sentences(changed))
