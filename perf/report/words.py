@@ -124,7 +124,7 @@ def _bounds(report: Report) -> Iterator[Finding]:
         yield waits
     bubble = report.account.bubble_frac
     if report.account.total_ns:
-        parts = ", ".join(
+        parts = "; ".join(
             f"{percent(report.account.share(prefix))} {word}"
             for prefix, word in (
                 (WAIT, "waiting"),
