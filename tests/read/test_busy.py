@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -434,6 +435,16 @@ def test_a_profile_of_a_time_without_spans_on_devices_says_so():
         found.notes
     )
     assert found.all.over_occupied is None
+
+
+def test_a_sentence_names_few_stages():
+    """Those that hold devices longest; the table has all."""
+    held = Counter({f"occupied/stage {n}": n * MS for n in range(1, 7)})
+    found = Profiled(MS, {"tpu0": Busy(held, Counter())}, ())
+    report = dataclasses.replace(analyse(RECORDING), profiled=found)
+    (text,) = [f.text for f in findings(report) if f.text.startswith("By a device")]
+    named = ", ".join(f"stage {n} 0.0 %" for n in (6, 5, 4, 3))
+    assert f"hold them ({named})." in text
 
 
 def test_all_forms_of_the_report_hold_the_same_numbers():

@@ -113,6 +113,20 @@ def test_what_the_host_does_while_devices_are_idle_is_named():
     assert any("75 % for the host, most of it in reward" in text for text in said)
 
 
+def test_of_several_things_that_the_host_does_none_is_named():
+    """Two of them take half each."""
+    main: list[RawRecord] = []
+    for n in range(6):
+        begins = [20 * n, 20 * n + 8, 20 * n + 16, 20 * n + 20]
+        for at, name in enumerate(("reward", "advantage", "train")):
+            main.append(span(name, begins[at], begins[at + 1], 3 * n + at + 1))
+    info = TimelineInfo("a", TimelineKind.DEVICE, "a")
+    lane = [work("train", 20 * n + 16, 20 * n + 20, 3 * n + 3) for n in range(6)]
+    windows = [(20 * n, 20 * n + 20) for n in range(6)]
+    said = [f.text for f in found_in(made([(MAIN, main), (info, lane)], windows))]
+    assert any("idle 80 % of the time (80 % for the host)." in text for text in said)
+
+
 def test_a_straggler_is_found_by_arrival():
     """The device that is last to finish what several do, and by how much."""
     timelines: Timelines = [
