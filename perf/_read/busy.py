@@ -195,7 +195,7 @@ def _by_timeline(
     busy = {
         names.get(place, place)
         for place, work in profile.busy.items()
-        if sum([end - begin for begin, end in work]) > least_ns
+        if sum([end - begin for begin, end in work]) > least_ns  # mutate: ok if equal
     }
     return works, busy - works.keys()
 
