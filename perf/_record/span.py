@@ -254,6 +254,7 @@ class DeviceSpan(Span):
                 arrays are let go as soon as they were waited for. What is on no
                 device, arrays of NumPy say, was ready when it was handed over.
         """
+        # At every launch: `ended` without its call.
         if getattr(self, "end_ns", OPEN) == OPEN:
             self._tracer._launches.wait_for(self, waitlist)
 

@@ -59,6 +59,7 @@ class Step:
 
     def by_timeline(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
         """The records with their timelines."""
+        # Their keys come together, so both have them in one order.
         return list(zip(self.timelines.values(), self.records.values(), strict=True))
 
     def longest(self) -> str:

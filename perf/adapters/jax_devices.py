@@ -23,7 +23,7 @@ def _arrays(tree: Any) -> list[Any]:
     arrays = []
     for leaf in jax.tree_util.tree_leaves(tree):
         if hasattr(leaf, "block_until_ready"):
-            arrays.append(leaf)  # noqa: PERF401 - see above
+            arrays.append(leaf)  # noqa: PERF401 - a comprehension is a call
     return arrays
 
 

@@ -96,35 +96,28 @@ def test_parts_of_a_step_are_no_longer_than_the_step():
     assert "it is 100 % of the critical path, 40 ms of a step of 40 ms" in said
 
 
+def said_of_idle(**host: int) -> str:
+    """Of steps of 20 ms in which a device waits for what the host does one by one."""
+    main: list[RawRecord] = []
+    lane: list[RawRecord] = []
+    for n in range(6):
+        at = 20 * n
+        for name, length in host.items():
+            main.append(span(name, at, at + length, len(main) + 1))
+            at += length
+        main.append(span("train", at, 20 * n + 20, len(main) + 1))
+        lane.append(work("train", at, 20 * n + 20, len(main)))
+    info = TimelineInfo("a", TimelineKind.DEVICE, "a")
+    windows = [(20 * n, 20 * n + 20) for n in range(6)]
+    said = [f.text for f in found_in(made([(MAIN, main), (info, lane)], windows))]
+    (text,) = [text for text in said if text.startswith("Devices are idle")]
+    return text
+
+
 def test_what_the_host_does_while_devices_are_idle_is_named():
     """If it is one thing for the most part."""
-    main = [
-        record
-        for n in range(6)
-        for record in (
-            span("reward", 20 * n, 20 * n + 15, 2 * n + 1),
-            span("train", 20 * n + 15, 20 * n + 20, 2 * n + 2),
-        )
-    ]
-    info = TimelineInfo("a", TimelineKind.DEVICE, "a")
-    lane = [work("train", 20 * n + 15, 20 * n + 20, 2 * n + 2) for n in range(6)]
-    windows = [(20 * n, 20 * n + 20) for n in range(6)]
-    said = [f.text for f in found_in(made([(MAIN, main), (info, lane)], windows))]
-    assert any("75 % for the host, most of it in reward" in text for text in said)
-
-
-def test_of_several_things_that_the_host_does_none_is_named():
-    """Two of them take half each."""
-    main: list[RawRecord] = []
-    for n in range(6):
-        begins = [20 * n, 20 * n + 8, 20 * n + 16, 20 * n + 20]
-        for at, name in enumerate(("reward", "advantage", "train")):
-            main.append(span(name, begins[at], begins[at + 1], 3 * n + at + 1))
-    info = TimelineInfo("a", TimelineKind.DEVICE, "a")
-    lane = [work("train", 20 * n + 16, 20 * n + 20, 3 * n + 3) for n in range(6)]
-    windows = [(20 * n, 20 * n + 20) for n in range(6)]
-    said = [f.text for f in found_in(made([(MAIN, main), (info, lane)], windows))]
-    assert any("idle 80 % of the time (80 % for the host)." in text for text in said)
+    assert "(75 % for the host, most of it in reward)." in said_of_idle(reward=15)
+    assert "(80 % for the host)." in said_of_idle(reward=8, advantage=8)
 
 
 def test_a_straggler_is_found_by_arrival():
