@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from itertools import repeat
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -89,11 +88,11 @@ def attach_writer(tracer: Tracer, writer: Writer) -> None:
 
 
 def called(
-    export_fn: Callable[[Any], Any], argument: Callable[[], Any], log: OnceLog
+    export_fn: Callable[[Any], Any], argument: Any, log: OnceLog
 ) -> dict[str, Any]:
     """What an export function returns; if it fails, no metrics and one log line."""
     try:
-        metrics = export_fn(argument())
+        metrics = export_fn(argument)
     except Exception as error:
         log.say(
             f"export-failed-{type(error).__name__}",
@@ -102,9 +101,11 @@ def called(
             exc=error,
         )
         return {}
+    if type(metrics) is dict:
+        return metrics
     if metrics is None:
         return {}
-    if not isinstance(metrics, (dict, Mapping)):  # a dict is one, but is found sooner
+    if not isinstance(metrics, Mapping):
         log.say(
             "export-type",
             f"the export function returned {type(metrics).__name__}: expected a "
@@ -120,5 +121,4 @@ def as_metrics(values: Mapping[str, float]) -> dict[str, Any]:
     All are averaged if several are logged under one name: with v1 and v2 both on, a
     framework buffers two values of each.
     """
-    entries = zip(values.values(), repeat(np.mean))
-    return dict(zip(values, entries, strict=True))
+    return {name: (value, np.mean) for name, value in values.items()}

@@ -9,9 +9,8 @@ from typing import Any
 
 from perf._exporting import attach_writer, make_folder_path
 from perf._model.log import OnceLog
-from perf._model.spans import Batch
+from perf._model.spans import Batch, Records
 from perf._record import clock
-from perf._record.collector import Records
 from perf._record.tracer import Tracer
 from perf._write.files import TraceFiles
 from perf._write.layout import Layout

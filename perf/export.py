@@ -145,7 +145,8 @@ class PerfMetricsExport:
             step = self._from_trees(query)
             if step is None:
                 return {}
-        self._log(step)
+        if self._log_rollouts or self._log_trainings:
+            self._log(step)
         if self._writer is not None and not getattr(self._writer, "attached", False):
             self._write(query)
         return as_metrics(step_metrics(step, self._roles))
@@ -195,7 +196,7 @@ class PerfMetricsExport:
             spans = step.devices.get(rollout_device, ())
             _log_each("rollout", [s for s in spans if s[NAME] in names.ROLLOUT], step)
         if self._log_trainings:
-            _log_each("actor train", step.main[names.ACTOR_TRAINING], step)
+            _log_each("actor train", step.main.get(names.ACTOR_TRAINING, ()), step)
 
 
 def _log_each(what: str, spans: Iterable[Interval], step: StepSpans) -> None:

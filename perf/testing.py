@@ -80,7 +80,8 @@ class ManualWait:
 
     def pending(self, tracer: Any) -> list[Any]:
         """Called by the tracer."""
-        works = [work for queue in self._works.values() for work in queue]
+        # Copied in one step: other threads may hand over work meanwhile.
+        works = [work for queue in list(self._works.values()) for work in list(queue)]
         return [work for work in works if work.tracer is tracer and not work.ended]
 
     def settle(self, tracer: Any) -> None:
@@ -91,14 +92,16 @@ class ManualWait:
 
     def _advance(self) -> None:
         # As on a device: work ends in the order of its launch.
-        for queue in self._works.values():
+        for queue in list(self._works.values()):
             while queue:
                 arrays = queue[0].waits
                 if not all(array.ready for array in arrays):
                     break
                 errors = [array.error for array in arrays if array.error]
                 error = errors[0] if errors else None
-                queue.pop(0).finish(error, 0, bool(arrays))
+                # In flight until it is recorded, as `pending` wants it.
+                queue[0].finish(error, 0, bool(arrays))
+                queue.pop(0)
 
 
 def _flat(tree: Any) -> Any:

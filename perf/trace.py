@@ -18,17 +18,15 @@ from typing import TYPE_CHECKING, Any
 from perf._exporting import attach, called
 from perf._model.ids import QUEUE_SUFFIX, THREAD_PREFIX, device_id, device_ids
 from perf._model.sequence import Sequencer
-from perf._model.spans import RawRecord, TimelineKind
+from perf._model.spans import RawRecord, Records, TimelineKind
 from perf._model.tree import Span, SpanGroup, span_group_tostring
 from perf._read.groups import GroupIndex
 from perf._read.query import PerfSpanQuery
-from perf._read.steps import StepSpans, from_records
 from perf._record import clock
-from perf._record.collector import Records
 from perf._record.noop import NOOP_SPAN, NoopSpan
 from perf._record.noop import NoopTracer as _NoopTracer
 from perf._record.span import Span as LiveSpan
-from perf._record.store import KEEP_SPANS, KEEP_STEPS
+from perf._record.store import KEEP_SPANS, KEEP_STEPS, Step
 from perf._record.tracer import Tracer as _Tracer
 from perf._record.waiting import Waiting
 from perf.adapters.jax_devices import WAITING, when_ready
@@ -122,15 +120,7 @@ class PerfTracer(_Tracer):
         step = self._collector.close_step()
         if self._export_fn is None:
             return {}
-
-        def spans() -> StepSpans:
-            opened = step.opened
-            return from_records(step.by_timeline(), opened, step.begin_ns, step.end_ns)
-
-        def query() -> PerfSpanQuery:
-            return self._query(step.opened, spans)
-
-        return called(self._export_fn, query, self._log)
+        return called(self._export_fn, self._query(step.opened, step), self._log)
 
     def print(self) -> None:
         """Waits for the devices and prints the tree of each timeline."""
@@ -143,10 +133,8 @@ class PerfTracer(_Tracer):
             for root in query.timeline(timeline_id).get():
                 print(span_group_tostring(root, clock.seconds(self._born_ns)))
 
-    def _query(
-        self, opened: Records, step: Callable[[], StepSpans] | None = None
-    ) -> PerfSpanQuery:
-        timelines = _StoredTimelines(self, self._index, opened)
+    def _query(self, opened: Records, step: Step | None = None) -> PerfSpanQuery:
+        timelines = _StoredTimelines(self, opened)
         return PerfSpanQuery(timelines, self._main_log.info.id, _step=step)
 
 
@@ -156,13 +144,10 @@ Tracer = PerfTracer | NoopTracer
 class _StoredTimelines(Mapping[str, "Timeline"]):
     """All timelines of a tracer at one moment; a tree is made where somebody looks."""
 
-    def __init__(self, tracer: PerfTracer, index: GroupIndex, opened: Records) -> None:
+    def __init__(self, tracer: PerfTracer, opened: Records) -> None:
         # No more than this: the training waits, and metrics need none of it.
         self._tracer = tracer
-        self._index = index
         self._open_now = opened
-        self._collector = tracer._collector
-        self._main_id = tracer._main_log.info.id
 
     @functools.cached_property
     def _opened(self) -> dict[str, list[RawRecord]]:
@@ -176,27 +161,26 @@ class _StoredTimelines(Mapping[str, "Timeline"]):
 
     @functools.cached_property
     def _ids(self) -> dict[str, None]:
+        tracer = self._tracer
         stored = [
             info.id
-            for info in list(self._collector.store.timelines.values())
+            for info in tracer._collector.store.timelines.values()
             if info.kind is not TimelineKind.QUEUE
         ]
-        devices = self._tracer.all_devices
-        return dict.fromkeys([self._main_id, *stored, *devices, *self._opened])
+        main_id = tracer._main_log.info.id
+        return dict.fromkeys([main_id, *stored, *tracer.all_devices, *self._opened])
 
     def __getitem__(self, timeline_id: str) -> Timeline:
         if timeline_id not in self._ids:
             raise KeyError(timeline_id)
-        self._fill()
-        root = self._index.tree(
-            timeline_id, self._main_id, self._tracer._born_ns, self._opened
-        )
+        tracer = self._tracer
+        index = tracer._index
+        if not index.is_filled:
+            with tracer._collector.collected():
+                index.fill(tracer._collector.store.kept())
+        main_id = tracer._main_log.info.id
+        root = index.tree(timeline_id, main_id, tracer._born_ns, self._opened)
         return Timeline(timeline_id, root.begin, [root])
-
-    def _fill(self) -> None:
-        if not self._index.is_filled:
-            with self._collector.collected():
-                self._index.fill(self._collector.store.kept())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)

@@ -134,9 +134,9 @@ def test_the_default_folder() -> None:
 def test_metrics_are_what_the_function_returns() -> None:
     """Of what it is given; any mapping is made a dict, nothing is an empty one."""
     log = OnceLog()
-    assert {"a": 3} == called(lambda argument: {"a": argument}, lambda: 3, log)
-    assert {} == called(lambda argument: None, lambda: 3, log)
-    found = called(lambda argument: collections.UserDict(a=1), lambda: 3, log)
+    assert {"a": 3} == called(lambda argument: {"a": argument}, 3, log)
+    assert {} == called(lambda argument: None, 3, log)
+    found = called(lambda argument: collections.UserDict(a=1), 3, log)
     assert ({"a": 1}, dict) == (found, type(found))
 
 
@@ -159,7 +159,7 @@ def test_a_function_that_fails_costs_the_metrics(
     def fail(argument: Any) -> Any:
         raise error
 
-    assert [{}, {}] == [called(fail, lambda: 3, log) for _ in range(2)]
+    assert [{}, {}] == [called(fail, 3, log) for _ in range(2)]
     assert 1 == len(caplog.records)
     assert "this step has no metrics" in caplog.text
     assert type(error).__name__ in caplog.text
@@ -175,7 +175,7 @@ def test_two_kinds_of_failure_are_said_both(caplog: pytest.LogCaptureFixture) ->
         raise next(errors)
 
     for _ in range(3):
-        called(fail, lambda: 3, log)
+        called(fail, 3, log)
     assert 2 == len(caplog.records)
 
 
@@ -185,9 +185,7 @@ def test_a_function_that_returns_no_mapping(
 ) -> None:
     """Has no metrics; it is said once what was expected."""
     log = OnceLog()
-    assert [{}, {}] == [
-        called(lambda argument: wrong, lambda: 3, log) for _ in range(2)
-    ]
+    assert [{}, {}] == [called(lambda argument: wrong, 3, log) for _ in range(2)]
     assert 1 == caplog.text.count(
         f"returned {type(wrong).__name__}: expected a mapping"
     )
@@ -200,7 +198,7 @@ def test_an_interrupt_goes_through() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        called(interrupt, lambda: 3, OnceLog())
+        called(interrupt, 3, OnceLog())
 
 
 def test_values_are_averaged() -> None:

@@ -88,6 +88,10 @@ class TimelineInfo(NamedTuple):
     """The operating system's id of the thread; 0 where there is none."""
 
 
+Records = list[tuple[TimelineInfo, list[RawRecord]]]
+"""Records by timeline; a timeline may come several times."""
+
+
 class ClockSnapshot(NamedTuple):
     """The same moment on three clocks, in nanoseconds."""
 
@@ -102,9 +106,9 @@ class ClockSnapshot(NamedTuple):
 class Batch(NamedTuple):
     """What a sink receives at once: everything recorded since the last batch."""
 
-    records: list[tuple[TimelineInfo, list[RawRecord]]]
-    """Records in the order of closing, by timeline; a timeline may come twice."""
-    open: list[tuple[TimelineInfo, list[RawRecord]]]
+    records: Records
+    """In the order of closing."""
+    open: Records
     """Spans that are open now (`end_ns` is `OPEN`), outermost first.
 
     Not one of them is in `records` of this batch or an earlier one.

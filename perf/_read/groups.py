@@ -8,7 +8,7 @@ is asked for, and asking for the last step does not touch the steps before it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from perf._model.spans import (
     DEVICE,
@@ -17,6 +17,7 @@ from perf._model.spans import (
     OPEN,
     SPAN,
     RawRecord,
+    Records,
     TimelineInfo,
     TimelineKind,
 )
@@ -41,17 +42,24 @@ class GroupIndex:
         count from the run's first. Entries of a parent go when the parent itself
         goes, those of a thread when nothing of it is kept."""
 
-    def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+    def add(self, parts: Records) -> None:
         """Takes in what the store takes in."""
-        if not self.is_filled or info.kind is TimelineKind.QUEUE:
+        if not self.is_filled:
             return
-        children = self._by_parent.setdefault(info.id, {})
-        for record in records:
-            if record[5] <= DEVICE:
-                children.setdefault(record[4], []).append(record)
+        for info, records in parts:
+            if info.kind is TimelineKind.QUEUE:
+                continue
+            children = self._by_parent.setdefault(info.id, {})
+            for record in records:
+                if record[5] <= DEVICE:
+                    children.setdefault(record[4], []).append(record)
 
-    def forget(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+    def forget(self, parts: Records) -> None:
         """Lets go what the store lets go, in the order of closing."""
+        for info, records in parts:
+            self._forget(info, records)
+
+    def _forget(self, info: TimelineInfo, records: list[RawRecord]) -> None:
         if not self.is_filled:
             if info.is_main:
                 counts = self._forgotten.setdefault(info.id, {})
@@ -81,12 +89,11 @@ class GroupIndex:
         """Begins anew."""
         self._by_parent, self._forgotten = {}, {}
 
-    def fill(self, kept: Iterable[tuple[TimelineInfo, list[RawRecord]]]) -> None:
+    def fill(self, kept: Records) -> None:
         """Takes in all that the store has; from then on it is kept up."""
         if not self.is_filled:
             self.is_filled = True
-            for info, records in kept:
-                self.add(info, records)
+            self.add(kept)
 
     def tree(
         self,

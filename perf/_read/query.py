@@ -12,7 +12,7 @@ from perf._model.tree import (
     span_group_batch_query_last,
     span_group_batch_query_nth,
 )
-from perf._read.steps import StepSpans
+from perf._read.steps import ClosedStep, StepSpans, from_records
 
 _Selector = Callable[[Sequence[SpanGroup]], list[SpanGroup]]
 
@@ -41,14 +41,14 @@ class PerfSpanQuery:
         timelines: Mapping[str, HasRoot],
         main_thread_id: str,
         *,
-        _step: Callable[[], StepSpans] | None = None,
+        _step: ClosedStep | None = None,
     ) -> None:
         self._timelines = timelines
         self._main_thread_id = main_thread_id
         self._timeline_id: str | None = None
         self._selectors: tuple[_Selector, ...] = ()
         self._step = _step
-        """The spans of the step being exported, if a tracer made this query."""
+        """The step being exported, if a tracer made this query."""
 
     def __call__(self) -> PerfSpanQuery:
         """A query of its own that goes on from what is selected."""
@@ -112,7 +112,7 @@ class PerfSpanQuery:
 
     def step(self) -> StepSpans | None:
         """The spans of the step being exported; None if no tracer made this query."""
-        return None if self._step is None else self._step()
+        return None if self._step is None else from_records(self._step)
 
     def root(self, timeline_id: str) -> SpanGroup | None:
         """The tree of a timeline; None if there is none of that id."""

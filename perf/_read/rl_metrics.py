@@ -6,6 +6,10 @@ while it is open it counts up to the window's end. An empty list has the sum 0 a
 mean. Spans that ran on several devices count once.
 
 Source: what the `tunix.perf` path promises its users; docs/reference/metrics.md.
+
+The training waits for them, once a step, when all of this is out of the processor's
+caches: what is costly is not how often something runs, but how much there is of it. So
+there is no `min` and `max` here, which read keyword arguments even if there are none.
 """
 
 from __future__ import annotations
@@ -56,14 +60,15 @@ def step_metrics(step: StepSpans, roles: Roles) -> Metrics:
     """
     rollouts = _of(step, roles, ROLLOUT, names.ROLLOUT)
     references = _of(step, roles, REFERENCE, names.REFERENCE_INFERENCE)
-    critic_groups = step.main[names.CRITIC_TRAINING]
-    train_steps = _by_trainer(step.main[names.TRAIN_STEP], critic_groups)
-    actor_groups = step.main[names.ACTOR_TRAINING]
+    main = step.main
+    critic_groups = main.get(names.CRITIC_TRAINING, [])
+    train_steps = _by_trainer(main.get(names.TRAIN_STEP, []), critic_groups)
+    actor_groups = main.get(names.ACTOR_TRAINING, [])
     trainings = actor_groups or _trainings(step, roles, ACTOR, train_steps[ACTOR])
-    syncs = step.main[names.WEIGHT_SYNC]
+    syncs = main.get(names.WEIGHT_SYNC, [])
     end = step.end
-    if step.global_step is not None:
-        end = min(step.global_step[END], end)
+    if step.global_step is not None and step.global_step[END] < end:
+        end = step.global_step[END]
 
     second = step.per_second
     metrics: Metrics = {
@@ -73,9 +78,10 @@ def step_metrics(step: StepSpans, roles: Roles) -> Metrics:
     if roles.rollout_apart and rollouts:
         # Without a sync (a shared model) the step's end is where one would be.
         sync_begin = syncs[-1][BEGIN] if syncs else end
-        last = min(max([rollout[END] for rollout in rollouts]), step.end)
-        first = min(rollouts[0][END], step.end)
-        metrics["perf/rollout_idle_time"] = (sync_begin - last) / second
+        ends = [_cut(rollout[END], step.end) for rollout in rollouts]
+        first = ends[0]
+        ends.sort()
+        metrics["perf/rollout_idle_time"] = (sync_begin - ends[-1]) / second
         metrics["perf/first_micro_batch_rollout_time"] = (first - step.begin) / second
     _add_sum_and_mean(metrics, _ROLLOUT_TIME, rollouts, step)
     _add_sum_and_mean(metrics, _REFERENCE_TIME, references, step)
@@ -104,12 +110,14 @@ def _trainings(
 
 
 def _by_trainer(
-    train_steps: Iterable[Interval], critic_groups: Sequence[Interval]
+    train_steps: list[Interval], critic_groups: Sequence[Interval]
 ) -> dict[str, list[Interval]]:
     """Whose training steps they are: a tag of v2 tells, or the group of v1 around."""
+    if not critic_groups and not any(map(_tags, train_steps)):
+        return {ACTOR: train_steps, CRITIC: []}
     found: dict[str, list[Interval]] = {ACTOR: [], CRITIC: []}
     for train_step in train_steps:
-        tags = train_step[TAGS] if len(train_step) > TAGS else None
+        tags = train_step[TAGS]
         role = tags.get(names.ROLE) if tags else None
         if not isinstance(role, str) and critic_groups:
             begin = train_step[BEGIN]
@@ -140,7 +148,7 @@ def _of(
         return _launches(found)
     if any(_named(some, wanted) for some in step.devices.values()):
         return []
-    return sorted(step.main[wanted] + step.hosts[wanted], key=_begin)
+    return sorted(step.main.get(wanted, []) + step.hosts.get(wanted, []), key=_begin)
 
 
 def _launches(devices: list[list[Interval]]) -> list[Interval]:
@@ -178,16 +186,20 @@ def _united(intervals: list[Interval]) -> Iterator[Interval]:
 def _add_sum_and_mean(
     metrics: Metrics, metric: _Metric, intervals: list[Interval], step: StepSpans
 ) -> None:
-    before, own = 0.0, []
     step_begin, step_end = step.begin, step.end
+    before = 0.0
+    first = 0
     for interval in intervals:
-        begin, end = interval[BEGIN], interval[END]
-        if end > step_end:  # mutate: ok if equal
-            end = step_end
-        if begin >= step_begin:
-            own.append(end - begin)
-        elif end > step_begin:  # mutate: ok if equal
+        if interval[BEGIN] >= step_begin:
+            break
+        first += 1
+        end = interval[END] if interval[END] < step_end else step_end
+        if end > step_begin:  # mutate: ok if equal
             before += end - step_begin
+    own = [
+        (i[END] if i[END] < step_end else step_end) - i[BEGIN]
+        for i in (intervals[first:] if first else intervals)
+    ]
     _add(metrics, metric, sum(own, before), own, step)
 
 
@@ -198,9 +210,10 @@ def _add_gaps(
     step: StepSpans,
 ) -> None:
     """From the end of one to the begin of the next, never below 0."""
-    gaps = [
-        max(0.0, after[BEGIN] - min(before[END], step.end)) for before, after in pairs
-    ]
+    gaps = []
+    for before, after in pairs:
+        end, begin = _cut(before[END], step.end), after[BEGIN]
+        gaps.append(begin - end if begin > end else 0.0)
     _add(metrics, metric, sum(gaps), gaps, step)
 
 
@@ -241,8 +254,14 @@ def _consecutive(
 
 
 def _length(interval: Interval, step: StepSpans) -> float:
-    end = min(interval[END], step.end)
-    return float(max(0.0, end - max(interval[BEGIN], step.begin)))
+    end = _cut(interval[END], step.end)
+    begin = interval[BEGIN] if interval[BEGIN] > step.begin else step.begin
+    return float(end - begin) if end > begin else 0.0
+
+
+def _cut(end: float, window_end: float) -> float:
+    return end if end < window_end else window_end
 
 
 _begin = operator.itemgetter(BEGIN)
+_tags = operator.itemgetter(TAGS)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Final
 
 from perf._model.roles import ACTOR, ROLLOUT, Roles
-from perf._model.spans import RawRecord, TimelineInfo, TimelineKind
+from perf._model.spans import Records, TimelineInfo, TimelineKind
 from perf._read import robust
 from perf._read.accounting import Accountant
 from perf._read.critical_path import critical_path
@@ -29,8 +29,6 @@ _HISTORY: Final = 64
 _LEAST_HISTORY: Final = 8
 _WORTH: Final = 0.1
 """Nobody is told of a step that is longer by a smaller part of the median."""
-
-Records = Collection[tuple[TimelineInfo, list[RawRecord]]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,15 +92,16 @@ class StepAnalysis:
             records: closed between the export before and this one.
             opened: open now, device work in flight on its queue's timeline.
         """
-        begin_ns, end_ns = int(step.begin), int(step.end)
-        if end_ns <= begin_ns or (self._level == OFF and not self._finds_anomalies):
+        if step.end <= step.begin or (self._level == OFF and not self._finds_anomalies):
             return {}, None
-        self._devices.update(dict.fromkeys(step.devices))
+        for device in step.devices:
+            self._devices[device] = None
         metrics: dict[str, float] = {}
         if self._level != OFF:
-            metrics = self._of_devices(step.devices, begin_ns, end_ns)
+            metrics = self._of_devices(step)
         if self._level != ALL and not self._finds_anomalies:
             return metrics, None
+        begin_ns, end_ns = int(step.begin), int(step.end)
         schedule = Schedule(
             [*records, *on_devices(records, opened), *_without_work(self._devices)],
             end_ns,
@@ -117,36 +116,36 @@ class StepAnalysis:
             return metrics, None
         return metrics, self._anomaly(end_ns - begin_ns, stages)
 
-    def _of_devices(
-        self, devices: Mapping[str, list[Interval]], begin_ns: int, end_ns: int
-    ) -> dict[str, float]:
+    def _of_devices(self, step: StepSpans) -> dict[str, float]:
         """By the union of what held each device."""
         if not self._devices:
             return {}
-        held: dict[str, list[Stretch]] = {}
+        begin, end = step.begin, step.end
         occupied = 0
         before: list[Interval] | None = None
+        sides: tuple[list[list[Stretch]], ...] = [], []  # What held each, once.
         for device in self._devices:
-            some = devices.get(device, [])
+            some = step.devices.get(device, [])
             # The devices of a mesh share their records: they are looked at once.
             if some != before:
                 before = some
-                mine = united(map(_times, some), begin_ns, end_ns)
-                mine_ns = sum([end - begin for begin, end in mine])
-            held[device] = mine
+                mine = united(map(_times, some), begin, end)
+                mine_ns = sum([until - since for since, until in mine])
             occupied += mine_ns
-        whole = len(held) * (end_ns - begin_ns)
-        metrics = {"perf/bubble_frac": 1 - occupied / whole}
-        sides: list[list[Stretch]] = []
-        for side in self._sides:
-            different = {id(held[d]): held[d] for d in side if d in held}
-            if len(different) == 1:
-                sides += different.values()
-            elif side:
-                both = sorted(chain.from_iterable(different.values()))
-                sides.append(united(both, begin_ns, end_ns))
-        if len(sides) == 2:
-            metrics["perf/overlap_frac"] = common(*sides) / (end_ns - begin_ns)
+            for which, side in enumerate(self._sides):
+                if device in side and mine not in sides[which]:
+                    sides[which].append(mine)
+        metrics = {
+            "perf/bubble_frac": 1 - occupied / (len(self._devices) * (end - begin))
+        }
+        if all(self._sides):
+            both = [
+                held[0]
+                if len(held) == 1
+                else united(sorted(chain.from_iterable(held)), begin, end)
+                for held in sides
+            ]
+            metrics["perf/overlap_frac"] = common(*both) / (end - begin)
         return metrics
 
     def _all(self, schedule: Schedule, begin_ns: int, end_ns: int) -> dict[str, float]:

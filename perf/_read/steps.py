@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 from perf._model.ids import QUEUE_SUFFIX
 from perf._model.names import GLOBAL_STEP, MEASURED, Stage
-from perf._model.spans import DEVICE, OPEN, RawRecord, TimelineInfo, TimelineKind
+from perf._model.spans import (
+    DEVICE,
+    NO_PARENT,
+    OPEN,
+    SPAN,
+    RawRecord,
+    Records,
+    TimelineInfo,
+    TimelineKind,
+)
 from perf._model.tree import Span, SpanGroup
 
 _INF = float("inf")
 
 
 Interval = tuple[Any, ...]
-"""When something ran: begins with name, begin, end and id, as records do.
+"""When something ran: laid out as a record.
 
 The end is inf while it runs; the id is the same on all devices that it ran on. At every
 export the training waits for its metrics: records are taken as they are.
 """
-NAME, BEGIN, END, ID = range(4)
-TAGS = 6
-"""Of an interval that was recorded; one of a tree built by hand has none."""
+NAME, BEGIN, END, ID, _PARENT, _KIND, TAGS = range(7)
 
-ByStage = defaultdict[Stage, list[Interval]]
+_DEVICE, _QUEUE = TimelineKind.DEVICE, TimelineKind.QUEUE
+
+ByStage = dict[Stage, list[Interval]]
 """What metrics are computed from, by the constants of `names`; each by begin."""
 
 
-class StepSpans(NamedTuple):
+@dataclasses.dataclass(slots=True)
+class StepSpans:
     """What ran in one step of the trainer.
 
     Attributes:
@@ -52,35 +62,60 @@ class StepSpans(NamedTuple):
     devices: Mapping[str, list[Interval]]
 
 
-def from_records(
-    records: Sequence[tuple[TimelineInfo, list[RawRecord]]],
-    opened: Sequence[tuple[TimelineInfo, list[RawRecord]]],
-    begin_ns: int,
-    end_ns: int,
-) -> StepSpans:
-    """From what closed in a step and what is open at its end.
+class ClosedStep(Protocol):
+    """What closed between two exports."""
 
-    Args:
-        records: closed between the export before and this one.
-        opened: open now; on a queue timeline device work in flight, of which a device
-            runs the first, from when it was free.
-        begin_ns: the export before.
-        end_ns: this export.
-    """
-    main: ByStage = defaultdict(list)
-    hosts: ByStage = defaultdict(list)
+    @property
+    def parts(self) -> Records:
+        """Its records."""
+        ...
+
+    @property
+    def opened(self) -> Records:
+        """What was open at its end.
+
+        On a queue timeline device work in flight, of which a device runs the first,
+        from when it was free.
+        """
+        ...
+
+    @property
+    def begin_ns(self) -> int:
+        """The export before."""
+        ...
+
+    @property
+    def end_ns(self) -> int:
+        """Its own export."""
+        ...
+
+
+def from_records(step: ClosedStep) -> StepSpans:
+    """From what closed in a step and what is open at its end."""
+    opened, begin_ns, end_ns = step.opened, step.begin_ns, step.end_ns
+    main: ByStage = {}
+    hosts: ByStage = {}
     devices: dict[str, list[Interval]] = {}
-    parts = [*records, *on_devices(records, opened)] if opened else records
+    parts = step.parts
+    if opened:
+        parts = [*parts, *on_devices(parts, opened)]
+    stage_of = MEASURED.get
     for info, some in parts:
         kind = info.kind
-        if kind is TimelineKind.DEVICE:
-            devices[info.id] = [*devices.get(info.id, ()), *some]
-        elif kind is not TimelineKind.QUEUE:
+        if kind is _DEVICE:
+            if info.id in devices:
+                devices[info.id] += some
+            else:
+                devices[info.id] = some.copy()
+        elif kind is not _QUEUE:
             into = main if info.is_main else hosts
-            stages = map(MEASURED.get, map(_name, some))
-            for record, stage in zip(some, stages, strict=True):
+            for record in some:
+                stage = stage_of(record[0])
                 if stage is not None and record[5] <= DEVICE:
-                    into[stage].append(record)
+                    if stage in into:
+                        into[stage].append(record)
+                    else:
+                        into[stage] = [record]
     if opened:
         for some in (*main.values(), *hosts.values(), *devices.values()):
             some[:] = [
@@ -107,8 +142,7 @@ def from_records(
 
 
 def on_devices(
-    records: Iterable[tuple[TimelineInfo, list[RawRecord]]],
-    opened: Iterable[tuple[TimelineInfo, list[RawRecord]]],
+    records: Records, opened: Records
 ) -> Iterator[tuple[TimelineInfo, list[RawRecord]]]:
     """What is open, device work where it is: a device runs the first that waits."""
     first: dict[str, RawRecord] = {}
@@ -164,19 +198,26 @@ def from_trees(
 
 
 def _walk(node: Span | SpanGroup) -> Iterator[Interval]:
-    yield node.name, node.begin, node.end, id(node)
+    yield interval(node.name, node.begin, node.end, id(node))
     if isinstance(node, SpanGroup):
         for child in node.inner:
             yield from _walk(child)
 
 
+def interval(
+    name: str, begin: float, end: float, span_id: int, tags: Any = None
+) -> Interval:
+    """Of a span that was built by hand."""
+    return name, begin, end, span_id, NO_PARENT, SPAN, tags, None
+
+
 def by_stage(intervals: Iterable[Interval]) -> ByStage:
     """Those that metrics are computed from."""
-    found: ByStage = defaultdict(list)
-    for interval in intervals:
-        stage = MEASURED.get(interval[NAME])
+    found: ByStage = {}
+    for some in intervals:
+        stage = MEASURED.get(some[NAME])
         if stage is not None:
-            found[stage].append(interval)
+            found.setdefault(stage, []).append(some)
     return found
 
 
@@ -199,11 +240,12 @@ def assembled(
         end: of the window.
     """
     for some in (*main.values(), *hosts.values(), *devices.values()):
-        some.sort(key=_begin)  # of those that begin together, the inner one comes first
-    step = main[GLOBAL_STEP][-1] if main[GLOBAL_STEP] else None
+        if len(some) > 1:
+            # Of those that begin together, the inner one comes first.
+            some.sort(key=_begin)
+    step = main[GLOBAL_STEP][-1] if GLOBAL_STEP in main else None
     begin = first() if step is None else step[BEGIN]
     return StepSpans(per_second, begin, end, step, main, hosts, devices)
 
 
-_name = operator.itemgetter(NAME)
 _begin = operator.itemgetter(BEGIN)

@@ -9,7 +9,9 @@ Stretch = tuple[Any, ...]
 """Begin and end, in one unit."""
 
 
-def united(stretches: Iterable[Stretch], begin_ns: int, end_ns: int) -> list[Stretch]:
+def united(
+    stretches: Iterable[Stretch], begin_ns: float, end_ns: float
+) -> list[Stretch]:
     """By begin, as they were; cut to the window, and none over another."""
     found: list[Stretch] = []
     free_ns = begin_ns

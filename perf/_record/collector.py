@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from perf._model.ids import QUEUE_SUFFIX
 from perf._model.log import OnceLog
-from perf._model.spans import Batch, RawRecord, TimelineInfo, TimelineKind
+from perf._model.spans import (
+    Batch,
+    RawRecord,
+    Records,
+    TimelineInfo,
+    TimelineKind,
+)
 from perf._record import clock
 from perf._record.devices import Devices
 from perf._record.feed import Feed, Sink
@@ -41,10 +47,8 @@ THREAD_ENDED: Final = "its thread ended"
 PATIENCE_S: Final = 0.5  # mutate: ok any time that nobody minds
 """How long a drain waits for a lock. What it cannot have it leaves to the next."""
 
-MAX_OVERDUE: Final = 16  # mutate: ok any number of this size
+MAX_OVERDUE: Final = 100  # mutate: ok any number of this size
 """Steps that stay in the store until a sink is next served."""
-
-Records = list[tuple[TimelineInfo, list[RawRecord]]]
 
 
 class Collector:
@@ -97,7 +101,7 @@ class Collector:
         """Records taken from threads, tracks and devices."""
         self.forgotten = 0
         self.own_ns = 0
-        """Processor time spent here."""
+        """Time spent here: the processor's, and all of it where the training waits."""
         self._dropped_by_dead = 0
         """Records lost by threads that have ended."""
         self._dropped_by_closed = 0
@@ -150,7 +154,7 @@ class Collector:
         if self._lock.acquire(blocking=False):
             begin_ns = time.thread_time_ns()
             try:
-                self._collect_log(log)
+                self._keep(_taken(log))
                 self.own_ns += time.thread_time_ns() - begin_ns
             finally:
                 self._lock.release()
@@ -171,7 +175,7 @@ class Collector:
         if self._lock.acquire(blocking=False):
             begin_ns = time.thread_time_ns()
             try:
-                self._collect_devices()
+                self._keep(self._devices.take() or [])
                 if not is_counted:
                     self.own_ns += time.thread_time_ns() - begin_ns
             finally:
@@ -189,8 +193,9 @@ class Collector:
             self.own_ns += time.thread_time_ns() - begin_ns
 
     def close_step(self) -> Step:
-        """Ends a step of the trainer and wakes the sinks."""
-        begin_ns = time.thread_time_ns()
+        """Ends a step of the trainer."""
+        # Not `thread_time_ns`, which asks the kernel: the training waits.
+        begin_ns = time.perf_counter_ns()
         with self._lock:
             # Before the records are taken, as in a drain: what ends in between would
             # be in neither otherwise.
@@ -205,13 +210,11 @@ class Collector:
             for info, records in opened:
                 line = info.id.removesuffix(QUEUE_SUFFIX)
                 if line not in ended:
-                    ended[line] = step.ended(line)
+                    ended[line] = {record[3] for record in step.of(line)}
                 still = [record for record in records if record[3] not in ended[line]]
                 if still:
                     step.opened.append((info, still))
-            self.own_ns += time.thread_time_ns() - begin_ns
-        for feed in self.feeds:
-            feed.sink.wake()
+            self.own_ns += time.perf_counter_ns() - begin_ns
         if step.forgotten:
             self.forgotten += step.forgotten
             self._log.say(
@@ -258,16 +261,16 @@ class Collector:
             spans = log.open_spans()
             if spans:
                 records = [span.as_open_record() for span in spans]
-                opened.append((log.info, self.names.checked(records)))
+                opened.append((log.info, records))
         for work in self._pending():
-            records = self.names.checked([work.as_open_record()])
+            records = [work.as_open_record()]
             # What may overlap waits for nobody: it is on the device from its launch.
             alone = work.concurrent
             opened += [
                 (line.info if alone else line.queue_info, records)
                 for line in work.lines
             ]
-        return opened
+        return self.names.checked(opened) if opened else opened
 
     @property
     def recorded(self) -> int:
@@ -323,20 +326,33 @@ class Collector:
 
     def _collect(self, patience_s: float = -1) -> bool:
         """Held: _lock. Whether all could be had."""
-        open_for_ever = []
+        parts: Records = []
+        dead = []
         for log in self._all_logs():
-            self._collect_log(log)
+            if log.records:
+                parts += _taken(log)
             if log.alive() is None and not log.records:
-                if log.open_spans():
-                    open_for_ever.append(log)
-                else:
-                    self._let_go(log)
-        for log in open_for_ever[:-MAX_DEAD]:
-            self._let_go(log)
-        return self._collect_devices(patience_s)
+                dead.append(log)
+        on_devices = self._devices.take(patience_s)
+        if on_devices:
+            parts += on_devices
+        self._keep(parts)
+        if dead:
+            self._let_go(dead)
+        return on_devices is not None
 
-    def _let_go(self, log: ThreadLog) -> None:
-        """Of a thread that has ended."""
+    def _let_go(self, dead: list[ThreadLog]) -> None:
+        """Of threads that have ended; those with spans open are remembered a while."""
+        open_for_ever = []
+        for log in dead:
+            if log.open_spans():
+                open_for_ever.append(log)
+            else:
+                self._forget(log)
+        for log in open_for_ever[:-MAX_DEAD]:
+            self._forget(log)
+
+    def _forget(self, log: ThreadLog) -> None:
         if log not in self._logs:  # gone if this was re-entered
             return
         self._logs.remove(log)
@@ -344,36 +360,22 @@ class Collector:
         spans = log.open_spans()[::-1]
         if spans:
             end_ns = self._now()
-            self._keep(
-                log.info, [_ended(span.as_open_record(), end_ns) for span in spans]
-            )
+            records = [_ended(span.as_open_record(), end_ns) for span in spans]
+            self._keep([(log.info, records)])
         if log.tangled:
             for feed in self.feeds:  # its records may still wait there
                 feed.keep_tangled(log.info.id)
         self._dropped_by_dead += log.dropped
 
-    def _collect_log(self, log: ThreadLog) -> None:
-        records = log.records
-        count = len(records)
-        if count:
-            # Two steps, each whole: what the owner appends between them stays.
-            taken = records[:count]
-            del records[:count]
-            self._keep(log.info, taken)
-
-    def _collect_devices(self, patience_s: float = -1) -> bool:
-        """Whether that could be done."""
-        taken = self._devices.take(patience_s)
-        for info, records in taken or ():
-            self._keep(info, records)
-        return taken is not None
-
-    def _keep(self, info: TimelineInfo, records: list[RawRecord]) -> None:
-        records = self.names.checked(records)
-        self.collected_count += len(records)
-        self.store.add(info, records)
+    def _keep(self, parts: Records) -> None:
+        if not parts:
+            return
+        parts = self.names.checked(parts)
+        count = sum([len(records) for _, records in parts])
+        self.collected_count += count
+        self.store.add(parts, count)
         for feed in self.feeds:
-            feed.put(info, records)
+            feed.put(parts, count)
 
     def _drain(self, feed: Feed) -> Batch:
         # A thread that a signal handler has interrupted holds what it holds until the
@@ -402,6 +404,15 @@ class Collector:
         return Batch(
             taken, newly_open, tangled, clock.snapshot(), untold, is_whole, lost_ends
         )
+
+
+def _taken(log: ThreadLog) -> Records:
+    """What a thread has recorded, off its list."""
+    count = len(log.records)
+    # Two steps, each whole: what the owner appends between them stays.
+    records = log.records[:count]
+    del log.records[:count]
+    return [(log.info, records)]
 
 
 def _ended(record: RawRecord, end_ns: int) -> RawRecord:

@@ -17,6 +17,7 @@ from perf._model.spans import (
     DEVICE,
     QUEUED,
     RawRecord,
+    Records,
     TimelineInfo,
     TimelineKind,
 )
@@ -31,16 +32,12 @@ _MAX_REMEMBERED: Final = 256  # mutate: ok any number of this size
 class DeviceLine:
     """The timeline of one device and that of its queue. Its owner locks."""
 
-    __slots__ = (
-        "info", "queue_info", "queued", "records", "sequencer",
-    )  # fmt: skip
+    __slots__ = ("info", "queue_info", "sequencer")
 
     def __init__(self, timeline_id: str) -> None:
         self.info = TimelineInfo(timeline_id, TimelineKind.DEVICE, timeline_id)
         queue = queue_id(timeline_id)
         self.queue_info = TimelineInfo(queue, TimelineKind.QUEUE, queue)
-        self.records: list[RawRecord] = []
-        self.queued: list[RawRecord] = []
         self.sequencer = Sequencer(0)  # mutate: ok before all times
 
 
@@ -71,7 +68,10 @@ class Devices:
         self.lock = threading.RLock()
         """Held while a line is written or taken."""
         self.count = 0
-        """Records on all lines. Held: lock; read without it to see if it is much."""
+        """Records that wait to be taken. Held: lock; read without it to see if it is
+        much."""
+        self._waiting: dict[str, tuple[TimelineInfo, list[RawRecord]]] = {}
+        """They, by timeline id. Held: lock."""
         self.lines: dict[str, DeviceLine] = {}
         self._first_only = first_only
         self._sets: dict[str, Lines] = {}
@@ -94,29 +94,22 @@ class Devices:
         self.lock = threading.RLock()
         self.take()
 
-    def take(
-        self, patience_s: float = -1
-    ) -> list[tuple[TimelineInfo, list[RawRecord]]] | None:
-        """What was added to the lines since the last call.
+    def take(self, patience_s: float = -1) -> Records | None:
+        """What was recorded since the last call.
 
         Returns:
             None if somebody else held the lock for all of the time; -1: for ever.
         """
-        if not self.lock.acquire(timeout=patience_s):
+        # Without a time it is taken sooner, and the training may be waiting.
+        lock = self.lock
+        if not (lock.acquire() if patience_s < 0 else lock.acquire(timeout=patience_s)):
             return None
         try:
+            waiting, self._waiting = self._waiting, {}
             self.count = 0
-            taken = []
-            for line in self.lines.values():
-                if line.records:
-                    taken.append((line.info, line.records))
-                    line.records = []
-                if line.queued:
-                    taken.append((line.queue_info, line.queued))
-                    line.queued = []
-            return taken
+            return [*waiting.values()]
         finally:
-            self.lock.release()
+            lock.release()
 
     @staticmethod
     def place(work: DeviceWork, end_ns: int) -> list[Placed[int]]:
@@ -179,10 +172,17 @@ class Devices:
                         names.QUEUE, placed.queued_from, placed.begin, work.id,
                         parent_id, QUEUED, {names.NAME: name}, None,
                     )  # fmt: skip
-            line.records.append(record)
+            self._add(line.info, record)
             if queued is not None:
-                line.queued.append(queued)
+                self._add(line.queue_info, queued)
         self.count += len(work.lines)
+
+    def _add(self, info: TimelineInfo, record: RawRecord) -> None:
+        """Held: lock."""
+        waiting = self._waiting.get(info.id)
+        if waiting is None:
+            waiting = self._waiting[info.id] = (info, [])
+        waiting[1].append(record)
 
     def resolve(self, devices: Any) -> Lines:
         """The timelines of a span's devices; equal devices give the same tuple.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from perf._model.ids import queue_id
-from perf._model.spans import Batch, RawRecord, TimelineInfo, TimelineKind
+from perf._model.spans import Batch, Records, TimelineKind
 from perf._model.stats import WriteStats
 
 MAX_WAITING: Final = 262_144  # mutate: ok any number of this size
@@ -17,8 +17,8 @@ and counted. Eight threads in a burst of 16,000 each fill half of it."""
 class Sink(Protocol):
     """What a tracer expects of what is attached to it."""
 
-    def wake(self, *, urgent: bool = False) -> None:
-        """A step was closed; urgent: much is waiting. Must return at once."""
+    def wake(self) -> None:
+        """Much is waiting, or the first of a process. Must return at once."""
 
     def flush(self, deadline_s: float | None = None) -> bool:
         """Writes all that was recorded so far; whether it did so in time."""
@@ -49,7 +49,7 @@ class Feed:
         release: Callable[[Feed], None],
     ) -> None:
         self.sink = sink
-        self.waiting: list[tuple[TimelineInfo, list[RawRecord]]] = []
+        self.waiting: Records = []
         self.waiting_count = 0
         self.dropped = 0
         self.told = 0
@@ -63,21 +63,24 @@ class Feed:
         self._collect = collect
         self._release = release
 
-    def put(self, info: TimelineInfo, records: list[RawRecord]) -> None:
-        """Queues records, dropping those beyond the bound."""
-        count = self.waiting_count + len(records)
+    def put(self, parts: Records, count: int) -> None:
+        """Queues records, dropping those beyond the bound.
+
+        Args:
+            parts: by timeline; one may come several times.
+            count: of the records.
+        """
+        count += self.waiting_count
         if count > MAX_WAITING // 2:
-            self.sink.wake(urgent=True)
+            self.sink.wake()
             if count > MAX_WAITING:  # mutate: ok none is dropped if equal
                 self.dropped += count - MAX_WAITING
-                records = records[: MAX_WAITING - self.waiting_count]
-                if not records:
-                    return
+                parts = _first(parts, MAX_WAITING - self.waiting_count)
                 count = MAX_WAITING
-        self.waiting.append((info, records))
+        self.waiting += parts
         self.waiting_count = count
 
-    def take(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
+    def take(self) -> Records:
         """Empties the queue."""
         taken, self.waiting, self.waiting_count = self.waiting, [], 0
         return taken
@@ -94,9 +97,9 @@ class Feed:
 
     def newly_open(
         self,
-        opened: list[tuple[TimelineInfo, list[RawRecord]]],
-        taken: list[tuple[TimelineInfo, list[RawRecord]]],
-    ) -> list[tuple[TimelineInfo, list[RawRecord]]]:
+        opened: Records,
+        taken: Records,
+    ) -> Records:
         """Those open spans that the sink does not know of yet.
 
         Args:
@@ -125,7 +128,7 @@ class Feed:
                 self._handed_over.update((info.id, record[3]) for record in new)
         return unknown
 
-    def lost_ends(self, opened: list[tuple[TimelineInfo, list[RawRecord]]]) -> bool:
+    def lost_ends(self, opened: Records) -> bool:
         """Whether spans that the sink knows as open have ended, and it was not told.
 
         Args:
@@ -160,3 +163,14 @@ class Feed:
     def close(self) -> None:
         """Takes nothing any more. Called by the sink; may be called again."""
         self._release(self)
+
+
+def _first(parts: Records, count: int) -> Records:
+    """So many of the records."""
+    found: Records = []
+    for info, records in parts:
+        if count <= 0:
+            break
+        found.append((info, records[:count]))
+        count -= len(records)
+    return found

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import operator
+from itertools import chain
 from typing import Any, Final
 
 from perf._model.log import OnceLog
-from perf._model.spans import RawRecord
+from perf._model.spans import Records
 
 MAX_NAMES: Final = 10_000
 MAX_LENGTH: Final = 512
@@ -14,6 +15,7 @@ MAX_LENGTH: Final = 512
 OTHER: Final = "(other)"
 
 _name_of = operator.itemgetter(0)
+_records_of = operator.itemgetter(1)
 
 
 class Names:
@@ -26,14 +28,18 @@ class Names:
     def __len__(self) -> int:
         return len(self._known)
 
-    def checked(self, records: list[RawRecord]) -> list[RawRecord]:
-        """The same records with proper names; the same list if all are known."""
+    def checked(self, parts: Records) -> Records:
+        """The same records with proper names; the same lists if all are known."""
+        names = map(_name_of, chain.from_iterable(map(_records_of, parts)))
         try:
-            if self._known.issuperset(map(_name_of, records)):
-                return records
+            if self._known.issuperset(names):
+                return parts
         except Exception:  # a name that cannot be hashed
             pass
-        return [(self._name(record[0]), *record[1:]) for record in records]
+        return [
+            (info, [(self._name(record[0]), *record[1:]) for record in records])
+            for info, records in parts
+        ]
 
     def _name(self, name: Any) -> str:
         name = proper(name)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
-from collections.abc import Iterator
 from typing import Final, Protocol
 
-from perf._model.spans import OPEN, RawRecord, TimelineInfo
+from perf._model.spans import OPEN, RawRecord, Records, TimelineInfo
 
 KEEP_STEPS: Final = 100  # mutate: ok any number of this size
 """Default number of closed steps kept for queries."""
@@ -18,62 +16,61 @@ MAX_IN_STEP: Final = 100_000  # mutate: ok any number of this size
 of all of them."""
 
 
-@dataclasses.dataclass(slots=True)
 class Step:
     """The records that closed between two exports.
 
     A step's own window is shorter: it begins with the first span after the export
     before it; what lies between is `outside steps`.
+
+    Args:
+        index: exports since the tracer was made.
+        begin_ns: the export before it, or the tracer's birth.
+
+    Attributes:
+        end_ns: this export; `OPEN` before.
+        parts: its records in the order of closing; a timeline may come several times.
+        count: of these records.
+        forgotten: records that it had beside them, in excess of what a step may have.
+        opened: what was open when it was closed.
     """
 
-    index: int
-    """Exports since the tracer was made."""
-    begin_ns: int
-    """The export before it, or the tracer's birth."""
-    end_ns: int = OPEN
-    records: dict[str, list[RawRecord]] = dataclasses.field(default_factory=dict)
-    """By timeline id, in the order of closing."""
-    timelines: dict[str, TimelineInfo] = dataclasses.field(default_factory=dict)
-    """Those of the records: a step may be read when the store has let it go."""
-    count: int = 0
-    forgotten: int = 0
-    """Records that it had beside these, in excess of what a step may have."""
-    opened: list[tuple[TimelineInfo, list[RawRecord]]] = dataclasses.field(
-        default_factory=list
-    )
-    """What was open when it was closed."""
+    __slots__ = (
+        "begin_ns", "count", "end_ns", "forgotten", "index", "opened", "parts",
+    )  # fmt: skip
 
-    def ended(self, timeline_id: str) -> set[int]:
-        """Ids of the spans of a timeline that ended in it."""
-        return {record[3] for record in self.records.get(timeline_id, ())}
+    def __init__(self, index: int, begin_ns: int) -> None:
+        self.index = index
+        self.begin_ns = begin_ns
+        self.end_ns = OPEN
+        self.parts: Records = []
+        self.count = 0
+        self.forgotten = 0
+        self.opened: Records = []
 
-    def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
-        """Takes over records; the list stays the caller's."""
-        mine = self.records.get(info.id)
-        if mine is None:
-            self.timelines[info.id] = info
-            self.records[info.id] = list(records)
-        else:
-            mine += records
-        self.count += len(records)
+    @property
+    def timelines(self) -> dict[str, TimelineInfo]:
+        """Those of the records, by id."""
+        return {info.id: info for info, _ in self.parts}
 
-    def by_timeline(self) -> list[tuple[TimelineInfo, list[RawRecord]]]:
-        """The records with their timelines."""
-        # Their keys come together, so both have them in one order.
-        return list(zip(self.timelines.values(), self.records.values(), strict=True))
+    def of(self, timeline_id: str) -> list[RawRecord]:
+        """The records of one timeline."""
+        return [r for info, some in self.parts if info.id == timeline_id for r in some]
 
-    def longest(self) -> str:
-        """The timeline with most records."""
-        return max(self.records, key=lambda timeline_id: len(self.records[timeline_id]))
+    def by_timeline(self) -> Records:
+        """All records, each timeline once."""
+        found: dict[str, tuple[TimelineInfo, list[RawRecord]]] = {}
+        for info, records in self.parts:
+            found.setdefault(info.id, (info, []))[1].extend(records)
+        return list(found.values())
 
 
 class Index(Protocol):
     """Whatever keeps an order of its own over the records of a store."""
 
-    def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+    def add(self, parts: Records) -> None:
         """These records are in the store now."""
 
-    def forget(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+    def forget(self, parts: Records) -> None:
         """These records are no longer kept; on a timeline in the order of `add`."""
 
     def clear(self) -> None:
@@ -108,12 +105,19 @@ class Store:
         self._index = index
         self.count = 0
 
-    def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
-        """Adds closed records of one timeline to the present step."""
-        self.current.add(info, records)
-        self.count += len(records)
+    def add(self, parts: Records, count: int) -> None:
+        """Adds closed records to the present step; the lists stay as they are.
+
+        Args:
+            parts: by timeline; one may come several times.
+            count: of the records.
+        """
+        step = self.current
+        step.parts += parts
+        step.count += count
+        self.count += count
         if self._index is not None:
-            self._index.add(info, records)
+            self._index.add(parts)
         while self.count > self.keep_spans and self.closed:
             self._forget_step()
         while self.current.count > self.max_in_step:
@@ -155,24 +159,22 @@ class Store:
             found.update(step.timelines)
         return found
 
-    def kept(self) -> Iterator[tuple[TimelineInfo, list[RawRecord]]]:
+    def kept(self) -> Records:
         """All records, on each timeline in the order of closing."""
-        for step in [*self.closed, self.current]:
-            yield from step.by_timeline()
+        return [part for step in [*self.closed, self.current] for part in step.parts]
 
     def _forget_step(self) -> None:
         step = self.closed.popleft()
         self.count -= step.count
         if self._index is not None:
-            for info, records in step.by_timeline():
-                self._index.forget(info, records)
+            self._index.forget(step.parts)
 
     def _forget_half(self, step: Step) -> None:
-        timeline_id = step.longest()
-        records = step.records[timeline_id]
+        step.parts = step.by_timeline()  # lists of the step's own
+        info, records = max(step.parts, key=lambda part: len(part[1]))
         half = (len(records) + 1) // 2
         if self._index is not None:
-            self._index.forget(step.timelines[timeline_id], records[:half])
+            self._index.forget([(info, records[:half])])
         del records[:half]
         step.count -= half
         step.forgotten += half

@@ -14,10 +14,9 @@ from typing import Final, Protocol
 from perf._model.log import OnceLog
 
 PERIOD_S: Final = 1.0
-"""At most so long is a span in memory alone."""
-PAUSE_S: Final = 0.1
-"""Between two rounds that nobody waits for: steps may take milliseconds, and what many
-of them recorded is written in half the time that it takes step by step."""
+"""At most so long is a span in memory alone. A step's end asks for nothing: ringing
+would cost the training a tenth of its export, and what many short steps recorded is
+written in half the time that it takes step by step."""
 HANG_S: Final = 30.0
 """How long a write that hangs is waited for, once: by `close` or at the exit."""
 
@@ -47,7 +46,7 @@ class Worker:
     def __init__(self, writers: tuple[Writer, ...] = ()) -> None:
         self._state = threading.Condition()
         self._bell: SimpleQueue[None] = SimpleQueue()
-        """Rung by the training at every step: a condition would cost it ten times
+        """Rung by threads that record, too: a condition would cost them ten times
         that."""
         self.writers = writers
         """What it serves. Replaced under _state, never changed."""
@@ -56,10 +55,6 @@ class Worker:
         self._done = 0
         self._calls: list[Callable[[], None]] = []
         """To be made after the next round."""
-        self._pause_until_s = 0.0
-        """Until then the training does not ring. On the clock of `time.monotonic`."""
-        self._is_due = False
-        """Whether it would have rung."""
         self._given_up = -1
         """Up to which round all was done when one was waited for in vain."""
         self._stopping = False
@@ -76,15 +71,8 @@ class Worker:
         with self._state:
             self.writers = tuple(w for w in self.writers if w is not writer)
 
-    def wake(self, *, urgent: bool = False) -> None:
-        """Asks for a round of writing, without waiting for it.
-
-        Args:
-            urgent: whether it is not to wait until some time has passed since the last.
-        """
-        if not urgent and time.monotonic() < self._pause_until_s:
-            self._is_due = True
-            return
+    def wake(self) -> None:
+        """Asks for a round of writing now, without waiting for it."""
         if self._thread is None:
             with self._state:
                 self._start()
@@ -182,12 +170,8 @@ class Worker:
     def _run(self) -> None:
         next_s = time.monotonic() + PERIOD_S
         while True:
-            if not self._rings(self._pause_until_s):
-                self._pause_until_s = 0.0
-                if not self._is_due:
-                    self._rings(next_s)
+            self._wait_for_bell(next_s)
             # What is recorded from now on may miss this round.
-            self._pause_until_s, self._is_due = time.monotonic() + PAUSE_S, False
             with self._state:
                 asked, is_last = self._asked, self._stopping
                 calls, self._calls = self._calls, []
@@ -201,15 +185,12 @@ class Worker:
                 if self._thread is None:
                     return
 
-    def _rings(self, until_s: float) -> bool:
-        """Waits for the bell; whether somebody rang."""
-        try:
+    def _wait_for_bell(self, until_s: float) -> None:
+        """Returns then at the latest."""
+        with contextlib.suppress(Empty):
             self._bell.get(timeout=max(0.0, until_s - time.monotonic()))
-        except Empty:
-            return False
-        while not self._bell.empty():  # once for all who rang; nobody else takes
-            self._bell.get_nowait()
-        return True
+            while not self._bell.empty():  # once for all who rang; nobody else takes
+                self._bell.get_nowait()
 
 
 _worker = Worker()

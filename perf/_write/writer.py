@@ -158,10 +158,10 @@ class TraceWriter:
             self._uploads.start()
         worker().add(self)
 
-    def wake(self, *, urgent: bool = False) -> None:
-        """Has it write soon; urgent: at once. Does not wait for that."""
+    def wake(self) -> None:
+        """Has it write now; does not wait for that."""
         if self._source is not None:
-            worker().wake(urgent=urgent)
+            worker().wake()
 
     def flush(self, deadline_s: float | None = None) -> bool:
         """Writes what was recorded so far; what is to be uploaded, to the local disk.

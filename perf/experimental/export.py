@@ -17,7 +17,15 @@ from perf._read.step_analysis import (
     StepAnalysis,
     StepAnomaly,
 )
-from perf._read.steps import BEGIN, END, Interval, StepSpans, assembled, by_stage
+from perf._read.steps import (
+    BEGIN,
+    END,
+    Interval,
+    StepSpans,
+    assembled,
+    by_stage,
+    interval,
+)
 from perf._record.span import error_text
 from perf._record.tracer import Tracer
 from perf._write.files import TraceFiles
@@ -146,7 +154,8 @@ class PerfMetricsExport:
         if step is None:
             return as_metrics(step_metrics(_last_step(timelines), self._roles))
         metrics = step_metrics(step, self._roles)
-        return as_metrics(metrics | self._analysed(timelines, step))
+        metrics |= self._analysed(timelines, step)
+        return as_metrics(metrics)
 
     def _analysed(self, timelines: Any, step: StepSpans) -> dict[str, float]:
         """Accounting and critical path of a step; the hook is told what is unusual."""
@@ -190,7 +199,7 @@ def _last_step(timelines: Mapping[str, Timeline]) -> StepSpans:
         else:
             into = devices.setdefault(timeline_id, [])
         step = timeline.committed_steps[-1]
-        into += [(s.name, s.begin, s.end, s.id) for s in step.values()]
+        into += [interval(s.name, s.begin, s.end, s.id, s.tags) for s in step.values()]
     ends = [i[END] for some in (main, hosts, *devices.values()) for i in some]
     begins, last = [i[BEGIN] for i in main + hosts], max(ends, default=0.0)
     return assembled(

@@ -16,11 +16,11 @@ from perf._model.spans import (
     QUEUED,
     SPAN,
     RawRecord,
+    Records,
     TimelineInfo,
     TimelineKind,
 )
 from perf._record.clock import nanoseconds
-from perf._record.collector import Records
 from perf._record.tracer import Tracer
 from perf._trace_writers import TraceWriters
 from perf._write.files import TraceFiles

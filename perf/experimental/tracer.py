@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from perf._exporting import attach, called
 from perf._model.ids import HOST_PREFIX
-from perf._model.spans import DEVICE, OPEN, QUEUED, SPAN, RawRecord
-from perf._read.step_analysis import Records
+from perf._model.spans import DEVICE, OPEN, QUEUED, SPAN, RawRecord, Records
 from perf._read.steps import StepSpans, from_records
 from perf._record import clock
 from perf._record.noop import NoopTracer as _NoopTracer
@@ -118,7 +117,7 @@ class PerfTracer(_Tracer):
         step = self._collector.close_step()
         if self._export_fn is None:
             return {}
-        return called(self._export_fn, lambda: StoredTimelines(self, step), self._log)
+        return called(self._export_fn, StoredTimelines(self, step), self._log)
 
     def print(self) -> None:
         """Waits for the devices and prints each timeline."""
@@ -146,7 +145,6 @@ class StoredTimelines(Mapping[str, Timeline]):
         collector = tracer._collector
         self._tracer = tracer
         self._step = step
-        self._closed = [] if step is None else step.by_timeline()
         self._opened = collector.open_records() if step is None else step.opened
         self._current = collector.store.current
 
@@ -172,8 +170,8 @@ class StoredTimelines(Mapping[str, Timeline]):
         opened = [
             r for info, some in self._opened if info.id == timeline_id for r in some
         ]
-        steps = [step.records.get(timeline_id, ()) for step in self._steps]
-        current = [*self._current.records.get(timeline_id, ()), *opened]
+        steps = [step.of(timeline_id) for step in self._steps]
+        current = [*self._current.of(timeline_id), *opened]
         forgotten = self._steps[0].index if self._steps else 0
         born = clock.seconds(self._tracer._born_ns)
         return _StoredTimeline(timeline_id, born, steps, current, forgotten)
@@ -186,14 +184,11 @@ class StoredTimelines(Mapping[str, Timeline]):
 
     def spans(self) -> StepSpans | None:
         """The spans of the step being exported."""
-        if self._step is None:
-            return None
-        step = self._step
-        return from_records(self._closed, self._opened, step.begin_ns, step.end_ns)
+        return None if self._step is None else from_records(self._step)
 
     def records(self) -> tuple[Records, Records]:
         """All that closed in the step being exported, and what is open at its end."""
-        return self._closed, self._opened
+        return [] if self._step is None else self._step.parts, self._opened
 
 
 class _StoredTimeline(Timeline):

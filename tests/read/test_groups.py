@@ -70,7 +70,7 @@ def index_of(*some: tuple[TimelineInfo, list[RawRecord]]) -> GroupIndex:
     index = GroupIndex()
     index.fill([])
     for info, records in some:
-        index.add(info, records)
+        index.add([(info, records)])
     return index
 
 
@@ -254,7 +254,7 @@ def test_the_first_group_shows_before_the_main_thread_closed_anything() -> None:
 
 def forget_first(index: GroupIndex, count: int, records: list[RawRecord]) -> None:
     """Lets go the first records of the main thread."""
-    index.forget(MAIN, records[:count])
+    index.forget([(MAIN, records[:count])])
 
 
 def test_positions_count_from_the_first_ever() -> None:
@@ -322,7 +322,7 @@ def test_positions_count_on_each_timeline() -> None:
     groups = [record("step", n, n + 1, n + 1, 0, GROUP) for n in range(3)]
     others = [record("step", n, n + 1, n, 0, GROUP) for n in range(10, 13)]
     index = index_of((MAIN, groups), (WORKER, others))
-    index.forget(WORKER, others[:2])
+    index.forget([(WORKER, others[:2])])
     for timeline_id, begins in [
         ("main", [0.0, 1.0, 2.0, None, None, None]),
         ("tpu0", [0.0, 1.0, 2.0, None, None, None]),
@@ -345,11 +345,11 @@ def test_counts_of_what_went_do_not_grow() -> None:
             record("mini", 0, 1, base + 1, base, GROUP),
             record("step", 0, 1, base, 0, GROUP),
         ]
-        index.add(MAIN, some)
-        index.forget(MAIN, some)
+        index.add([(MAIN, some)])
+        index.forget([(MAIN, some)])
         worker = (WORKER._replace(id=f"worker-{turn}"), some)
-        index.add(*worker)
-        index.forget(*worker)
+        index.add([worker])
+        index.forget([worker])
     assert {"main": {NO_PARENT: Counter(step=50)}} == index._forgotten
     assert {} == index._by_parent
 
@@ -364,8 +364,8 @@ def test_positions_count_before_anybody_asked_for_a_tree() -> None:
         record("step", 6, 7, 4, 0, GROUP),
     ]
     index = GroupIndex()
-    index.add(MAIN, records)
-    index.forget(MAIN, records[:4])
+    index.add([(MAIN, records)])
+    index.forget([(MAIN, records[:4])])
     assert {"main": {NO_PARENT: Counter(step=2)}} == index._forgotten
     assert {} == index._by_parent
     index.fill([(MAIN, records[4:])])
@@ -383,7 +383,7 @@ def test_a_cleared_index_begins_anew() -> None:
     forget_first(index, 1, steps)
     index.clear()
     assert [] == rows(tree(index, "main"))
-    index.add(MAIN, steps)
+    index.add([(MAIN, steps)])
     group = tree(index, "main").find_nth_inner_group("step", 0)
     assert group is not None
     assert 0.0 == group.begin
@@ -392,7 +392,7 @@ def test_a_cleared_index_begins_anew() -> None:
 def test_records_of_an_unknown_timeline_are_forgotten_without_trouble() -> None:
     """A queue's were never taken in."""
     index = index_of((QUEUE, [record("queue", 1, 2, 3, 0, QUEUED)]))
-    index.forget(QUEUE, [record("queue", 1, 2, 3, 0, QUEUED)])
+    index.forget([(QUEUE, [record("queue", 1, 2, 3, 0, QUEUED)])])
     assert [] == rows(tree(index, "tpu0_queue"))
 
 
@@ -400,9 +400,9 @@ def test_forgetting_instants_leaves_the_rest() -> None:
     """They were never taken in."""
     instant, span = record("i", 1, 1, 1, 0, INSTANT), record("x", 1, 2, 2)
     index = index_of((MAIN, [instant, span]))
-    index.forget(MAIN, [instant])
+    index.forget([(MAIN, [instant])])
     assert [("x", 1.0, 2.0, False)] == rows(tree(index, "main"))
-    index.forget(MAIN, [span])
+    index.forget([(MAIN, [span])])
     assert [] == rows(tree(index, "main"))
 
 
@@ -543,14 +543,13 @@ def test_a_lazy_tree_equals_one_of_all_records(
     for turn, (info, what) in enumerate(story):
         told.do(info, what)
         for timeline, closed in told.closed[taken:]:
-            store.add(timeline, [closed])
+            store.add([(timeline, [closed])], 1)
         taken = len(told.closed)
         if turn % step_every == 0:
             store.close_step(told.now_ns)
     kept: list[tuple[TimelineInfo, RawRecord]] = []
     for step in (*store.closed, store.current):
-        for name, some in step.records.items():
-            kept += [(store.timelines[name], r) for r in some]
+        kept += [(info, r) for info, some in step.by_timeline() for r in some]
     opened = told.opened()
     for info in EVERY:
         kept += [(info, r) for r in opened[info.id]]

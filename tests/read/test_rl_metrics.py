@@ -10,7 +10,7 @@ import pytest
 from perf._model.roles import Roles
 from perf._model.spans import DEVICE
 from perf._read.rl_metrics import Metrics, step_metrics
-from perf._read.steps import BEGIN, ID, NAME, Interval, StepSpans, by_stage
+from perf._read.steps import BEGIN, ID, NAME, Interval, StepSpans, by_stage, interval
 
 INF = float("inf")
 TOGETHER = {"rollout": ["a0"], "actor": ["a0"], "refer": ["a0"]}
@@ -25,7 +25,7 @@ Span = tuple[str, float, float]
 
 def numbered(spans: list[Span], first: int) -> list[Interval]:
     """Spans that have nothing to do with each other."""
-    return [(*span, first + n) for n, span in enumerate(spans)]
+    return [interval(*span, first + n) for n, span in enumerate(spans)]
 
 
 def measure(
@@ -41,7 +41,7 @@ def measure(
     step = StepSpans(
         1.0,
         *window,
-        None if global_step is None else ("global_step", *global_step, 1),
+        None if global_step is None else interval("global_step", *global_step, 1),
         by_stage(numbered(main, 100)),
         by_stage(numbered(hosts, 200)),
         {name: numbered(s, 1000 * n) for n, (name, s) in enumerate(devices.items(), 1)},
@@ -151,9 +151,9 @@ def test_an_empty_step_has_sums_and_no_means() -> None:
 def test_a_launch_over_many_devices_counts_once() -> None:
     """From its first begin to its last end."""
     on = {
-        "a0": [("rollout", 12.0, 14.0, 7), ("rollout", 20.0, 21.0, 8)],
-        "a1": [("rollout", 11.0, 15.0, 7), ("rollout", 20.0, 22.0, 8)],
-        "a2": [("rollout", 13.0, 16.0, 7)],
+        "a0": [interval("rollout", 12, 14, 7), interval("rollout", 20, 21, 8)],
+        "a1": [interval("rollout", 11, 15, 7), interval("rollout", 20, 22, 8)],
+        "a2": [interval("rollout", 13, 16, 7)],
     }
     step = StepSpans(1.0, 10.0, 30.0, None, by_stage([]), by_stage([]), on)
     roles = {**APART, "rollout": ["a2", "a0", "a1"]}

@@ -23,6 +23,7 @@ from perf._read.step_analysis import (
 )
 from perf._read.steps import from_records
 from perf._read.stretches import united
+from perf._record.store import Step
 from tests.read.drawn import Timelines, device, span, work
 from tests.read.simulator import MAIN, MS, Simulation
 
@@ -42,8 +43,10 @@ def analysed(
     end_ns: int,
 ) -> tuple[dict[str, float], StepAnomaly | None]:
     """What it says of a step with these spans and this window."""
-    step = from_records(records, opened, begin_ns, end_ns)
-    step = step._replace(begin=begin_ns, end=end_ns)
+    closed = Step(0, begin_ns)
+    closed.parts, closed.opened, closed.end_ns = records, opened, end_ns
+    step = from_records(closed)
+    step.begin = begin_ns
     return tested.step(step, records, opened)
 
 

@@ -29,6 +29,7 @@ from perf._read.steps import (
     from_records,
     from_trees,
 )
+from perf._record.store import Step
 
 MAIN = TimelineInfo("main", TimelineKind.HOST, "main", is_main=True)
 WORKER = TimelineInfo("worker", TimelineKind.HOST, "worker")
@@ -76,7 +77,9 @@ def step_of(
     end: float = 20.0,
 ) -> StepSpans:
     """The step that these records make, from the export before it to its own."""
-    return from_records(records, opened, round(begin * S), round(end * S))
+    step = Step(0, round(begin * S))
+    step.parts, step.opened, step.end_ns = [*records], [*opened], round(end * S)
+    return from_records(step)
 
 
 def test_spans_go_where_they_ran() -> None:

@@ -23,7 +23,7 @@ class QuietSink:
         self.woken = 0
         self.stats = WriteStats()
 
-    def wake(self, *, urgent: bool = False) -> None:
+    def wake(self) -> None:
         self.woken += 1
 
     def flush(self, deadline_s: float | None = None) -> bool:

@@ -39,6 +39,11 @@ def feed(monkeypatch: pytest.MonkeyPatch) -> Feed:
     return Feed(QuietSink(), lambda feed: pytest.fail("nobody asked"), print)
 
 
+def put(feed: Feed, *parts: tuple[TimelineInfo, list[RawRecord]]) -> None:
+    """As the collector does."""
+    feed.put([*parts], sum(len(records) for _, records in parts))
+
+
 def woken(feed: Feed) -> int:
     """How often its sink was woken."""
     assert isinstance(feed.sink, QuietSink)
@@ -52,8 +57,8 @@ def ids(taken: list[tuple[TimelineInfo, list[RawRecord]]]) -> list[tuple[str, in
 
 def test_what_is_put_is_taken_once(feed: Feed) -> None:
     """In the order of putting, with the timelines."""
-    feed.put(A, [span(1), span(2)])
-    feed.put(B, [span(3)])
+    put(feed, (A, [span(1), span(2)]))
+    put(feed, (B, [span(3)]))
     assert [("a", 1), ("a", 2), ("b", 3)] == ids(feed.take())
     assert [] == feed.take()
     assert 0 == feed.waiting_count
@@ -61,30 +66,40 @@ def test_what_is_put_is_taken_once(feed: Feed) -> None:
 
 def test_what_does_not_fit_is_counted_to_the_last_one(feed: Feed) -> None:
     """The first to come stay; a list that fits in part is cut."""
-    feed.put(A, [span(n) for n in range(1, 5)])
-    feed.put(A, [span(n) for n in range(5, 9)])
-    feed.put(B, [span(9), span(10)])
+    put(feed, (A, [span(n) for n in range(1, 5)]))
+    put(feed, (A, [span(n) for n in range(5, 9)]))
+    put(feed, (B, [span(9), span(10)]))
     assert 4 == feed.dropped
     assert [("a", n) for n in range(1, 7)] == ids(feed.take())
-    feed.put(A, [span(n) for n in range(11, 11 + BOUND)])
+    put(feed, (A, [span(n) for n in range(11, 11 + BOUND)]))
     assert 4 == feed.dropped
     assert BOUND == feed.waiting_count
 
 
+def test_of_several_timelines_the_first_records_fit(feed: Feed) -> None:
+    """A batch is cut where the bound is, and its lists stay as they are."""
+    first, second = [span(n) for n in range(4)], [span(n) for n in range(4, 9)]
+    put(feed, (A, first), (B, second), (A, [span(9)]))
+    assert (4, 5, 4) == (len(first), len(second), feed.dropped)
+    taken = feed.take()
+    assert [*(("a", n) for n in range(4)), ("b", 4), ("b", 5)] == ids(taken)
+    assert 2 == len(taken)
+
+
 def test_a_full_feed_keeps_no_empty_lists(feed: Feed) -> None:
     """Dropping for weeks takes no memory."""
-    feed.put(A, [span(n) for n in range(BOUND)])
+    put(feed, (A, [span(n) for n in range(BOUND)]))
     for _ in range(3):
-        feed.put(A, [span(99)])
+        put(feed, (A, [span(99)]))
     assert 1 == len(feed.waiting)
     assert 3 == feed.dropped
 
 
 def test_the_sink_is_woken_when_more_than_half_waits(feed: Feed) -> None:
     """So that there is time to take it before the feed is full."""
-    feed.put(A, [span(n) for n in range(3)])
+    put(feed, (A, [span(n) for n in range(3)]))
     assert 0 == woken(feed)
-    feed.put(A, [span(4)])
+    put(feed, (A, [span(4)]))
     assert 1 == woken(feed)
 
 
@@ -133,7 +148,7 @@ def test_an_end_that_was_lost_is_noticed_once(feed: Feed) -> None:
 
 def test_after_a_fork_a_feed_is_empty(feed: Feed) -> None:
     """What waited is the parent's, and so are the spans it was shown."""
-    feed.put(A, [span(1)])
+    put(feed, (A, [span(1)]))
     feed.newly_open([(A, [span(2, OPEN)])], [])
     feed.forget()
     assert ([], 0) == (feed.take(), feed.waiting_count)
@@ -161,13 +176,14 @@ def test_draining_and_closing_ask_the_tracer() -> None:
 def test_what_is_put_is_taken_or_counted(sizes: list[int], every: int) -> None:
     """However lists and takings alternate, no record is in neither or in both."""
     feed = Feed(QuietSink(), lambda feed: pytest.fail("nobody asked"), print)
-    taken, put = 0, 0
+    taken, given = 0, 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feed_module, "MAX_WAITING", BOUND)
         for turn, size in enumerate(sizes):
-            feed.put(A, [span(n) for n in range(size)])
-            put += size
+            some = [span(n) for n in range(size)]
+            put(feed, (A, some), (B, some[1:]))
+            given += size + len(some[1:])
             assert feed.waiting_count <= BOUND
             if every and turn % every == 0:
                 taken += len(ids(feed.take()))
-    assert put == taken + len(ids(feed.take())) + feed.dropped
+    assert given == taken + len(ids(feed.take())) + feed.dropped

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf._model.log import OnceLog
-from perf._model.spans import SPAN, RawRecord
+from perf._model.spans import SPAN, RawRecord, Records, TimelineInfo, TimelineKind
 from perf._record import names as names_module
 from perf._record.names import MAX_LENGTH, OTHER, Names, as_text
+
+INFO = TimelineInfo("main", TimelineKind.HOST, "main")
 
 
 def records(*given_names: Any) -> list[RawRecord]:
@@ -21,7 +23,8 @@ def records(*given_names: Any) -> list[RawRecord]:
 
 def checked(names: Names, *given_names: Any) -> list[Any]:
     """The names as they are kept."""
-    return [record[0] for record in names.checked(records(*given_names))]
+    parts = names.checked([(INFO, records(*given_names))])
+    return [record[0] for _, some in parts for record in some]
 
 
 @pytest.fixture
@@ -75,18 +78,27 @@ def test_a_name_is_text(names: Names, name: Any, kept: str) -> None:
 
 def test_the_rest_of_a_record_stays(names: Names) -> None:
     """Only its name is looked at."""
-    (record,) = names.checked([([], 1, 2, 3, 4, SPAN, {"a": 1}, (5,))])
-    assert ("[]", 1, 2, 3, 4, SPAN, {"a": 1}, (5,)) == record
+    given_record: RawRecord = ([], 1, 2, 3, 4, SPAN, {"a": 1}, (5,))
+    found = names.checked([(INFO, [given_record]), (INFO, [])])
+    kept = ("[]", 1, 2, 3, 4, SPAN, {"a": 1}, (5,))
+    assert [(INFO, [kept]), (INFO, [])] == found
 
 
 def test_known_names_cost_nothing(names: Names) -> None:
-    """The very same list comes back."""
-    first = records("a", "b")
+    """The very same lists come back."""
+    first = [(INFO, records("a")), (INFO, records("b"))]
     assert names.checked(first) is not first
-    second = records("b", "a")
+    second = [(INFO, records("b", "a")), (INFO, records("a"))]
     assert second is names.checked(second)
-    empty: list[RawRecord] = []
+    empty: Records = []
     assert empty is names.checked(empty)
+
+
+def test_one_unknown_name_in_a_later_list_is_found(names: Names) -> None:
+    """All lists of a batch are looked at."""
+    checked(names, "a")
+    found = names.checked([(INFO, records("a")), (INFO, records("a", b"b"))])
+    assert ["a", "a", "b"] == [record[0] for _, some in found for record in some]
 
 
 def test_names_are_counted(names: Names) -> None:

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf._model.spans import OPEN, SPAN, RawRecord, TimelineInfo, TimelineKind
+from perf._model.spans import (
+    OPEN,
+    SPAN,
+    RawRecord,
+    Records,
+    TimelineInfo,
+    TimelineKind,
+)
 from perf._record.store import KEEP_SPANS, KEEP_STEPS, Step, Store
 
 INFOS = {name: TimelineInfo(name, TimelineKind.HOST, name) for name in "abc"}
@@ -18,14 +25,16 @@ class Mirror:
     def __init__(self) -> None:
         self.kept: dict[str, list[RawRecord]] = {name: [] for name in INFOS}
 
-    def add(self, info: TimelineInfo, records: list[RawRecord]) -> None:
-        self.kept[info.id] += records
+    def add(self, parts: Records) -> None:
+        for info, records in parts:
+            self.kept[info.id] += records
 
-    def forget(self, info: TimelineInfo, records: list[RawRecord]) -> None:
+    def forget(self, parts: Records) -> None:
         """Records go in the order in which they came."""
-        mine = self.kept[info.id]
-        assert mine[: len(records)] == records
-        del mine[: len(records)]
+        for info, records in parts:
+            mine = self.kept[info.id]
+            assert mine[: len(records)] == records
+            del mine[: len(records)]
 
     def clear(self) -> None:
         self.kept = {name: [] for name in INFOS}
@@ -36,18 +45,23 @@ def records(*ids: int) -> list[RawRecord]:
     return [("x", 1, 2, number, 0, SPAN, None, None) for number in ids]
 
 
+def add(store: Store, info: TimelineInfo, some: list[RawRecord]) -> None:
+    """As the collector does."""
+    store.add([(info, some)], len(some))
+
+
 def kept(store: Store, name: str = "a") -> list[list[int]]:
     """The ids kept of a timeline, by step, the present one last."""
     steps: list[Step] = [*store.closed, store.current]
-    return [[record[3] for record in step.records.get(name, [])] for step in steps]
+    return [[record[3] for record in step.of(name)] for step in steps]
 
 
 def test_a_step_holds_what_was_added_since_the_one_before() -> None:
     """And knows its number, its begin and its end."""
     store = Store(10, 5, 100)
-    store.add(INFOS["a"], records(1, 2))
-    store.add(INFOS["b"], records(3))
-    store.add(INFOS["a"], records(4))
+    add(store, INFOS["a"], records(1, 2))
+    add(store, INFOS["b"], records(3))
+    add(store, INFOS["a"], records(4))
     assert 4 == store.current.count
     step = store.close_step(20)
     assert (0, 10, 20, 4) == (step.index, step.begin_ns, step.end_ns, step.count)
@@ -56,15 +70,15 @@ def test_a_step_holds_what_was_added_since_the_one_before() -> None:
         store.current.begin_ns,
         store.current.end_ns,
     )
-    store.add(INFOS["a"], records(5))
+    add(store, INFOS["a"], records(5))
     assert ([[1, 2, 4], [5]], 5) == (kept(store), store.count)
 
 
 def test_a_list_that_was_added_stays_the_caller_s() -> None:
     """Feeds hold the same lists."""
     store, mine = Store(0, 5, 100), records(1)
-    store.add(INFOS["a"], mine)
-    store.add(INFOS["a"], records(2))
+    add(store, INFOS["a"], mine)
+    add(store, INFOS["a"], records(2))
     assert 1 == len(mine)
 
 
@@ -79,7 +93,7 @@ def test_steps_beyond_the_bound_go() -> None:
     """The oldest first; their timelines too, unless they have later records."""
     store = Store(0, 2, 100, index := Mirror())
     for turn, name in enumerate("abac", start=1):
-        store.add(INFOS[name], records(turn))
+        add(store, INFOS[name], records(turn))
         close(store, turn)
     assert [2, 3] == [step.index for step in store.closed]
     assert (2, ["a", "c"]) == (store.count, sorted(store.timelines))
@@ -89,13 +103,13 @@ def test_steps_beyond_the_bound_go() -> None:
 def test_a_timeline_with_records_in_the_present_step_stays() -> None:
     """Though the step that went had some of it."""
     store = Store(0, 1, 100)
-    store.add(INFOS["a"], records(1))
+    add(store, INFOS["a"], records(1))
     close(store, 1)
     close(store, 2)
     assert {} == store.timelines
-    store.add(INFOS["a"], records(2))
+    add(store, INFOS["a"], records(2))
     close(store, 3)
-    store.add(INFOS["a"], records(3))
+    add(store, INFOS["a"], records(3))
     close(store, 4)
     assert ["a"] == list(store.timelines)
 
@@ -103,7 +117,7 @@ def test_a_timeline_with_records_in_the_present_step_stays() -> None:
 def test_no_step_at_all_may_be_kept() -> None:
     """Then the step that was closed is its caller's alone, timelines included."""
     store = Store(0, 0, 100)
-    store.add(INFOS["a"], records(1))
+    add(store, INFOS["a"], records(1))
     step = close(store, 1)
     assert ({}, 0, 0) == (store.timelines, store.count, len(store.closed))
     assert [(INFOS["a"], records(1))] == step.by_timeline()
@@ -112,9 +126,9 @@ def test_no_step_at_all_may_be_kept() -> None:
 def test_a_step_tells_its_timelines_after_it_went() -> None:
     """Other threads may push it out while it is being exported."""
     store = Store(0, 5, 2)
-    store.add(INFOS["a"], records(1, 2))
+    add(store, INFOS["a"], records(1, 2))
     step = store.close_step(1)
-    store.add(INFOS["b"], records(3))
+    add(store, INFOS["b"], records(3))
     assert (["b"], 1) == (list(store.timelines), store.count)
     assert [(INFOS["a"], records(1, 2))] == step.by_timeline()
 
@@ -123,31 +137,31 @@ def test_closed_steps_go_before_records_of_the_present_one() -> None:
     """As many as it takes to keep the bound."""
     store = Store(0, 10, 5)
     for turn in range(3):
-        store.add(INFOS["a"], records(2 * turn, 2 * turn + 1))
+        add(store, INFOS["a"], records(2 * turn, 2 * turn + 1))
         store.close_step(turn)
     assert ([[2, 3], [4, 5], []], 4) == (kept(store), store.count)
-    store.add(INFOS["a"], records(6))
+    add(store, INFOS["a"], records(6))
     assert ([[2, 3], [4, 5], [6]], 5) == (kept(store), store.count)
-    store.add(INFOS["a"], records(7, 8, 9))
+    add(store, INFOS["a"], records(7, 8, 9))
     assert ([[6, 7, 8, 9]], 4) == (kept(store), store.count)
 
 
 def test_the_present_step_may_have_more_than_is_kept() -> None:
     """Its metrics are made of all of it; when it is closed, it goes with the next."""
     store = Store(0, 10, 2, max_in_step=5)
-    store.add(INFOS["a"], records(*range(5)))
+    add(store, INFOS["a"], records(*range(5)))
     assert (5, 0) == (store.count, store.current.forgotten)
     step = close(store, 1)
     assert ([[0, 1, 2, 3, 4], []], 5) == (kept(store), step.count)
-    store.add(INFOS["a"], records(5))
+    add(store, INFOS["a"], records(5))
     assert [[5]] == kept(store)
 
 
 def test_a_step_that_never_ends_loses_its_older_half() -> None:
     """Of the timeline that has most."""
     store = Store(0, 10, 6, index := Mirror(), max_in_step=6)
-    store.add(INFOS["a"], records(1, 2))
-    store.add(INFOS["b"], records(*range(10, 15)))
+    add(store, INFOS["a"], records(1, 2))
+    add(store, INFOS["b"], records(*range(10, 15)))
     assert ([[1, 2]], [[13, 14]]) == (kept(store, "a"), kept(store, "b"))
     assert (4, 4) == (store.count, store.current.count)
     assert 3 == store.current.forgotten
@@ -158,7 +172,7 @@ def test_a_step_that_never_ends_loses_its_older_half() -> None:
 def test_the_older_half_is_the_greater_one(count: int, left: int) -> None:
     """Of an odd number; and again, until the bound is kept."""
     store = Store(0, 10, 6, max_in_step=6)
-    store.add(INFOS["a"], records(*range(count)))
+    add(store, INFOS["a"], records(*range(count)))
     assert [list(range(count - left, count))] == kept(store)
 
 
@@ -166,7 +180,7 @@ def test_nothing_may_be_kept() -> None:
     """All bounds may be nought."""
     store = Store(0, 0, 0, max_in_step=0)
     for turn in range(3):
-        store.add(INFOS["a"], records(turn))
+        add(store, INFOS["a"], records(turn))
         assert 0 == store.count
         store.close_step(turn)
 
@@ -174,14 +188,14 @@ def test_nothing_may_be_kept() -> None:
 def test_an_emptied_store_has_the_same_bounds() -> None:
     """And its index knows that nothing is kept."""
     store = Store(0, 3, 7, index := Mirror())
-    store.add(INFOS["a"], records(1))
+    add(store, INFOS["a"], records(1))
     store.close_step(5)
-    store.add(INFOS["b"], records(2))
+    add(store, INFOS["b"], records(2))
     empty = store.emptied(9)
     assert (3, 7, 0) == (empty.keep_steps, empty.keep_spans, empty.count)
     assert (0, 9, {}) == (empty.current.index, empty.current.begin_ns, empty.timelines)
     assert {"a": [], "b": [], "c": []} == index.kept
-    empty.add(INFOS["c"], records(3))
+    add(empty, INFOS["c"], records(3))
     assert records(3) == index.kept["c"]
 
 
@@ -212,7 +226,7 @@ def test_what_is_kept_is_the_latest(
             ids = list(range(number, number + count))
             number += count
             added[what] += ids
-            store.add(INFOS[what], records(*ids))
+            add(store, INFOS[what], records(*ids))
         assert store.count <= max(keep_spans, 3)
         assert len(store.closed) <= keep_steps
         assert store.count == sum(s.count for s in (*store.closed, store.current))

@@ -92,39 +92,6 @@ def test_waking_does_not_wait() -> None:
     worker.stop()
 
 
-def test_short_steps_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What asks soon after a round waits for the end of a pause; who waits does not."""
-    monkeypatch.setattr("perf._write.background.PAUSE_S", 60.0)
-    worker, writer = Worker(), Counting()
-    writer.may_go_on.clear()
-    worker.add(writer)
-    worker.wake()
-    writer.called.wait()
-    worker.wake()  # the round has begun: this is for the next one
-    writer.may_go_on.set()
-    assert worker.round(None)
-    assert 2 == writer.count
-    writer.called.clear()
-    worker.wake(urgent=True)
-    assert writer.called.wait(60)
-    worker.stop()
-
-
-def test_the_last_of_short_steps_is_written_after_the_pause(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Long before the timer would have it written."""
-    monkeypatch.setattr("perf._write.background.PERIOD_S", 60.0)
-    monkeypatch.setattr("perf._write.background.PAUSE_S", 0.01)
-    worker, writer = Worker(), Counting()
-    worker.add(writer)
-    assert worker.round(None)
-    writer.called.clear()
-    worker.wake()
-    assert writer.called.wait(60)
-    worker.stop()
-
-
 def test_the_timer_needs_no_waking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spans reach the file while nobody closes a step."""
     monkeypatch.setattr("perf._write.background.PERIOD_S", 0.01)
