@@ -110,3 +110,11 @@ var(--hatch-ground) 2px 6px)}
 .chart svg{height:200px}.words p.first{font-size:17px}.wide{display:none}}
 @media print{section{break-inside:avoid}}
 """
+
+PATTERNS: Final = (
+    "<svg width='0' height='0' style='position:absolute' aria-hidden='true'><defs>"
+    "<pattern id='hatch' width='6' height='6' patternUnits='userSpaceOnUse' "
+    "patternTransform='rotate(45)'><rect width='6' height='6' class='hatch-ground'/>"
+    "<rect width='2' height='6' class='hatch-line'/></pattern></defs></svg>"
+)
+"""What the style sheet refers to by `url(#hatch)`."""

@@ -1,0 +1,1 @@
+"""Pictures on a report's page, as SVG and HTML."""

@@ -1,0 +1,97 @@
+"""The history of a run's steps: a bar for each, stacked by what its end waited for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from perf.report.analysis import Report, StepReport
+from perf.report.charts.shapes import WIDTH, rectangle
+from perf.report.colours import Colours
+from perf.report.markup import escape
+from perf.report.words import counted, duration
+
+_BARS: Final = 240
+"""At most so many; beyond that each is the mean of some steps."""
+_HEIGHT: Final = 300
+_FILLED: Final = 0.86
+"""Part of its place that a bar fills."""
+_IN_LEGEND: Final = 14
+
+
+def history(report: Report, colours: Colours) -> str:
+    """Bars, legend and notes of a report with steps."""
+    bars = list(_binned(report.steps))
+    top = max(sum(stages.values()) for _, stages, _ in bars) or 1
+    order = [stage for stage, _ in report.path.most_common()]
+    place = WIDTH / len(bars)
+    width = place * _FILLED
+    shapes = []
+    for number, (label, stages, is_unusual) in enumerate(bars):
+        x, y = number * place, float(_HEIGHT)
+        whole = duration(sum(stages.values()))
+        for stage in order:
+            if ns := stages.get(stage, 0):
+                height = _HEIGHT * ns / top
+                y -= height
+                css = colours.of_stage(stage)
+                title = f"{label}: {stage} {duration(ns)} of {whole}"
+                shapes.append(
+                    rectangle(x, f"{y:.2f}", width, f"{height:.2f}", css, title)
+                )
+        if is_unusual:
+            mark_y, title = f"{max(y - 7, 0):.2f}", f"{label}: unusual"
+            shapes.append(rectangle(x, mark_y, width, "4", "mark", title))
+    first_label, last_label = bars[0][0], bars[-1][0]
+    return (
+        f"<div class='chart'><div class='axis'><span>{duration(top)}</span>"
+        f"<span>{duration(top / 2)}</span><span>0</span></div>"
+        f"<svg viewBox='0 0 {WIDTH} {_HEIGHT}' preserveAspectRatio='none' role='img' "
+        "aria-label='Step time history, stages stacked'>"
+        "<line x1='0' x2='1000' y1='150' y2='150' class='grid'/>"
+        "<line x1='0' x2='1000' y1='0.5' y2='0.5' class='grid'/>"
+        f"{''.join(shapes)}</svg></div>"
+        f"<div class='ends'><span>{escape(first_label)}</span>"
+        f"<span>{escape(last_label)}</span></div>{_legend(order, colours)}"
+        f"<p class='note'>{escape(_note(report, len(bars)))}</p>"
+    )
+
+
+def _binned(
+    steps: Sequence[StepReport],
+) -> Iterator[tuple[str, Mapping[str, float], bool]]:
+    """Label, mean nanoseconds by stage, and whether one of the steps is unusual."""
+    size = -(-len(steps) // _BARS)
+    for first in range(0, len(steps), size):
+        some = steps[first : first + size]
+        stages: dict[str, float] = {}
+        for each in some:
+            for stage, ns in each.by_stage.items():
+                stages[stage] = stages.get(stage, 0.0) + ns / len(some)
+        label = f"step {some[0].step.number}"
+        if len(some) > 1:
+            label += f"–{some[-1].step.number}"
+        yield label, stages, any(each.is_unusual for each in some)
+
+
+def _legend(stages: Iterable[str], colours: Colours) -> str:
+    items = "".join(
+        f"<li><i class='{colours.of_stage(stage)}'></i>{escape(stage)}</li>"
+        for stage in itertools.islice(stages, _IN_LEGEND)
+    )
+    return f"<ul class='legend'>{items}</ul>"
+
+
+def _note(report: Report, bars: int) -> str:
+    note = ""
+    if report.warm_up:
+        first = report.warm_up[0].step
+        note = (
+            f"Step {first.number} ({duration(first.length_ns)}) compiles and "
+            "loads: it is left out everywhere. "
+        )
+    if len(report.steps) > bars:
+        each = len(report.steps) // bars
+        note += f"Each bar is the mean of about {counted(each, 'step')}. "
+    return f"{note}A mark above a bar: the step is unusual."
