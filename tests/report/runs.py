@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from perf._model.spans import (
@@ -19,6 +19,7 @@ from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION, Process
 from perf._read.recording import Recording, Sampled, Step
 from perf._write.layout import V2Layout
 from perf._write.stream import TraceStream
+from tests.read.drawn import Timelines
 from tests.read.simulator import MAIN, MS, Simulation
 
 GAP_NS = MS // 2
@@ -124,3 +125,10 @@ def moved(recording: Recording, move: Callable[[int], int]) -> Recording:
         ],
         end_ns=move(recording.end_ns),
     )
+
+
+def made(timelines: Timelines, windows: Sequence[tuple[int, int]]) -> Recording:
+    """A recording of what was drawn by hand; windows in milliseconds."""
+    steps = [Step(n, b * MS, e * MS) for n, (b, e) in enumerate(windows)]
+    end = steps[-1].end_ns
+    return Recording("a.pb", {}, timelines, steps, (), (), 0, end, ())

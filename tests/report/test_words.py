@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
 
 from perf._model.spans import DEVICE, RawRecord, TimelineInfo, TimelineKind
-from perf._read.recording import Recording, Step
+from perf._read.recording import Recording
 from perf.report.analysis import analyse
 from perf.report.words import Finding, findings
 from tests.read.drawn import Timelines, span, work
 from tests.read.simulator import MAIN, MS
-from tests.report.runs import TrainingRun, moved
+from tests.report.runs import TrainingRun, made, moved
 
 
 def found_in(recording: Recording) -> list[Finding]:
@@ -23,13 +22,6 @@ def found_in(recording: Recording) -> list[Finding]:
 def about(recording: Recording, cause: str) -> list[str]:
     """The sentences that name a cause."""
     return [f.text for f in found_in(recording) if f.cause == cause]
-
-
-def made(timelines: Timelines, windows: Sequence[tuple[int, int]]) -> Recording:
-    """A recording of what was drawn by hand; windows in milliseconds."""
-    steps = [Step(n, b * MS, e * MS) for n, (b, e) in enumerate(windows)]
-    end = steps[-1].end_ns
-    return Recording("a.pb", {}, timelines, steps, (), (), 0, end, ())
 
 
 def test_steps_in_which_everything_is_slower_have_a_cause_outside():

@@ -10,7 +10,7 @@ from perf.report.analysis import Report, StepReport
 from perf.report.charts.shapes import WIDTH, rectangle
 from perf.report.colours import Colours
 from perf.report.markup import escape
-from perf.report.words import counted, duration
+from perf.report.words import duration
 
 _BARS: Final = 240
 """At most so many; beyond that each is the mean of some steps."""
@@ -22,7 +22,8 @@ _IN_LEGEND: Final = 14
 
 def history(report: Report, colours: Colours) -> str:
     """Bars, legend and notes of a report with steps."""
-    bars = list(_binned(report.steps))
+    steps_each = -(-len(report.steps) // _BARS)
+    bars = list(_binned(report.steps, steps_each))
     top = max(sum(stages.values()) for _, stages, _ in bars) or 1
     order = [stage for stage, _ in report.path.most_common()]
     place = WIDTH / len(bars)
@@ -54,15 +55,14 @@ def history(report: Report, colours: Colours) -> str:
         f"{''.join(shapes)}</svg></div>"
         f"<div class='ends'><span>{escape(first_label)}</span>"
         f"<span>{escape(last_label)}</span></div>{_legend(order, colours)}"
-        f"<p class='note'>{escape(_note(report, len(bars)))}</p>"
+        f"<p class='note'>{escape(_note(report, steps_each))}</p>"
     )
 
 
 def _binned(
-    steps: Sequence[StepReport],
+    steps: Sequence[StepReport], size: int
 ) -> Iterator[tuple[str, Mapping[str, float], bool]]:
     """Label, mean nanoseconds by stage, and whether one of the steps is unusual."""
-    size = -(-len(steps) // _BARS)
     for first in range(0, len(steps), size):
         some = steps[first : first + size]
         stages: dict[str, float] = {}
@@ -83,7 +83,7 @@ def _legend(stages: Iterable[str], colours: Colours) -> str:
     return f"<ul class='legend'>{items}</ul>"
 
 
-def _note(report: Report, bars: int) -> str:
+def _note(report: Report, steps_each: int) -> str:
     note = ""
     if report.warm_up:
         first = report.warm_up[0].step
@@ -91,7 +91,6 @@ def _note(report: Report, bars: int) -> str:
             f"Step {first.number} ({duration(first.length_ns)}) compiles and "
             "loads: it is left out everywhere. "
         )
-    if len(report.steps) > bars:
-        each = len(report.steps) // bars
-        note += f"Each bar is the mean of about {counted(each, 'step')}. "
+    if steps_each > 1:
+        note += f"Each bar is the mean of about {steps_each} steps. "
     return f"{note}A mark above a bar: the step is unusual."
