@@ -13,11 +13,13 @@ from perf.report.analysis import Report
 from perf.report.plain import printable
 from perf.report.words import duration, percent
 
-_RESAMPLES: Final = 2_000
+_RESAMPLES: Final = 2_000  # mutate: ok any number of this size
 _CONFIDENCE: Final = 0.95
 _LEAST_STEPS: Final = 3
 _MATTERS: Final = 0.05
 """Part of the step time from which on a stage is looked at by itself."""
+_NAMED: Final = 4
+"""Stages in sentences."""
 _ALL: Final = 3
 """As many stages that changed alike have one cause."""
 _ALIKE: Final = 0.5
@@ -177,7 +179,7 @@ def sentences(comparison: Comparison) -> list[str]:
             f"{times}."
         )
     else:
-        word = "slower" if change.value > 0 else "faster"
+        word = "slower" if change.value > 0 else "faster"  # mutate: ok 0 is not sure
         first = (
             f"The second run is {percent(abs(change.value))} {word} ({interval}): "
             f"{times}."
@@ -185,7 +187,7 @@ def sentences(comparison: Comparison) -> list[str]:
     found = [first]
     whole = after - before
     sure = [stage for stage in comparison.stages if stage.change_ns.is_sure]
-    for stage in sure[:4]:
+    for stage in sure[:_NAMED]:
         ns = stage.change_ns
         share = f", {percent(ns.value / whole)} of the change" if change.is_sure else ""
         found.append(

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from perf._model import names
@@ -19,7 +19,7 @@ from perf._read.accounting import (
     Account,
 )
 from perf._read.busy import is_occupied
-from perf._read.robust import usual_stages
+from perf._read.robust import UNUSUAL, usual_stages
 from perf._read.schedule import STRUCTURE
 from perf.report.analysis import TRUSTED_UNACCOUNTED, Report, StepReport
 
@@ -135,17 +135,17 @@ def _bounds(report: Report) -> Iterator[Finding]:
         )
         detail = f" ({parts})" if parts else ""
         yield Finding(
-            "bound", "", f"Devices are idle {percent(bubble)} of the time{detail}.", 0.0
+            "bound", "", f"Devices are idle {percent(bubble)} of the time{detail}."
         )
 
 
 def _host_stage(account: Account) -> str:
     """What the host was in for most of the time that devices were idle for it."""
     stages = {b: ns for b, ns in account.buckets.items() if b.startswith(HOST)}
-    most = max(stages, key=lambda bucket: stages[bucket], default="")
-    if 2 * stages.get(most, 0) <= sum(stages.values()):
-        return ""
-    return f", most of it in {most.removeprefix(HOST)}"
+    for bucket, ns in stages.items():
+        if ns > sum(stages.values()) / 2:
+            return f", most of it in {bucket.removeprefix(HOST)}"
+    return ""
 
 
 def _busy(report: Report) -> Iterator[Finding]:
@@ -177,22 +177,20 @@ def _where(report: Report, stage: str) -> str:
 
 
 def _largest_wait(report: Report) -> Finding | None:
-    best: tuple[float, str, str, Account] | None = None
-    for role, account in report.roles.items():
-        for bucket, ns in account.buckets.items():
-            if bucket.startswith(WAIT) and account.total_ns:
-                share = ns / account.total_ns
-                if best is None or share > best[0]:
-                    best = share, role, bucket, account
-    if best is None or best[0] < 0.05:
+    waits = [
+        (ns / account.total_ns, role, bucket)
+        for role, account in report.roles.items()
+        for bucket, ns in account.buckets.items()
+        if bucket.startswith(WAIT)
+    ]
+    share, role, bucket = max(waits, key=lambda wait: wait[0], default=(0.0, "", ""))
+    if share < 0.05:
         return None
-    share, role, bucket, account = best
     cause = bucket.removeprefix(WAIT)
     devices = report.schedule.roles[role]
     alike = [r for r, some in report.schedule.roles.items() if some == devices]
     whose = " and ".join(role_name(r) for r in alike)
-    kinds = account.evidence.get(bucket, Counter())
-    kind = kinds.most_common(1)[0][0] if kinds else ""
+    kind = _longest(report.roles[role].evidence.get(bucket, {}))
     return Finding(
         "bound",
         cause,
@@ -249,14 +247,14 @@ def _oddities(report: Report, *, has_outer_cause: bool) -> Iterator[Finding]:
 def _compiles(report: Report) -> Iterator[Finding]:
     # Not the first step of the run, where everything is compiled.
     later = report.steps if report.warm_up else report.steps[1:]
-    steps = [s for s in later if s.by_stage.get(names.COMPILE, 0) > 0]
+    steps = [s for s in later if s.by_stage.get(names.COMPILE)]
     ns = sum(s.by_stage[names.COMPILE] for s in steps)
-    if steps and ns > 0.005 * report.total_ns:
+    if ns > 0.005 * report.total_ns:
         share = ns / report.total_ns
         stages = Counter(
-            stage for step in steps[:50] for stage in _compiled_in(report, step)
+            stage for step in steps for stage in _compiled_in(report, step)
         )
-        of = f" (in {stages.most_common(1)[0][0]})" if stages else ""
+        of = f" (in {_longest(stages)})" if stages else ""
         yield Finding(
             "odd",
             names.COMPILE,
@@ -309,8 +307,9 @@ def _outside(report: Report) -> Iterator[Finding]:
         for before, after in itertools.pairwise(report.steps):
             for leaf in main.innermost(before.step.end_ns, after.step.begin_ns):
                 inside[str(leaf[2][0])] += leaf[1] - leaf[0]
-    what = inside.most_common(1)
-    name = what[0][0] if what and what[0][1] > report.outside_ns / 2 else ""
+    name = _longest(inside)
+    if inside[name] <= report.outside_ns / 2:
+        name = ""
     said = f", most of it in {name}" if name else ""
     yield Finding(
         "odd",
@@ -356,9 +355,9 @@ def _slow_spans(report: Report) -> Iterator[Finding]:
 
 def _all_slower(report: Report) -> Finding | None:
     """Steps in which everything took longer: no stage of the training is the cause."""
-    slow = [s for s in report.steps if s.is_unusual and s.deviation > 0]
+    slow = _slow_steps(report)
     excess = sum(s.step.length_ns - report.median_ns for s in slow)
-    if not slow or excess < WORTH_SAYING * report.total_ns:
+    if excess < WORTH_SAYING * report.total_ns:
         return None
     usual = usual_stages([s.by_stage for s in report.steps])
     more = Counter(
@@ -414,14 +413,14 @@ def _small_work(report: Report) -> Iterator[Finding]:
 
 
 def _unusual(report: Report) -> Iterator[Finding]:
-    slow = [s for s in report.steps if s.is_unusual and s.deviation > 0]
+    slow = _slow_steps(report)
     if not slow:
         return
     excess = sum(s.step.length_ns - report.median_ns for s in slow)
     reasons: Counter[str] = Counter()
     for each in slow:
         reasons[each.reason] += max(0, each.reason_ns)
-    reason, ns = reasons.most_common(1)[0]
+    reason = _longest(reasons)
     if reason == names.COMPILE:
         return  # told as recompilation
     worst = max(slow, key=lambda s: s.deviation)
@@ -431,10 +430,20 @@ def _unusual(report: Report) -> Iterator[Finding]:
         reason,
         f"{reason} makes {steps} unusually slow, {duration(excess)} more than usual in "
         f"all: step {worst.step.number} takes {duration(worst.step.length_ns)} instead "
-        f"of {duration(report.median_ns)}"
-        + (f", {percent(ns / excess)} of it in {reason}." if excess else "."),
+        f"of {duration(report.median_ns)}, {percent(reasons[reason] / excess)} of it "
+        f"in {reason}.",
         excess / report.total_ns,
     )
+
+
+def _slow_steps(report: Report) -> list[StepReport]:
+    """Those that are unusually long."""
+    return [s for s in report.steps if s.deviation >= UNUSUAL]
+
+
+def _longest(lengths: Mapping[str, int]) -> str:
+    """The name of the greatest length; "" if there is none."""
+    return max(lengths, key=lambda name: lengths[name], default="")
 
 
 # -- numbers ---------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION, Process
 from perf._read.recording import Recording, Sampled, Step
 from perf._write.layout import V2Layout
 from perf._write.stream import TraceStream
-from tests.read.drawn import Timelines
+from tests.read.drawn import Timelines, span
 from tests.read.simulator import MAIN, MS, Simulation
 
 GAP_NS = MS // 2
@@ -132,3 +132,16 @@ def made(timelines: Timelines, windows: Sequence[tuple[int, int]]) -> Recording:
     steps = [Step(n, b * MS, e * MS) for n, (b, e) in enumerate(windows)]
     end = steps[-1].end_ns
     return Recording("a.pb", {}, timelines, steps, (), (), 0, end, ())
+
+
+def run_of(*steps: dict[str, int]) -> Recording:
+    """Stages one after the other in each step, in milliseconds."""
+    spans: list[RawRecord] = []
+    windows, at = [], 0
+    for stages in steps:
+        begin = at
+        for stage, length in stages.items():
+            spans.append(span(stage, at, at + length, len(spans) + 1))
+            at += length
+        windows.append((begin, at))
+    return made([(MAIN, spans)], windows)

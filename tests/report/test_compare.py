@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
+import numpy as np
 import pytest
 
 from perf.__main__ import main
 from perf.report.analysis import Report, analyse
-from perf.report.compare import CompareError, as_text, as_values, compare, sentences
+from perf.report.compare import (
+    CompareError,
+    Comparison,
+    Estimate,
+    StageChange,
+    as_text,
+    as_values,
+    compare,
+    sentences,
+)
 from perf.report.words import duration, percent
-from tests.report.runs import TrainingRun
+from tests.read.simulator import MS
+from tests.report.runs import TrainingRun, run_of
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +48,174 @@ def test_a_run_equals_itself(base):
     assert 0 == found.change.value
     assert not found.change.is_sure
     assert sentences(found)[0].startswith("No sure change")
+
+
+def made_of(
+    *stages: StageChange,
+    change: Estimate,
+    step_ns: tuple[float, float] = (100 * MS, 120 * MS),
+) -> Comparison:
+    """Of two runs."""
+    return Comparison(("a.pb", "b.pb"), (7, 9), step_ns, change, stages, ())
+
+
+def changed(stage: str, before_ms: float, by_ms: float) -> StageChange:
+    """Surely, give or take a millionth."""
+    by_ns = by_ms * MS
+    estimate = Estimate(by_ns, by_ns - 1, by_ns + 1)
+    return StageChange(stage, before_ms * MS, (before_ms + by_ms) * MS, estimate)
+
+
+def test_a_bound_at_nothing_is_not_sure():
+    """Nothing may be the truth."""
+    assert [False, True, False, True] == [
+        Estimate(0.5, low, high).is_sure
+        for low, high in ((0, 1), (0.1, 1), (-1, 0), (-1, -0.1))
+    ]
+
+
+def test_three_steps_are_enough(base):
+    """Of either run."""
+    short = dataclasses.replace(base, steps=base.steps[:3])
+    assert (3, 3) == compare(short, short).steps
+
+
+def test_the_interval_holds_95_of_100_means():
+    """As the theory of means of two hundred steps says it."""
+    draw = np.random.default_rng(1)
+    runs = []
+    for mean in (100, 104):
+        lengths = draw.normal(mean, 5, size=200)
+        runs.append(analyse(run_of(*[{"train": int(1000 * ns)} for ns in lengths])))
+    change = compare(*runs).stages[0].change_ns
+    error = 1.96 * 5 * 1000 * MS * (2 / 200) ** 0.5
+    assert pytest.approx(change.value - error, rel=0.05) == change.low
+    assert pytest.approx(change.value + error, rel=0.05) == change.high
+
+
+def test_a_stage_of_one_run_alone_is_compared():
+    """With no time at all in the other."""
+    steps = [{"train": 100}, {"train": 102}, {"train": 98}]
+    more = [{**step, "eval": 40} for step in steps]
+    runs = [analyse(run_of(*some)) for some in (steps, more)]
+    (new,) = [stage for stage in compare(*runs).stages if stage.stage == "eval"]
+    assert (0, 40 * MS, 40 * MS) == (new.before_ns, new.after_ns, new.change_ns.value)
+    (gone,) = [s for s in compare(*runs[::-1]).stages if s.stage == "eval"]
+    assert (40 * MS, 0, -40 * MS) == (
+        gone.before_ns,
+        gone.after_ns,
+        gone.change_ns.value,
+    )
+
+
+def test_stages_that_matter_are_a_twentieth_of_the_step():
+    """Of each kind of trace."""
+
+    def notes(least: int) -> list[str]:
+        whole = {"train": 100 - least}
+        runs = [
+            analyse(run_of(*[{**whole, stage: least}] * 3)) for stage in ("old", "new")
+        ]
+        return list(compare(*runs).notes)
+
+    assert [
+        "Note: A alone has old, B alone new: names that changed, or traces of two "
+        "kinds (v1 and v2)?"
+    ] == notes(5)
+    assert [] == notes(4)
+
+
+def test_the_four_stages_that_changed_most_are_named():
+    """Each with its part of the change."""
+    stages = [changed(name, 20, 5 - n) for n, name in enumerate("abcde")]
+    said = sentences(made_of(*stages, change=Estimate(0.2, 0.1, 0.3)))
+    assert "The second run is 20 % slower" in said[0]
+    assert "100 ms → 120 ms a step." in said[0]
+    assert ["a", "b", "c", "d"] == [text.partition(":")[0] for text in said[1:]]
+    assert said[1] == (
+        "a: +5 ms a step (+5 ms to +5 ms), 25 % of the change, 20 ms → 25 ms."
+    )
+
+
+@pytest.mark.parametrize(
+    ("by", "alike"),
+    [
+        pytest.param((4, 4, 4), True, id="alike"),
+        pytest.param((2, 4, 8), True, id="from half as much to twice as much"),
+        pytest.param((1.9, 4, 4), False, id="less than half"),
+        pytest.param((4, 4, 8.1), False, id="more than twice"),
+        pytest.param((4, 4), False, id="two"),
+    ],
+)
+def test_stages_that_changed_alike_have_one_cause(by, alike):
+    """Three of them, each by about as much of its time as the step."""
+    stages = [changed(name, 20, ms) for name, ms in zip("abc", by, strict=False)]
+    for step_ns, sign in (((100 * MS, 120 * MS), 1), ((400 * MS, 320 * MS), -1)):
+        some = [
+            dataclasses.replace(s, change_ns=Estimate(sign * s.change_ns.value, 1, 2))
+            for s in stages
+        ]
+        found = made_of(*some, change=Estimate(sign * 0.2, sign, sign), step_ns=step_ns)
+        assert alike == any("changed alike" in text for text in sentences(found))
+
+
+def test_stages_that_matter_are_a_twentieth_of_the_first_run():
+    """Those that are shorter may change as they like."""
+    some = [changed(name, 20, 4) for name in "abc"]
+    change = Estimate(0.2, 0.1, 0.3)
+    for before_ms, alike in ((5, False), (4.9, True)):
+        found = made_of(*some, changed("d", before_ms, 0), change=change)
+        assert alike == any("changed alike" in text for text in sentences(found))
+
+
+def test_the_text_names_the_runs_and_marks_what_is_not_sure():
+    """By their files and how many steps each has."""
+    unsure = StageChange("eval", 10 * MS, 9 * MS, Estimate(-MS, -3 * MS, MS))
+    change = Estimate(0.2, 0.1, 0.3)
+    text = as_text(made_of(changed("train", 20, 4), unsure, change=change))
+    lines = text.splitlines()
+    assert ["A a.pb (7 steps)", "B b.pb (9 steps)"] == lines[:2]
+    assert "  ".join(["train", "20 ms", "24 ms", "+4 ms", "+4 ms to +4 ms"]) == (
+        re.sub("  +", "  ", lines[-2]).strip()
+    )
+    assert "  ".join(["eval", "10 ms", "9 ms", "−1 ms", "−3 ms to +1 ms ?"]) == (
+        re.sub("  +", "  ", lines[-1]).strip()
+    )
+
+
+def test_values_are_all_that_a_machine_needs():
+    """The files, steps and bounds, too."""
+    change = Estimate(0.2, 0.1, 0.3)
+    second = StageChange("train", 1e9, 2e9, Estimate(1e9, 0.5e9, 1.5e9))
+    found = made_of(second, change=change, step_ns=(1e9, 2e9))
+    values = as_values(found)
+    assert {
+        "format_version": 1,
+        "files": ["a.pb", "b.pb"],
+        "steps": [7, 9],
+        "sentences": sentences(found),
+        "step_time_s": [1.0, 2.0],
+        "change_frac": {"value": 0.2, "low": 0.1, "high": 0.3, "is_sure": True},
+        "stages": [
+            {
+                "stage": "train",
+                "before_s": 1.0,
+                "after_s": 2.0,
+                "change_s": {"value": 1.0, "low": 0.5, "high": 1.5, "is_sure": True},
+            }
+        ],
+    } == values
+
+
+def test_no_change_has_no_sign():
+    """Neither of the step nor of a stage."""
+    nothing = StageChange("train", MS, MS, Estimate(0.0, -1, 1))
+    found = made_of(nothing, change=Estimate(0.0, 0.0, 0.0), step_ns=(MS, MS))
+    assert sentences(found) == [
+        "No sure change of step time: 0.0 % (95 % sure: 0.0 % to 0.0 %), "
+        "1 ms → 1 ms a step."
+    ]
+    assert as_text(found).endswith(" 0 ns  −1 ns to +1 ns ?\n")
 
 
 def test_the_stage_that_changed_explains_the_change(base):

@@ -6,28 +6,13 @@ import dataclasses
 import itertools
 from xml.etree.ElementTree import Element
 
-from perf._model.spans import RawRecord
-from perf._read.recording import Recording
 from perf.report.analysis import Report, analyse
 from perf.report.charts.history import history
 from perf.report.colours import Colours
 from tests.read.drawn import span
 from tests.read.simulator import MAIN, MS
 from tests.report.charts.shapes import about, parsed, rectangles
-from tests.report.runs import made
-
-
-def run_of(*steps: dict[str, int]) -> Recording:
-    """Stages one after the other in each step, in milliseconds."""
-    spans: list[RawRecord] = []
-    windows, at = [], 0
-    for stages in steps:
-        begin = at
-        for stage, length in stages.items():
-            spans.append(span(stage, at, at + length, len(spans) + 1))
-            at += length
-        windows.append((begin, at))
-    return made([(MAIN, spans)], windows)
+from tests.report.runs import made, run_of
 
 
 def chart_of(report: Report) -> Element:
