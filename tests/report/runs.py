@@ -16,10 +16,11 @@ from perf._model.spans import (
     TimelineInfo,
 )
 from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION, Process
+from perf._read.accounting import FLOW, Account
 from perf._read.recording import Recording, Sampled, Step
 from perf._write.layout import V2Layout
 from perf._write.stream import TraceStream
-from tests.read.drawn import Timelines, span
+from tests.read.drawn import Timelines, device, span, work
 from tests.read.simulator import MAIN, MS, Simulation
 
 GAP_NS = MS // 2
@@ -145,3 +146,32 @@ def run_of(*steps: dict[str, int]) -> Recording:
             at += length
         windows.append((begin, at))
     return made([(MAIN, spans)], windows)
+
+
+def steps_alike() -> Recording:
+    """Twelve steps of three stages on two devices, 100 ms each."""
+    main: list[RawRecord] = []
+    lanes: dict[str, list[RawRecord]] = {"tpu0": [], "tpu1": []}
+    windows = [(at, at + 100) for at in range(0, 1200, 100)]
+    for at, _ in windows:
+        for name, lane, begin, end in (
+            ("rollout", "tpu0", 0, 60),
+            ("reference_inference", "tpu1", 60, 70),
+            ("peft_train", "tpu1", 70, 100),
+        ):
+            number = len(main) + 1
+            main.append(span(name, at + begin, at + end, number))
+            lanes[lane].append(work(name, at + begin, at + end, number))
+    timelines: Timelines = [(MAIN, main)]
+    timelines += [(device(name), lane) for name, lane in lanes.items()]
+    return made(timelines, windows)
+
+
+def account(**held: int) -> Account:
+    """Of so many nanoseconds in buckets; `wait_x` is short for wait/x, by arrows."""
+    found = Account()
+    for name, ns in held.items():
+        kind, _, stage = name.partition("_")
+        label = (f"{kind}/{stage}", FLOW * (kind == "wait")) if stage else (kind, "")
+        found.held[label] = ns
+    return found

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
-from perf.report.analysis import analyse
+from perf._model.roles import REFERENCE
+from perf._read.busy import Busy, Profiled
+from perf._read.critical_path import Piece
+from perf._read.recording import Sampled
+from perf._read.what_if import Answer, Change
+from perf.report.analysis import Report, SlowSpan, Straggler, analyse
 from perf.report.page import as_page
-from tests.report.runs import TrainingRun
+from perf.report.words import findings
+from tests.read.drawn import device, span, work
+from tests.read.simulator import MAIN, MS
+from tests.report.runs import TrainingRun, account, made, run_of, steps_alike
 from tools.perfetto import chromium
 from tools.perfetto.chromium import Chromium
 
@@ -90,6 +100,404 @@ def test_links_lead_to_the_steps_beside_the_page():
     step = report.steps[0].step
     assert f"./?visStart={step.begin_ns}&visEnd={step.end_ns}" in found.links
     assert all(link.startswith("./?visStart=") for link in found.links)
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    """Of twelve steps that are all alike."""
+    return analyse(steps_alike())
+
+
+class Part:
+    """What the page says of one recording, taken apart."""
+
+    def __init__(self, report: Report, *, linked: bool = False) -> None:
+        page = as_page([report], linked=linked)
+        self.main = fromstring(page[page.index("<main>") : page.index("<footer>")])
+
+    @property
+    def titles(self) -> list[str]:
+        """Of its sections."""
+        return [each.text or "" for each in self.main.iter("h2")]
+
+    def section(self, title: str) -> Element:
+        """The section of that title, or one that begins so."""
+        (found,) = [
+            each
+            for each in self.main.iter("section")
+            if (each.findtext("h2") or "").startswith(title)
+        ]
+        return found
+
+    def table(self, title: str, which: int = 0) -> list[list[str]]:
+        """The cells of one of a section's tables; its head first."""
+        table = list(self.section(title).iter("table"))[which]
+        return [[text_of(cell) for cell in row] for row in table.iter("tr")]
+
+    def notes(self, title: str) -> list[str]:
+        """Below a section's tables."""
+        return [
+            text_of(each)
+            for each in self.section(title).iter("p")
+            if each.get("class") == "note"
+        ]
+
+
+def text_of(element: Element) -> str:
+    """All of it, whatever its parts are."""
+    return "".join(element.itertext())
+
+
+def of_class(element: Element, css: str) -> list[Element]:
+    """The parts of a class, in order."""
+    return [each for each in element.iter() if each.get("class") == css]
+
+
+def test_the_head_says_how_the_run_went(report):
+    """In tiles, as far as it is known."""
+
+    def tiles(of: Report) -> list[tuple[str | None, str | None]]:
+        shown = of_class(Part(of).main, "tile")
+        return [(tile.findtext("span"), tile.findtext("b")) for tile in shown]
+
+    known = dataclasses.replace(
+        report, mad_ns=MS, overlap_frac=0.25, samples_per_s=12.344, tokens_per_s=5e6
+    )
+    steps = [("step time (median)", "100 ms"), ("± (MAD)", "1 ms"), ("steps", "12")]
+    assert [
+        *steps,
+        ("devices idle", "50 %"),
+        ("rollout ∥ training", "25 %"),
+        ("samples/s", "12.34"),
+        ("tokens/s", "5e+06"),
+    ] == tiles(known)
+    assert steps == tiles(
+        dataclasses.replace(
+            known,
+            account=account(),
+            overlap_frac=None,
+            samples_per_s=0,
+            tokens_per_s=0,
+        )
+    )
+
+
+def test_the_head_says_of_which_run_it_is(report):
+    """What is known of it; all of that is at the end of the page."""
+    run = {"command": "train.py", "pid": 7, "started": "today"}
+    recording = dataclasses.replace(report.recording, path="/runs/a.pb", run=run)
+    main = Part(dataclasses.replace(report, recording=recording)).main
+    assert "a.pb" == main.findtext("header/h1")
+    assert "train.py · today" == main.findtext("header/p")
+    (details,) = main.iter("details")
+    cells = [text_of(cell) for cell in details.iter("td")]
+    assert ["command", "train.py", "pid", "7", "started", "today"] == cells
+    assert not list(Part(report).main.iter("details"))
+
+
+def test_a_trace_without_steps_has_words_alone(report):
+    """There is nothing to draw."""
+    recording = dataclasses.replace(report.recording, steps=[])
+    part = Part(analyse(recording))
+    assert [] == part.titles
+    assert not of_class(part.main, "tile")
+    assert "no whole step" in text_of(of_class(part.main, "words")[0])
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_typical_step_is_nearest_to_the_median(linked):
+    """A server has a link to it."""
+    steps = [{"train": length} for length in (100, 150, 190, 199, 200)]
+    report = analyse(run_of(*steps))
+    part = Part(report, linked=linked)
+    (title,) = [title for title in part.titles if title.startswith("A typical")]
+    assert "A typical step: 2" == title
+    (note,) = part.notes(title)
+    assert note.startswith("Underlined: the critical path")
+    assert linked == note.endswith("Show it in Perfetto.")
+
+
+def test_a_typical_step_of_which_nothing_is_known_is_not_drawn():
+    """It would be an empty picture."""
+    report = analyse(made([(MAIN, [span("train", 0, 5, 1)])], [(10, 20)]))
+    assert not [title for title in Part(report).titles if "typical" in title]
+
+
+def test_a_roles_time_is_a_bar_of_what_its_devices_did(report):
+    """Work first, the longest of a kind before the others, then all kinds of idle."""
+    held = {
+        "unaccounted": 100,
+        "wait_a": 100,
+        "host_b": 100,
+        "host_c": 150,
+        "compile": 100,
+        "sync": 100,
+        "occupied_peft_train": 100,
+        "occupied_rollout": 149,
+    }
+    roles = {"rollout": account(**held), "actor": account()}
+    roles["rollout"].held["other role", ""] = 101
+    roles["rollout"].held["wait/z", "flow"] = 0
+    part = Part(dataclasses.replace(report, roles=roles))
+    actor, rollout = of_class(part.section("Occupancy"), "role")
+    assert ["actortpu1", "rollouttpu0"] == [
+        text_of(each[0]) for each in (actor, rollout)
+    ]
+    assert ["0.0 % idle", "45 % idle"] == [
+        text_of(each[2]) for each in (actor, rollout)
+    ]
+    assert [] == list(actor.iter("i"))
+    assert [
+        ("c0", "flex:0.1490", "occupied/rollout: 15 %"),
+        ("c1", "flex:0.1000", "occupied/peft_train: 10 %"),
+        ("other", "flex:0.1010", "other role: 10 %"),
+        ("sync", "flex:0.1000", "sync: 10 %"),
+        ("compile", "flex:0.1000", "compile: 10 %"),
+        ("host", "flex:0.1500", "host/c: 15 %"),
+        ("host", "flex:0.1000", "host/b: 10 %"),
+        ("wait", "flex:0.1000", "wait/a: 10 %"),
+        ("wait", "flex:0.0005", "wait/z: 0.0 %"),
+        ("unaccounted", "flex:0.1000", "unaccounted: 10 %"),
+    ] == [
+        (each.get("class"), each.get("style"), each.get("title"))
+        for each in rollout.iter("i")
+    ]
+    without = Part(dataclasses.replace(report, roles={}))
+    assert not [title for title in without.titles if title.startswith("Occupancy")]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(3, "tpu0, tpu1, tpu2"), (4, "tpu0 … tpu3")]
+)
+def test_many_devices_of_a_role_are_told_by_the_first_and_the_last(count, shown):
+    """Three have room."""
+    timelines = [(MAIN, [span("train", 0, 10, 1)])]
+    timelines += [(device(f"tpu{n}"), [work("train", 0, 10, 1)]) for n in range(count)]
+    (role,) = of_class(Part(analyse(made(timelines, [(0, 10)]))).main, "role")
+    assert [shown] == [each.text for each in role[0]]
+
+
+def test_the_accounts_are_told_of_all_devices_and_of_each_role(report):
+    """In the order of all; roles' own rows come after."""
+    whole = account(occupied_a=500 * MS, wait_b=300 * MS)
+    whole.held["wait/b", "blocked"] = 100 * MS
+    whole.held["wait/c", "inferred"] = 300 * MS
+    roles = {
+        "rollout": account(occupied_a=10, wait_b=30),
+        REFERENCE: account(unaccounted=10),
+    }
+    roles["rollout"].held["other role", ""] = 60
+    between = account(occupied_a=180 * MS, host_x=60 * MS, wait_y=50 * MS, sync=10 * MS)
+    told = dataclasses.replace(
+        report,
+        account=whole,
+        roles=roles,
+        outside=between,
+    )
+    head, *rows = Part(told).table("Accounting")
+    assert [
+        "bucket",
+        "a step, of all devices",
+        "share",
+        "reference",
+        "rollout",
+        "evidence",
+    ] == head
+    assert [
+        ["occupied/a", "41.7 ms", "42 %", "", "10 %", ""],
+        ["wait/b", "33.3 ms", "33 %", "", "30 %", "flow 75 %, blocked 25 %"],
+        ["wait/c", "25 ms", "25 %", "", "", "inferred"],
+        ["unaccounted", "", "", "100 %", "", ""],
+        ["other role", "", "", "", "60 %", ""],
+    ] == rows
+    assert [
+        "Between steps, kept apart: 20 % of the devices' time (occupied/a 60 %, host/x "
+        "20 %, wait/y 17 %)."
+    ] == Part(told).notes("Accounting")
+
+
+def test_the_accounts_of_one_role_are_those_of_all_devices(report):
+    """They have no column of their own."""
+    one = dataclasses.replace(report, roles={"rollout": account(occupied_a=1)})
+    head, *_ = Part(one).table("Accounting")
+    assert ["bucket", "a step, of all devices", "share", "evidence"] == head
+    assert [] == Part(one).notes("Accounting")
+
+
+def test_what_a_device_profile_says_has_a_column(report):
+    """Of the buckets of which it says something."""
+    busy = Busy(Counter({"occupied/a": 10}), Counter({"occupied/a": 4}))
+    some = dataclasses.replace(
+        report,
+        roles={},
+        account=account(occupied_a=50, wait_b=50),
+        profiled=Profiled(145 * MS, {"tpu0": busy}, ()),
+    )
+    head, *rows = Part(some).table("Accounting")
+    assert "busy" == head[3]
+    assert ["40 %", ""] == [row[3] for row in rows]
+    (note,) = Part(some).notes("Accounting")
+    assert note.endswith("by a device profile, which covers 145 ms of the run.")
+
+
+def test_the_longest_rows_of_a_table_are_shown(report):
+    """No page is longer for a trace of a thousand names."""
+    held = {f"occupied_s{n}": 100 - n for n in range(30)}
+    path = Counter({f"s{n}": 100 - n for n in range(30)})
+    long = Part(dataclasses.replace(report, account=account(**held), path=path))
+    assert 1 + 28 == len(long.table("Accounting"))
+    assert 1 + 14 == len(long.table("Critical path"))
+
+
+def test_a_trace_without_devices_has_no_accounts(report):
+    """It says so."""
+    none = Part(dataclasses.replace(report, account=account(), roles={}))
+    told = ["The trace has no timeline of a device."]
+    assert told == none.notes("Accounting")
+
+
+def test_the_critical_path_is_told_by_stage(report):
+    """As means over the steps, with a bar for each share."""
+    part = Part(report)
+    assert [
+        ["stage", "a step", "share", ""],
+        ["rollout", "60 ms", "60 %", ""],
+        ["peft_train", "30 ms", "30 %", ""],
+        ["reference_inference", "10 ms", "10 %", ""],
+    ] == part.table("Critical path")
+    bars = of_class(part.section("Critical path"), "bar thin")
+    assert [("c0", "width:60.00%"), ("c1", "width:30.00%"), ("c2", "width:10.00%")] == [
+        (each[0].get("class"), each[0].get("style")) for each in bars
+    ]
+    assert not any("carried in" in note for note in part.notes("Critical path"))
+
+
+def test_work_from_before_a_step_is_told(report):
+    """It is on the path, and no part of the step."""
+    before = Piece(0, 5 * MS, "rollout", "rollout", "tpu0")
+    first, second, *others = report.steps
+    begun = [
+        dataclasses.replace(s, path=dataclasses.replace(s.path, carried_in=before))
+        for s in (first, second)
+    ]
+    part = Part(dataclasses.replace(report, steps=[*begun, *others]))
+    assert (
+        "In 2 of 12 steps the path begins with work carried in from before, 10 ms in "
+        "all, which is no part of the steps."
+    ) == part.notes("Critical path")[0]
+
+
+def test_what_ifs_are_told_or_why_there_are_none(report):
+    """Each with the change of the step time."""
+    answers = [Answer(Change(stage, 2.0), [80], [100]) for stage in ("a", "b")]
+
+    def told(**changes: Any) -> tuple[int, list[str]]:
+        part = Part(dataclasses.replace(report, **changes))
+        tables = list(part.section("Critical path").iter("table"))
+        return len(tables), part.notes("Critical path")
+
+    asked = Part(dataclasses.replace(report, answers=answers, refused=""))
+    assert [
+        ["change", "step time"],
+        ["a 2 times faster", "−20 %"],
+        ["b 2 times faster", "−20 %"],
+    ] == asked.table("Critical path", 1)
+    assert (1, []) == told(answers=[], refused="")
+    assert (1, ["rollouts run ahead"]) == told(answers=[], refused="rollouts run ahead")
+    count, notes = told(answers=answers, refused="not all")
+    assert (2, "not all") == (count, notes[-1])
+    count, notes = told(answers=answers, account=account(unaccounted=1))
+    assert 1 == count
+    assert ["No what-ifs: too much of the time is unaccounted for."] == notes
+
+
+def test_the_most_unusual_steps_are_told(report):
+    """Eight of them, the most unusual first, whether slow or fast."""
+    deviations = [0.5, -9.0, 4.0, *[0.1 * n for n in range(1, 10)]]
+    steps = [
+        dataclasses.replace(s, deviation=d, reason="train", reason_ns=round(d * MS))
+        for s, d in zip(report.steps, deviations, strict=True)
+    ]
+    odd = dataclasses.replace(report, steps=steps, median_ns=99 * MS)
+    part = Part(odd)
+    head, *rows = part.table("Slowest")
+    assert ["step", "time", "deviation", "stage that differs", "by"] == head
+    assert [
+        ["1", "100 ms", "-9.0", "train", "-9 ms"],
+        ["2", "100 ms", "+4.0", "train", "+4 ms"],
+        ["11", "100 ms", "+0.9", "train", "+900 µs"],
+    ] == rows[:3]
+    assert 8 == len(rows)
+    marked = of_class(part.section("Slowest"), "odd")
+    assert ["1", "2"] == [text_of(row[0]) for row in marked]
+    assert "rlperf view --report a.pb shows this" in part.notes("Slowest")[0]
+    linked = Part(odd, linked=True)
+    head, first, *_ = linked.table("Slowest")
+    assert ("look", "Perfetto") == (head[-1], first[-1])
+    assert "rlperf view" not in linked.notes("Slowest")[0]
+
+
+def test_nothing_gained_has_no_sign(report):
+    """A step as usual differs by nothing."""
+    first = Part(report).table("Slowest")[1]
+    assert ["+0.0", "0 ns"] == [first[2], first[4]]
+
+
+def test_stragglers_are_told_or_that_there_are_none(report):
+    """Or that there was nothing to compare."""
+    (note,) = Part(report).notes("Stragglers")
+    assert "No role has timelines of two devices: nothing is compared." == note
+    late = Straggler("tpu3", "train", "actor", 4 * MS, 0.25, 0.9)
+    part = Part(dataclasses.replace(report, stragglers=[late]))
+    assert [
+        ["device", "stage", "late by", "of its work", "last in"],
+        ["tpu3", "train", "4 ms", "25 %", "90 %"],
+    ] == part.table("Stragglers")
+    assert [] == part.notes("Stragglers")
+    timelines = [
+        (MAIN, [span("train", 0, 10, 1)]),
+        *[(device(name), [work("train", 0, 10, 1)]) for name in ("a", "b")],
+    ]
+    (note,) = Part(analyse(made(timelines, [(0, 10)]))).notes("Stragglers")
+    assert "No device is behind the others of its launches." == note
+
+
+def test_slow_spans_are_told_with_their_tags(report):
+    """Eight of them with six tags."""
+    tags = {f"t{n}": n for n in range(7)}
+    slow = [SlowSpan("reward", n, 60 * MS, 5 * MS, tags, 55 * MS) for n in range(9)]
+    part = Part(dataclasses.replace(report, slow_spans=slow))
+    head, first, *others = part.table("Stragglers")
+    assert ["span", "step", "took", "others", "tags"] == head
+    shown = "t0=0, t1=1, t2=2, t3=3, t4=4, t5=5"
+    assert ["reward", "0", "60 ms", "5 ms", shown] == first
+    assert 7 == len(others)
+
+
+def test_counters_with_a_course_are_drawn(report):
+    """Those of one point have none; of very many some are left out."""
+
+    def figures(*counters: Sampled) -> list[str | None]:
+        recording = dataclasses.replace(report.recording, counters=counters)
+        main = Part(dataclasses.replace(report, recording=recording)).main
+        return [each.text for each in main.iter("figcaption")]
+
+    points = [(0, 1.0), (MS, 2.0)]
+    assert ["b"] == figures(Sampled("a", "", points[:1]), Sampled("b", "", points))
+    many = [Sampled(f"c{n}", "", points) for n in range(25)]
+    assert [f"c{n}" for n in range(24)] == figures(*many)
+    assert "Counters" not in Part(report).titles
+
+
+def test_words_come_first_with_their_kind(report):
+    """The first stands out."""
+    words = of_class(Part(report).main, "words")[0]
+    said = findings(report)
+    assert f"first {said[0].kind}" == words[0].get("class")
+    assert [f.text for f in said] == [
+        text_of(each) for each in (words[0], *words.iter("li"))
+    ]
+    assert [f.kind for f in said[1:]] == [li.get("class") for li in words.iter("li")]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from perf._model.spans import DEVICE, RawRecord
-from perf._read.accounting import BLOCKED, FLOW, INFERRED, UNACCOUNTED, Account
+from perf._read.accounting import BLOCKED, INFERRED, UNACCOUNTED
 from perf._read.busy import Busy, Profiled
 from perf._read.recording import Recording
 from perf._read.what_if import Answer, Change
@@ -17,7 +17,7 @@ from perf.report.analysis import Report, SlowSpan, Straggler, analyse
 from perf.report.words import Finding, findings
 from tests.read.drawn import Timelines, device, span, work
 from tests.read.simulator import MAIN, MS
-from tests.report.runs import TrainingRun, made, moved, run_of
+from tests.report.runs import TrainingRun, account, made, moved, run_of, steps_alike
 
 
 def found_in(recording: Recording) -> list[Finding]:
@@ -192,34 +192,10 @@ def test_one_slow_span_is_told_with_its_tags():
     assert any("One slow rollout" in text and "group_id g17" in text for text in said)
 
 
-def account(**held: int) -> Account:
-    """Of so many nanoseconds in buckets; `wait_x` is short for wait/x, by arrows."""
-    found = Account()
-    for name, ns in held.items():
-        kind, _, stage = name.partition("_")
-        label = (f"{kind}/{stage}", FLOW * (kind == "wait")) if stage else (kind, "")
-        found.held[label] = ns
-    return found
-
-
 @pytest.fixture(scope="module")
 def report() -> Report:
     """Of twelve steps that are all alike."""
-    main: list[RawRecord] = []
-    lanes: dict[str, list[RawRecord]] = {"tpu0": [], "tpu1": []}
-    windows = [(at, at + 100) for at in range(0, 1200, 100)]
-    for at, _ in windows:
-        for name, lane, begin, end in (
-            ("rollout", "tpu0", 0, 60),
-            ("reference_inference", "tpu1", 60, 70),
-            ("peft_train", "tpu1", 70, 100),
-        ):
-            number = len(main) + 1
-            main.append(span(name, at + begin, at + end, number))
-            lanes[lane].append(work(name, at + begin, at + end, number))
-    timelines: Timelines = [(MAIN, main)]
-    timelines += [(device(name), lane) for name, lane in lanes.items()]
-    return analyse(made(timelines, windows))
+    return analyse(steps_alike())
 
 
 def report_of(*steps: dict[str, int]) -> Report:
