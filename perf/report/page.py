@@ -144,7 +144,7 @@ class _Page:
         rows = []
         for role, account in sorted(report.roles.items()):
             devices = report.schedule.roles.get(role, ())
-            total = account.total_ns or 1
+            total = account.total_ns
             bars = "".join(
                 f"<i style='flex:{max(ns / total, 0.0005):.4f}' "
                 f"class='{self._colours.of_bucket(bucket)}' "
@@ -432,7 +432,7 @@ def _evidence(account: Account, bucket: str) -> str:
     kinds = account.evidence.get(bucket)
     if not kinds:
         return ""
-    total = sum(kinds.values()) or 1
+    total = kinds.total()
     return ", ".join(
         f"{kind} {percent(ns / total)}" if len(kinds) > 1 else kind
         for kind, ns in kinds.most_common()

@@ -212,7 +212,7 @@ _EVIDENCE: Final = {
 
 
 def _help(report: Report) -> Iterator[Finding]:
-    worth = [answer for answer in report.answers if answer.saving >= 0.01]
+    worth = [a for a in report.answers if a.saving >= 0.01]  # mutate: ok if equal
     if worth:
         said = [f"{answer.change}: {percent(-answer.saving)}" for answer in worth[:3]]
         yield Finding(
@@ -271,20 +271,21 @@ def _compiled_in(report: Report, step: StepReport) -> Iterator[str]:
         for record in lane.between(step.step.begin_ns, step.step.end_ns):
             if record[0] != names.COMPILE:
                 continue
+            at = record[1]
             around = [
                 r
-                for r in lane.between(record[1], record[1] + 1)
+                for r in lane.between(at, at + 1)  # mutate: ok a nanosecond more
                 if r[0] not in STRUCTURE | {names.COMPILE} and r[2] >= record[2]
             ]
             if around:
-                yield str(min(around, key=lambda r: int(r[2] - r[1]))[0])
+                yield str(around[-1][0])  # the last begun is innermost
 
 
 def _outside(report: Report) -> Iterator[Finding]:
     whole = report.total_ns + report.outside_ns
-    share = report.outside_ns / whole if whole else 0.0
-    if share < 0.05:
+    if report.outside_ns <= 0.05 * whole:
         return
+    share = report.outside_ns / whole
     gaps = [
         (after.step.begin_ns - before.step.end_ns, after.step.number)
         for before, after in itertools.pairwise(report.steps)

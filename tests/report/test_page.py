@@ -226,18 +226,18 @@ def test_a_typical_step_of_which_nothing_is_known_is_not_drawn():
 def test_a_roles_time_is_a_bar_of_what_its_devices_did(report):
     """Work first, the longest of a kind before the others, then all kinds of idle."""
     held = {
-        "unaccounted": 100,
-        "wait_a": 100,
-        "host_b": 100,
-        "host_c": 150,
-        "compile": 100,
-        "sync": 100,
-        "occupied_peft_train": 100,
-        "occupied_rollout": 149,
+        "unaccounted": 1000,
+        "wait_a": 1000,
+        "wait_z": 1,
+        "host_b": 1000,
+        "host_c": 1500,
+        "compile": 1000,
+        "sync": 1000,
+        "occupied_peft_train": 1000,
+        "occupied_rollout": 1490,
     }
     roles = {"rollout": account(**held), "actor": account()}
-    roles["rollout"].held["other role", ""] = 101
-    roles["rollout"].held["wait/z", "flow"] = 0
+    roles["rollout"].held["other role", ""] = 1009
     part = Part(dataclasses.replace(report, roles=roles))
     actor, rollout = of_class(part.section("Occupancy"), "role")
     assert ["actortpu1", "rollouttpu0"] == [
@@ -250,7 +250,7 @@ def test_a_roles_time_is_a_bar_of_what_its_devices_did(report):
     assert [
         ("c0", "flex:0.1490", "occupied/rollout: 15 %"),
         ("c1", "flex:0.1000", "occupied/peft_train: 10 %"),
-        ("other", "flex:0.1010", "other role: 10 %"),
+        ("other", "flex:0.1009", "other role: 10 %"),
         ("sync", "flex:0.1000", "sync: 10 %"),
         ("compile", "flex:0.1000", "compile: 10 %"),
         ("host", "flex:0.1500", "host/c: 15 %"),
