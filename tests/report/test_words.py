@@ -518,7 +518,7 @@ def test_a_stage_that_hardly_adds_to_slow_steps_is_no_part_of_everything(more, c
 
 @pytest.mark.parametrize(("steps", "counts"), [(67, True), (68, False)])
 def test_slow_steps_have_a_cause_outside_if_they_cost_something(steps, counts):
-    """A twelfth of the time of the run, say."""
+    """Eight percent of the time of the run."""
     usual = dict.fromkeys("abcd", 1)
     slow = dict.fromkeys("abcd", 4)
     found = report_of(*[usual] * steps, slow, slow)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from perf._read.recording import Sampled
-from perf.report.charts.shapes import x_of
+from perf.report.charts.shapes import WIDTH, x_of
 from perf.report.markup import escape
 
 _POINTS: Final = 400
@@ -36,7 +36,7 @@ def curve(counter: Sampled) -> str:
     return (
         f"<figure><figcaption>{escape(counter.name)}"
         f"<b>{some[-1][1]:.4g}{escape(unit)}</b>"
-        "</figcaption><svg viewBox='0 0 1000 60' preserveAspectRatio='none' role='img' "
-        f"aria-label='{escape(counter.name)}'><polyline points='{line}'/></svg>"
-        f"<small>{low:.4g} … {high:.4g}</small></figure>"
+        f"</figcaption><svg viewBox='0 0 {WIDTH} 60' preserveAspectRatio='none' "
+        f"role='img' aria-label='{escape(counter.name)}'>"
+        f"<polyline points='{line}'/></svg><small>{low:.4g} … {high:.4g}</small></figure>"
     )

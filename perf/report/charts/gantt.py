@@ -10,7 +10,7 @@ from typing import Final
 from perf._read.accounting import UNACCOUNTED
 from perf._read.recording import Step
 from perf.report.analysis import Report, StepReport
-from perf.report.charts.shapes import rectangle, x_of
+from perf.report.charts.shapes import WIDTH, rectangle, x_of
 from perf.report.colours import Colours
 from perf.report.markup import escape
 from perf.report.words import duration
@@ -47,7 +47,7 @@ def gantt(report: Report, step: StepReport, colours: Colours) -> str:
         shapes += [bar(*stretch, "20", "3", "path") for stretch in on_path[place]]
         shown.append(
             f"<div class='lane'><span title='{escape(place)}'>{escape(_short(place))}"
-            "</span><svg viewBox='0 0 1000 24' preserveAspectRatio='none' "
+            f"</span><svg viewBox='0 0 {WIDTH} 24' preserveAspectRatio='none' "
             f"role='img' aria-label='{escape(place)}'>{''.join(shapes)}</svg></div>"
         )
     if not shown:

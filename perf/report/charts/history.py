@@ -44,15 +44,17 @@ def history(report: Report, colours: Colours) -> str:
         if is_unusual:
             mark_y, title = f"{max(y - 7, 0):.2f}", f"{label}: unusual"
             shapes.append(rectangle(x, mark_y, width, "4", "mark", title))
+    grid = "".join(
+        f"<line x1='0' x2='{WIDTH}' y1='{y}' y2='{y}' class='grid'/>"
+        for y in (_HEIGHT // 2, 0.5)
+    )
     first_label, last_label = bars[0][0], bars[-1][0]
     return (
         f"<div class='chart'><div class='axis'><span>{duration(top)}</span>"
         f"<span>{duration(top / 2)}</span><span>0</span></div>"
         f"<svg viewBox='0 0 {WIDTH} {_HEIGHT}' preserveAspectRatio='none' role='img' "
         "aria-label='Step time history, stages stacked'>"
-        "<line x1='0' x2='1000' y1='150' y2='150' class='grid'/>"
-        "<line x1='0' x2='1000' y1='0.5' y2='0.5' class='grid'/>"
-        f"{''.join(shapes)}</svg></div>"
+        f"{grid}{''.join(shapes)}</svg></div>"
         f"<div class='ends'><span>{escape(first_label)}</span>"
         f"<span>{escape(last_label)}</span></div>{_legend(order, colours)}"
         f"<p class='note'>{escape(_note(report, steps_each))}</p>"

@@ -54,6 +54,7 @@ def test_bars_are_stacks_as_high_as_their_steps_are_long():
         (500, 0, 430, about(37.5), "c1", "step 1: rollout 10 ms of 80 ms"),
     ] == rectangles(chart)
     assert ["80 ms", "40 ms", "0"] == texts(chart, "axis")
+    assert ["150", "0.5"] == [line.get("y1") for line in chart.iter("line")]
     assert ["step 0", "step 1"] == texts(chart, "ends")
     assert ["train", "rollout"] == texts(chart, "legend")
     assert ["c0", "c1"] == [each.get("class") for each in chart.iter("i")]
