@@ -133,9 +133,9 @@ def test_the_four_stages_that_changed_most_are_named():
     assert "The second run is 20 % slower" in said[0]
     assert "100 ms → 120 ms a step." in said[0]
     assert ["a", "b", "c", "d"] == [text.partition(":")[0] for text in said[1:]]
-    assert said[1] == (
+    assert (
         "a: +5 ms a step (+5 ms to +5 ms), 25 % of the change, 20 ms → 25 ms."
-    )
+    ) == said[1]
 
 
 @pytest.mark.parametrize(
@@ -212,10 +212,10 @@ def test_no_change_has_no_sign():
     """Neither of the step nor of a stage."""
     nothing = StageChange("train", MS, MS, Estimate(0.0, -1, 1))
     found = made_of(nothing, change=Estimate(0.0, 0.0, 0.0), step_ns=(MS, MS))
-    assert sentences(found) == [
+    assert [
         "No sure change of step time: 0.0 % (95 % sure: 0.0 % to 0.0 %), "
         "1 ms → 1 ms a step."
-    ]
+    ] == sentences(found)
     assert as_text(found).endswith(" 0 ns  −1 ns to +1 ns ?\n")
 
 

@@ -297,10 +297,10 @@ def test_busy_time_is_told_by_the_stages_that_hold_devices(report):
         (text,) = [f.text for f in findings(told) if "profile" in f.text]
         return text
 
-    assert said(9) == (
+    assert (
         "By a device profile of 250 ms, devices are busy 50 % of the time that spans "
         "hold them (s0 50 %, s1 49 %, s2 50 %, s3 49 %)."
-    )
+    ) == said(9)
     assert said(10).endswith("s3 49 %), and 1.0 % of the time that none does.")
 
 
@@ -578,10 +578,10 @@ def small_work(
 def test_micro_batches_are_too_small_from_thirty_a_step_on():
     """Below 20 ms each, if devices are idle for a fifth of the time, and not once."""
     (said,) = small_work()
-    assert said == (
+    assert (
         "Micro-batches are too small: train runs 30 times a step for 20 ms each, and "
         "devices are idle 20 % of the time while the host launches the next."
-    )
+    ) == said
     assert [] == small_work(count=29)
     assert [] == small_work(length_ns=20 * MS)
     assert [] == small_work(idle=19)
@@ -595,10 +595,10 @@ def test_an_unusual_step_is_told_with_its_reason():
     found = report_of(*[usual] * 9, *slow, {"rollout": 70, "train": 65})
     (said,) = [f for f in findings(found) if "unusually slow" in f.text]
     assert "rollout" == said.cause
-    assert said.text == (
+    assert (
         "rollout makes 3 steps unusually slow, 145 ms more than usual in all: step 10 "
         "takes 180 ms instead of 100 ms, 48 % of it in rollout."
-    )
+    ) == said.text
     assert pytest.approx(145 / 1345) == said.weight
 
 

@@ -38,5 +38,6 @@ def curve(counter: Sampled) -> str:
         f"<b>{some[-1][1]:.4g}{escape(unit)}</b>"
         f"</figcaption><svg viewBox='0 0 {WIDTH} 60' preserveAspectRatio='none' "
         f"role='img' aria-label='{escape(counter.name)}'>"
-        f"<polyline points='{line}'/></svg><small>{low:.4g} … {high:.4g}</small></figure>"
+        f"<polyline points='{line}'/></svg>"
+        f"<small>{low:.4g} … {high:.4g}</small></figure>"
     )
