@@ -387,8 +387,6 @@ class _Page:
 
 
 def _words(said: Sequence[Finding]) -> str:
-    if not said:
-        return ""
     first, *others = said
     items = "".join(
         f"<li class='{escape(f.kind)}'>{escape(f.text)}</li>" for f in others

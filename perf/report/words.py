@@ -420,7 +420,7 @@ def _unusual(report: Report) -> Iterator[Finding]:
     excess = sum(s.step.length_ns - report.median_ns for s in slow)
     reasons: Counter[str] = Counter()
     for each in slow:
-        reasons[each.reason] += max(0, each.reason_ns)
+        reasons[each.reason] += max(0, each.reason_ns)  # mutate: ok a nanosecond
     reason = _longest(reasons)
     if reason == names.COMPILE:
         return  # told as recompilation
@@ -439,7 +439,7 @@ def _unusual(report: Report) -> Iterator[Finding]:
 
 def _slow_steps(report: Report) -> list[StepReport]:
     """Those that are unusually long."""
-    return [s for s in report.steps if s.deviation >= UNUSUAL]
+    return [s for s in report.steps if s.deviation >= UNUSUAL]  # mutate: ok if equal
 
 
 def _longest(lengths: Mapping[str, int]) -> str:

@@ -214,7 +214,7 @@ def test_the_typical_step_is_nearest_to_the_median(linked):
     assert "A typical step: 2" == title
     (note,) = part.notes(title)
     assert note.startswith("Underlined: the critical path")
-    assert linked == note.endswith("Show it in Perfetto.")
+    assert note.endswith("waited for. " + "Show it in Perfetto." * linked)
 
 
 def test_a_typical_step_of_which_nothing_is_known_is_not_drawn():
@@ -438,9 +438,11 @@ def test_the_most_unusual_steps_are_told(report):
 
 
 def test_nothing_gained_has_no_sign(report):
-    """A step as usual differs by nothing."""
-    first = Part(report).table("Slowest")[1]
-    assert ["+0.0", "0 ns"] == [first[2], first[4]]
+    """A step as usual differs by nothing, another by a nanosecond."""
+    first, *others = report.steps
+    steps = [dataclasses.replace(first, reason_ns=1), *others]
+    _, *rows = Part(dataclasses.replace(report, steps=steps)).table("Slowest")
+    assert [["+0.0", "+1 ns"], ["+0.0", "0 ns"]] == [[r[2], r[4]] for r in rows[:2]]
 
 
 def test_stragglers_are_told_or_that_there_are_none(report):

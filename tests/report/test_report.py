@@ -174,7 +174,19 @@ def test_one_of_a_kind_is_singular():
 
 @pytest.mark.parametrize(
     ("ns", "text"),
-    [(0, "0 ns"), (1500, "1.5 µs"), (2.5e9, "2.5 s"), (9e11, "15 min"), (1e6, "1 ms")],
+    [
+        (0, "0 ns"),
+        (999, "999 ns"),
+        (999.5, "1 µs"),
+        (1500, "1.5 µs"),
+        (999_500, "1 ms"),
+        (1e6, "1 ms"),
+        (999_500_000, "1 s"),
+        (2.5e9, "2.5 s"),
+        (599e9, "599 s"),
+        (600e9, "10 min"),
+        (3600e9, "60 min"),
+    ],
 )
 def test_durations_are_for_people(ns, text):
     """Three digits and a unit."""
@@ -184,3 +196,4 @@ def test_durations_are_for_people(ns, text):
 def test_percents_are_for_people():
     """One digit below ten; a true minus."""
     assert ["5.0 %", "22 %", "−18 %"] == [percent(0.05), percent(0.22), percent(-0.18)]
+    assert ["9.9 %", "10 %", "10 %"] == [percent(0.099), percent(0.1), percent(0.104)]

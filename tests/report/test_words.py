@@ -508,6 +508,15 @@ def test_everything_is_slower_if_four_stages_take_three_times_as_long(slow, stag
     assert [True] * bool(stages) == [text.startswith(start) for text in said]
 
 
+def test_each_of_several_slow_steps_takes_three_times_as_long():
+    """Two that take twice as long are no four times."""
+    slow = dict.fromkeys(USUAL, 245)
+    assert [] == texts(report_of(*[USUAL] * 9, slow, slow), "GIL")
+    slow = dict.fromkeys(USUAL, 295)
+    (said,) = texts(report_of(*[USUAL] * 9, slow, slow), "GIL")
+    assert said.startswith("In 2 steps everything is slower at once")
+
+
 @pytest.mark.parametrize(("more", "counts"), [(18, False), (19, True)])
 def test_a_stage_that_hardly_adds_to_slow_steps_is_no_part_of_everything(more, counts):
     """Up to a fiftieth of what they take longer."""

@@ -10,7 +10,7 @@ from perf.report.markup import escape
 
 _POINTS: Final = 400
 """At most about so many in a curve; beyond that it skips some."""
-_DRAWN: Final = 1e300
+_DRAWN: Final = 1e300  # mutate: ok any number of this size
 """Values from here on, infinities and those that are no number are left out."""
 
 
@@ -26,7 +26,7 @@ def curve(counter: Sampled) -> str:
     drawn = [(time_ns, value) for time_ns, value in some if abs(value) < _DRAWN]
     low = min((value for _, value in drawn), default=0.0)
     high = max((value for _, value in drawn), default=1.0)
-    span = (high - low) or 1.0
+    span = (high - low) or 1.0  # mutate: ok every value is the lowest
     begin, end = some[0][0], some[-1][0]
     line = " ".join(
         f"{x_of(time_ns, begin, end):.1f},{56 - 52 * (value - low) / span:.1f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -24,7 +25,7 @@ def history(report: Report, colours: Colours) -> str:
     """Bars, legend and notes of a report with steps."""
     steps_each = -(-len(report.steps) // _BARS)
     bars = list(_binned(report.steps, steps_each))
-    top = max(sum(stages.values()) for _, stages, _ in bars) or 1
+    top = max(sum(stages.values()) for _, stages, _ in bars)
     order = [stage for stage, _ in report.path.most_common()]
     place = WIDTH / len(bars)
     width = place * _FILLED
@@ -67,10 +68,10 @@ def _binned(
     """Label, mean nanoseconds by stage, and whether one of the steps is unusual."""
     for first in range(0, len(steps), size):
         some = steps[first : first + size]
-        stages: dict[str, float] = {}
+        stages: defaultdict[str, float] = defaultdict(float)
         for each in some:
             for stage, ns in each.by_stage.items():
-                stages[stage] = stages.get(stage, 0.0) + ns / len(some)
+                stages[stage] += ns / len(some)
         label = f"step {some[0].step.number}"
         if len(some) > 1:
             label += f"–{some[-1].step.number}"

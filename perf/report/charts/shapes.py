@@ -15,7 +15,8 @@ WIDTH: Final = 1000
 
 def x_of(time_ns: float, begin_ns: float, end_ns: float) -> float:
     """Where a moment is on an axis of time from begin to end."""
-    return WIDTH * (time_ns - begin_ns) / ((end_ns - begin_ns) or 1)
+    length_ns = (end_ns - begin_ns) or 1  # mutate: ok every moment is the first
+    return WIDTH * (time_ns - begin_ns) / length_ns
 
 
 def rectangle(

@@ -60,3 +60,4 @@ def test_long_curves_skip_points(count, drawn):
     figure = figure_of(*[(n, float(n)) for n in range(count)])
     assert drawn == len(points_of(figure))
     assert (1000, 4) == points_of(figure)[-1]
+    assert f"{count - 1}" == figure.findtext("figure/figcaption/b")

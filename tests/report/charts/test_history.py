@@ -94,6 +94,16 @@ def test_of_many_steps_each_bar_is_the_mean_of_some():
     assert note_of(chart).startswith("Each bar is the mean of about 2 steps. ")
 
 
+def test_a_bar_of_three_steps_is_labelled_with_the_first_and_the_last():
+    """Of 481 steps the bars are of three each, but for the last."""
+    chart = chart_of(analyse(run_of(*[{"train": 10}] * 481)))
+    bars = rectangles(chart)
+    assert 161 == len(bars)
+    assert "step 0–2: train 10 ms of 10 ms" == bars[0].title
+    assert ["step 0–2", "step 480"] == texts(chart, "ends")
+    assert note_of(chart).startswith("Each bar is the mean of about 3 steps. ")
+
+
 def test_the_step_that_is_left_out_is_told():
     """With how long it took."""
     steps = [{"train": 90}, *[{"train": 10}] * 4]
@@ -114,5 +124,6 @@ def test_steps_without_a_length_are_drawn():
     report = analyse(made([(MAIN, [span("train", 5, 5, 1)])], [(5, 5)]))
     chart = chart_of(report)
     assert [] == rectangles(chart)
+    assert ["0 ns", "0 ns", "0"] == texts(chart, "axis")
     assert 5 * MS == report.steps[0].step.begin_ns
     assert ["step 0", "step 0"] == texts(chart, "ends")
