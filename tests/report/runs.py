@@ -1,4 +1,4 @@
-"""Recordings of simulated trainings, as reports and diffs see them."""
+"""Recordings of trainings, simulated or drawn by hand, for reports and diffs."""
 
 from __future__ import annotations
 
