@@ -361,12 +361,10 @@ def _all_slower(report: Report) -> Finding | None:
     if excess < WORTH_SAYING * report.total_ns:
         return None
     usual = usual_stages([s.by_stage for s in report.steps])
-    more = Counter(
-        {
-            stage: sum(s.by_stage.get(stage, 0) - usual[stage] for s in slow)
-            for stage in usual
-        }
-    )
+    more: Counter[str] = Counter()
+    for step in slow:
+        more.update(step.by_stage)
+        more.subtract(usual)
     slower = [
         stage
         for stage, ns in more.most_common()
