@@ -46,6 +46,7 @@ from perf._read.packets import (
     tells_of_run,
     track_name,
     unpacked,
+    unpacked_data,
 )
 from perf._read.written import is_written
 
@@ -267,7 +268,8 @@ class _Checker:
             if packet.HasField("compressed_packets"):
                 if is_packed:
                     raise packed_twice(self._path, offset)
-                for frame in unpacked(packet, self._path, offset):
+                inside = unpacked_data(packet, self._path, offset)
+                for frame in unpacked(inside, self._path, offset):
                     self.reserve(len(frame))
                     self.read(offset, frame, is_packed=True)
             else:

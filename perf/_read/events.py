@@ -19,6 +19,7 @@ import numpy as np
 from perf._model.errors import TraceFormatError
 from perf._model.spans import OPEN, ClockSnapshot
 from perf._model.tracks import LOST_EVENT, SCHEMA_KEY
+from perf._read.damage import Damage, Unread
 from perf._read.packets import (
     ARROW_END,
     ARROW_START,
@@ -31,18 +32,21 @@ from perf._read.packets import (
     PACKET_KEY,
     STATE_CLEARED,
     TIMESTAMP_KEY,
+    CutError,
+    DamageError,
     SequenceState,
+    TooLargeError,
     check_versions,
-    clocks_of,
     frame_at,
     lost_records,
     open_trace,
     packed_twice,
-    parsed,
     tells_of_run,
     text,
     track_name,
+    understood,
     unpacked_data,
+    untimed,
 )
 
 _TIMESTAMP_BITS: Final = 70
@@ -93,8 +97,13 @@ class Events:
         samples: of each counter's track, times and values.
         arrows: from slice to slice, by id.
         clocks: moments on all clocks, in order.
-        is_cut: whether the file ends inside a packet.
+        is_cut: whether it was not read to its end.
         lost: records that the writer counted as lost.
+        unread: bytes that are damaged, with what cannot be understood without them.
+            Slices that were open there are left out.
+        lost_times: of each damage, the last time before and the first one after it;
+            the latter is `OPEN` if nothing came after it.
+        unplaced: events on tracks that the file does not introduce; left out.
     """
 
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -110,6 +119,9 @@ class Events:
     clocks: list[ClockSnapshot] = dataclasses.field(default_factory=list)
     is_cut: bool = False
     lost: int = 0
+    unread: list[Unread] = dataclasses.field(default_factory=list)
+    lost_times: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    unplaced: int = 0
 
 
 def read_events(
@@ -118,7 +130,7 @@ def read_events(
     """Reads a trace file of ours.
 
     Args:
-        path: a `.pb` file, perhaps cut or still growing.
+        path: a `.pb` file, perhaps growing, cut or damaged.
         progress: is told now and then.
 
     Raises:
@@ -126,17 +138,21 @@ def read_events(
         OSError: it cannot be read at all.
     """
     reader = _Reader(os.fspath(path))
-    done = 0
-    rest = b""
     with open_trace(path) as file:
         size = os.fstat(file.fileno()).st_size
-        while chunk := file.read(_CHUNK):
-            data = rest + chunk
-            rest = data[reader.read(data, done - len(rest)) :]
-            done += len(chunk)
-            if progress is not None:
-                progress(min(1.0, done / max(1, size)))
-    reader.events.is_cut = bool(rest)
+
+        def read(offset: int) -> None:
+            data = b""
+            while chunk := file.read(_CHUNK):
+                data += chunk
+                taken = reader.read(data, offset)
+                data, offset = data[taken:], offset + taken
+                if progress is not None:
+                    progress(min(1.0, (offset + len(data)) / max(1, size)))
+            if data:
+                raise CutError(f"{path}: ends inside a packet", offset)
+
+        reader.damage.read(file, read, reader.lose)
     return reader.finished()
 
 
@@ -217,11 +233,14 @@ class _Reader:
         self._sequence = _Sequence()
         """The one that the last packet belonged to."""
         self._tracks: dict[int, _Track] = {}
+        self._parts: list[dict[int, _Track]] = []
+        """Likewise before each damage."""
+        self.damage = Damage()
         self._count = 0
         self._starts: dict[bytes, int] = {}
         self._ends: list[tuple[bytes, int]] = []
-        self._offset = 0
-        """Of what is taken in now, in the file."""
+        self._offset = self._damaged_at = 0
+        """Of what is taken in now, in the file; and of the packet that could not be."""
         self._packed_at: int | None = None
         """Where the packet begins that holds what is taken in now, if it is packed."""
         self._unpacked = 0
@@ -243,72 +262,95 @@ class _Reader:
         """Takes in the next piece of the file, which stands at that offset.
 
         Returns where the first packet begins that is cut.
+
+        Raises:
+            DamageError: one cannot be read.
         """
-        self._offset = offset
+        self._offset, self._packed_at = offset, None
         try:
             return self._take(data)
+        except TooLargeError:
+            raise
+        except TraceFormatError as error:
+            raise DamageError(str(error), self._damaged_at) from error
         except (IndexError, OverflowError) as error:
             # Lengths and times of events are not checked one by one.
-            raise self.error(f"a damaged packet after offset {offset}") from error
+            self._packed_at, offset = None, self._damaged_at
+            found = self.error(f"a damaged packet at offset {offset}")
+            raise DamageError(str(found), offset) from error
+
+    def lose(self) -> None:
+        """Forgets what later packets would refer to, had none been lost."""
+        for sequence in self._sequences.values():
+            sequence.lose()
+            # What is not known is decoded, which asks whether there is a time.
+            sequence.known.clear()
+            sequence.head = b""
 
     def _take(self, data: bytes) -> int:
         # One loop without calls for what most packets are: an event whose like was
         # seen before.
-        at, size = 0, len(data)
+        at, size, offset = 0, len(data), self._offset
         sequence = self._sequence
         known_of, now_ns = sequence.known.get, sequence.now_ns
         times, events = self._track_of(sequence.track)
-        while at < size:
-            begin = at + 2
-            if begin < size and data[at] == PACKET_KEY and 0 < data[at + 1] < 0x80:
-                end = begin + data[at + 1]
-            else:
-                frame = frame_at(data, at, self._place, self._offset)
-                if frame is None:
-                    break
-                begin, end = frame
-            if end > size:
-                break
-            packet_at, at = at, end
-            known: _Known | None = None
-            is_event = data[begin] == TIMESTAMP_KEY
-            if is_event:
-                delta = byte = data[begin + 1]
-                begin += 2
-                if byte > 0x7F:
-                    shift = 7
-                    while byte > 0x7F and shift < _TIMESTAMP_BITS:
-                        byte = data[begin]
-                        begin += 1
-                        delta += byte - 1 << shift  # and away with the mark before
-                        shift += 7
-                    if delta >> 63:
-                        delta -= 1 << 64
-                body = data[begin:end]
-                known = known_of(body)
-                if known is None:
-                    if begin > end:
-                        raise IndexError  # the timestamp does not end in its packet
-                    known = sequence.taken_apart(body)
-            if known is None:
-                sequence.now_ns = now_ns
-                if is_event:
-                    known = self._decoded(body, self._offset + packet_at)
+        packet_at = at
+        try:
+            while at < size:
+                packet_at = at
+                begin = at + 2
+                if begin < size and data[at] == PACKET_KEY and 0 < data[at + 1] < 0x80:
+                    end = begin + data[at + 1]
                 else:
-                    self._other(data[begin:end], self._offset + packet_at)
-                sequence = self._sequence
-                known_of, now_ns = sequence.known.get, sequence.now_ns
-                times, events = self._track_of(sequence.track)
+                    frame = frame_at(data, at, self._place, self._offset)
+                    if frame is None:
+                        break
+                    begin, end = frame
+                if end > size:
+                    break
+                at = end
+                known: _Known | None = None
+                is_event = data[begin] == TIMESTAMP_KEY
+                if is_event:
+                    delta = byte = data[begin + 1]
+                    begin += 2
+                    if byte > 0x7F:
+                        shift = 7
+                        while byte > 0x7F and shift < _TIMESTAMP_BITS:
+                            byte = data[begin]
+                            begin += 1
+                            delta += byte - 1 << shift  # and away with the mark before
+                            shift += 7
+                        if delta >> 63:
+                            delta -= 1 << 64
+                    body = data[begin:end]
+                    known = known_of(body)
+                    if known is None:
+                        if begin > end:
+                            raise IndexError  # the timestamp does not end in its packet
+                        known = sequence.taken_apart(body)
                 if known is None:
-                    continue
-            now_ns += delta
-            if known[3]:
-                own_times, own_events = self._track_of(known[3])
-                own_times.append(now_ns)
-                own_events.append(known)
-            else:
-                times.append(now_ns)
-                events.append(known)
+                    sequence.now_ns = now_ns
+                    if is_event:
+                        known = self._decoded(body, offset + packet_at)
+                    else:
+                        self._other(data[begin:end], offset + packet_at)
+                    sequence = self._sequence
+                    known_of, now_ns = sequence.known.get, sequence.now_ns
+                    times, events = self._track_of(sequence.track)
+                    if known is None:
+                        continue
+                now_ns += delta
+                if known[3]:
+                    own_times, own_events = self._track_of(known[3])
+                    own_times.append(now_ns)
+                    own_events.append(known)
+                else:
+                    times.append(now_ns)
+                    events.append(known)
+        except Exception:
+            self._damaged_at = offset + packet_at
+            raise
         sequence.now_ns = now_ns
         return at
 
@@ -321,12 +363,16 @@ class _Reader:
     # -- events ------------------------------------------------------------------------
 
     def _decoded(self, body: bytes, offset: int) -> _Known | None:
-        packet = parsed(body, self._place, offset)
+        packet = understood(body, self._place, offset)
         number = packet.trusted_packet_sequence_id
         self._sequence = self._sequence_of(number, packet.sequence_flags)
         sequence = self._sequence
         if packet.WhichOneof("data") != "track_event":
             return None
+        if not sequence.is_timed:
+            if self.damage.is_open:
+                return None
+            raise untimed(self._place, offset)
         event = packet.track_event
         kind, uuid = event.type, event.track_uuid
         known: _Known
@@ -338,6 +384,8 @@ class _Reader:
                 tags[key] = value
                 _remember(sequence.notes, data, (key, value))
             known = kind, sequence.event_name(event), tags or None, uuid
+            if kind == INSTANT and tells_of_run(known[1], tags):
+                self.damage.is_ours = True
         elif kind == COUNTER:
             is_double = event.HasField("double_counter_value")
             value = event.double_counter_value if is_double else event.counter_value
@@ -368,7 +416,7 @@ class _Reader:
         if track is not None:
             self._sequence.track = track
             return
-        packet = parsed(data, self._place, offset)
+        packet = understood(data, self._place, offset)
         kind = packet.WhichOneof("data")
         if kind == "compressed_packets":
             self._unpack(packet, offset, offset + len(data))
@@ -380,7 +428,10 @@ class _Reader:
         if kind == "track_descriptor":
             self._row(packet.track_descriptor)
         elif kind == "clock_snapshot":
-            sequence.now_ns, clocks = clocks_of(packet.clock_snapshot, self._place)
+            clocks = sequence.read_clocks(packet.clock_snapshot, self._place)
+            if self.damage.is_open:
+                self._begin_part(clocks.monotonic_ns)
+                self.damage.end(offset if self._packed_at is None else self._packed_at)
             self.events.clocks.append(clocks)
         learns = packet.HasField("interned_data")
         if learns:
@@ -390,6 +441,18 @@ class _Reader:
             sequence.track = defaults.track_event_defaults.track_uuid
             if kind is None and not learns and not packet.sequence_flags:
                 sequence.switches[data] = sequence.track
+
+    def _begin_part(self, now_ns: int) -> None:
+        """Sets apart what came before the damage."""
+        self.events.lost_times.append((self._last_ns(), now_ns))
+        self._parts.append(self._tracks)
+        self._tracks = {}
+
+    def _last_ns(self) -> int:
+        """The last moment that was told."""
+        found = [track.times[-1] for track in self._tracks.values() if track.times]
+        found += [clocks.monotonic_ns for clocks in self.events.clocks[-1:]]
+        return max(found, default=0)
 
     def _unpack(self, packet: Any, offset: int, end: int) -> None:
         if self._packed_at is not None:
@@ -412,8 +475,12 @@ class _Reader:
         rank = found.sibling_order_rank
         self.events.rows[found.uuid] = Row(path, rank, unit)
 
-    def _draw(self, uuid: int, track: _Track) -> None:
-        """Makes slices of a track's events."""
+    def _draw(self, uuid: int, track: _Track, *, is_last: bool) -> None:
+        """Makes slices of a track's events in a part of the file.
+
+        What is open at its end has no end in the file if that is the last part. Whether
+        it goes on behind damage nobody knows.
+        """
         times, events = track
         along: Iterable[tuple[int, _Known]] = zip(times, events, strict=True)
         if np.any(np.diff(np.frombuffer(times, np.int64)) < 0):
@@ -443,26 +510,28 @@ class _Reader:
                 self.events.instants.append((uuid, now_ns, name, tags or {}))
             elif kind == COUNTER:
                 self.events.samples.setdefault(uuid, []).append((now_ns, name))
-        for name, begin_ns, slice_id, around, tags in reversed(stack):
-            ended.append((name, begin_ns, OPEN, slice_id, around, tags))
+        if is_last:
+            for name, begin_ns, slice_id, around, tags in reversed(stack):
+                ended.append((name, begin_ns, OPEN, slice_id, around, tags))
         self._count = count
         if ended:
-            self.events.slices[uuid] = ended
+            self.events.slices.setdefault(uuid, []).extend(ended)
 
     # -- the end -----------------------------------------------------------------------
 
     def finished(self) -> Events:
         """Everything, once the file has been read."""
         events = self.events
-        while self._tracks:
-            uuid, track = self._tracks.popitem()
-            if not track.events:
-                continue
-            if uuid not in events.rows:
-                raise self.error(
-                    f"an event on track {uuid}, which the file does not introduce"
-                )
-            self._draw(uuid, track)
+        events.unread, events.is_cut = self.damage.unread, self.damage.is_cut
+        if events.is_cut:
+            events.lost_times.append((self._last_ns(), OPEN))
+        for part in (*self._parts, self._tracks):
+            while part:
+                uuid, track = part.popitem()
+                if uuid in events.rows:
+                    self._draw(uuid, track, is_last=part is self._tracks)
+                else:
+                    events.unplaced += len(track.events)
         events.arrows = [
             (self._starts[arrow], slice_id)
             for arrow, slice_id in self._ends

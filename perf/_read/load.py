@@ -21,6 +21,7 @@ from perf._model.tracks import (
     Thread,
     Track,
 )
+from perf._read.damage import Damage, Unread
 from perf._read.packets import (
     ARROW_END,
     ARROW_START,
@@ -31,19 +32,21 @@ from perf._read.packets import (
     MAX_PACKET,
     MOST_PER_BYTE,
     STATE_CLEARED,
-    CutError,
+    DamageError,
     SequenceState,
+    TooLargeError,
     check_versions,
-    clocks_of,
     frames,
     lost_records,
     open_trace,
     packed_twice,
-    parsed,
     tells_of_run,
     text,
     track_name,
+    understood,
     unpacked,
+    unpacked_data,
+    untimed,
 )
 
 
@@ -63,18 +66,23 @@ class LoadedTrace:
     samples: tuple[Sample, ...]
     flows: tuple[Flow, ...]
     is_cut: bool
-    """Whether the file ends inside a packet; all before is here."""
+    """Whether it was not read to its end: it ends inside a packet, or is damaged."""
     has_ended: bool
     """Whether its writer closed it; else it goes on, was killed, or is old."""
     lost: int
     """Spans, instants and samples that its writer counted as lost."""
+    unread: tuple[Unread, ...]
+    """Bytes that are damaged, in order, with what cannot be understood without them;
+    all else is here. A slice that was open there has no end."""
+    unplaced: int
+    """Events on tracks that the file does not introduce; they are left out."""
 
 
 def load(path: str | os.PathLike[str]) -> LoadedTrace:
     """Reads a trace file.
 
     Args:
-        path: a `.pb` file that this package wrote, perhaps still growing or cut.
+        path: a `.pb` file that this package wrote, perhaps growing, cut or damaged.
 
     Raises:
         TraceFormatError: it is no such file, or one that this version cannot read; the
@@ -83,11 +91,12 @@ def load(path: str | os.PathLike[str]) -> LoadedTrace:
     """
     reader = _Reader(os.fspath(path))
     with open_trace(path) as file:
-        try:
+
+        def read(_: int) -> None:
             for offset, data in frames(file, path):
                 reader.read(offset, data)
-        except CutError:
-            reader.is_cut = True
+
+        reader.damage.read(file, read, reader.lose)
     return reader.trace()
 
 
@@ -96,45 +105,64 @@ class _Reader:
         self._path = path
         self._sequences: dict[int, SequenceState] = {}
         self._tracks: dict[int, Track] = {}
-        self._events: list[tuple[int, int, Any, str, dict[str, Any]]] = []
+        self._events: list[_Event] = []
         self._clocks: list[ClockSnapshot] = []
-        self.is_cut = False
+        self.damage = Damage()
         self._room = MAX_PACKET
         """Bytes that may still be unpacked."""
 
     # -- the file ----------------------------------------------------------------------
 
     def read(self, offset: int, data: bytes) -> None:
-        """Takes the next packet of the file."""
+        """Takes the next packet of the file.
+
+        Raises:
+            DamageError: it cannot be read.
+        """
         self._room += MOST_PER_BYTE * len(data)
-        packet = parsed(data, self._path, offset)
+        try:
+            self._read(offset, data)
+        except TooLargeError:
+            raise
+        except TraceFormatError as error:
+            raise DamageError(str(error), offset) from error
+
+    def lose(self) -> None:
+        """Forgets what later packets would refer to, had none been lost."""
+        for sequence in self._sequences.values():
+            sequence.lose()
+
+    def _read(self, offset: int, data: bytes) -> None:
+        packet = understood(data, self._path, offset)
         if packet.HasField("compressed_packets"):
             limit = max(1, min(self._room, MAX_PACKET))
-            try:
-                for frame in unpacked(packet, self._path, offset, limit):
-                    self._room -= len(frame)
-                    inner = parsed(frame, self._path, offset)
-                    if inner.HasField("compressed_packets"):
-                        raise packed_twice(self._path, offset)
-                    self._take(inner)
-            except CutError as error:  # inside: the file itself goes on
-                raise TraceFormatError(str(error)) from error
+            inside = unpacked_data(packet, self._path, offset, limit)
+            self._room -= len(inside)
+            for frame in unpacked(inside, self._path, offset):
+                inner = understood(frame, self._path, offset)
+                if inner.HasField("compressed_packets"):
+                    raise packed_twice(self._path, offset)
+                self._take(offset, inner)
         else:
-            self._take(packet)
+            self._take(offset, packet)
 
-    def _take(self, packet: Any) -> None:
+    def _take(self, offset: int, packet: Any) -> None:
         sequence = self._sequences.get(packet.trusted_packet_sequence_id)
         if sequence is None or packet.sequence_flags & STATE_CLEARED:
             sequence = SequenceState()
             self._sequences[packet.trusted_packet_sequence_id] = sequence
         match packet.WhichOneof("data"):
             case "track_event":
-                self._take_event(sequence, packet.timestamp, packet.track_event)
+                if sequence.is_timed:
+                    self._take_event(sequence, packet.timestamp, packet.track_event)
+                elif not self.damage.is_open:
+                    raise untimed(self._path, offset)
             case "track_descriptor":
                 self._take_track(packet.track_descriptor)
             case "clock_snapshot":
-                sequence.now_ns, clocks = clocks_of(packet.clock_snapshot, self._path)
+                clocks = sequence.read_clocks(packet.clock_snapshot, self._path)
                 self._clocks.append(clocks)
+                self.damage.end(offset)
             case _:
                 defaults = packet.trace_packet_defaults
                 if packet.HasField("trace_packet_defaults"):
@@ -145,7 +173,10 @@ class _Reader:
         time_ns = sequence.advance(delta)
         name, tags = sequence.event_name(event), sequence.tags(event.debug_annotations)
         track = event.track_uuid or sequence.track
-        self._events.append((time_ns, track, event, name, tags))
+        if event.type == INSTANT and tells_of_run(name, tags):
+            self.damage.is_ours = True
+        part = len(self.damage.unread)
+        self._events.append((time_ns, track, event, name, tags, part))
 
     def _take_track(self, found: Any) -> None:
         process = thread = None
@@ -170,20 +201,18 @@ class _Reader:
 
     def trace(self) -> LoadedTrace:
         """Puts together what was read."""
-        picture = _Picture()
+        picture, unplaced = _Picture(), 0
         # At one moment, events take place in the order of the file.
-        for time_ns, uuid, event, name, tags in sorted(self._events, key=_time):
+        for time_ns, uuid, event, name, tags, part in sorted(self._events, key=_time):
             track = self._tracks.get(uuid)
             if track is None:
-                raise TraceFormatError(
-                    f"{self._path}: found an event on track {uuid}, which the file "
-                    "does not introduce"
-                )
-            picture.add(time_ns, track, event, name, tags)
+                unplaced += 1
+            else:
+                picture.add(time_ns, track, event, name, tags, part)
         begins = [i for i in picture.instants if tells_of_run(i.name, i.tags)]
         runs = tuple(instant.tags for instant in begins)
         versions = [run[SCHEMA_KEY] for run in runs]
-        check_versions(versions, self._path, is_cut=self.is_cut)
+        check_versions(versions, self._path, is_cut=self.damage.is_cut)
         about_files = {instant.track.key for instant in begins}
         said = [i for i in picture.instants if i.track.key in about_files]
         return LoadedTrace(
@@ -194,9 +223,11 @@ class _Reader:
             tuple(i for i in picture.instants if i.track.key not in about_files),
             tuple(picture.samples),
             tuple(picture.flows),
-            self.is_cut,
+            self.damage.is_cut,
             any(i.name == END_EVENT for i in said),
             sum(lost_records(i.tags) for i in said if i.name == LOST_EVENT),
+            tuple(self.damage.unread),
+            unplaced,
         )
 
 
@@ -209,16 +240,23 @@ class _Picture:
         self.flows: list[Flow] = []
         self._begun: list[tuple[Track, str, int, dict[str, Any], int | None]] = []
         self._ends_ns: dict[int, int] = {}
-        self._stacks: dict[str, list[int]] = {}
-        """By track, the positions of its open slices."""
+        self._stacks: dict[tuple[str, int], list[int]] = {}
+        """By track and part of the file, the positions of its open slices: whether one
+        goes on behind damage nobody knows."""
         self._starts: dict[int, int] = {}
         """By arrow, the position of the slice where it starts."""
 
     def add(
-        self, time_ns: int, track: Track, event: Any, name: str, tags: dict[str, Any]
+        self,
+        time_ns: int,
+        track: Track,
+        event: Any,
+        name: str,
+        tags: dict[str, Any],
+        part: int,
     ) -> None:
         """Takes the next event."""
-        stack = self._stacks.setdefault(track.key, [])
+        stack = self._stacks.setdefault((track.key, part), [])
         arrow = event.legacy_event
         if event.type == BEGIN:
             around = stack[-1] if stack else None
@@ -248,5 +286,9 @@ class _Picture:
             yield Slice(position, track, name, begin_ns, end_ns, tags, around)
 
 
-def _time(event: tuple[int, int, Any, str, dict[str, Any]]) -> int:
+_Event = tuple[int, int, Any, str, dict[str, Any], int]
+"""Time, track, protobuf's object, name, tags; how often the file was damaged before."""
+
+
+def _time(event: _Event) -> int:
     return event[0]

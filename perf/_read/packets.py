@@ -35,6 +35,9 @@ MOST_PER_BYTE: Final = 200
 """Bytes that packed packets may unpack to per byte of the file, beyond what a single
 one may: events repeat themselves, but never so often."""
 
+UNREADABLE: Final = "(unreadable)"
+"""In the place of a name that the file refers to, and does not hold."""
+
 _CHUNK: Final = 1 << 20
 _LONGEST_VARINT: Final = 10
 
@@ -47,8 +50,24 @@ _FOREIGN: Final = (
 """How other files begin that one could take for a trace."""
 
 
-class CutError(TraceFormatError):
-    """The file ends inside a packet; all before was given."""
+class DamageError(TraceFormatError):
+    """What comes next in a file cannot be read; all before was given.
+
+    Attributes:
+        offset: in the file, where it begins.
+    """
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class CutError(DamageError):
+    """The file ends inside a packet."""
+
+
+class TooLargeError(TraceFormatError):
+    """Packets that would fill the memory: no damage, and not to be passed over."""
 
 
 def check_file(path: str | os.PathLike[str]) -> Path:
@@ -113,9 +132,9 @@ def frames(file: BinaryIO, path: object) -> Iterator[tuple[int, bytes]]:
 
     Raises:
         CutError: the end of the file is inside a packet.
-        TraceFormatError: something else than a packet comes next.
+        DamageError: something else than a packet comes next.
     """
-    data, at, base = b"", 0, 0
+    data, at, base = b"", 0, file.tell()
     while True:
         needed = 1
         frame = frame_at(data, at, path, base)
@@ -131,7 +150,8 @@ def frames(file: BinaryIO, path: object) -> Iterator[tuple[int, bytes]]:
             if at < len(data):
                 raise CutError(
                     f"{path}: ends inside the packet that begins at offset "
-                    f"{base + at}, {len(data) - at} bytes before the end"
+                    f"{base + at}, {len(data) - at} bytes before the end",
+                    base + at,
                 )
             return
         data, at, base = data[at:] + more, 0, base + at
@@ -151,7 +171,7 @@ def frame_at(
         base: offset of the data in the file; likewise.
 
     Raises:
-        TraceFormatError: there is no packet.
+        DamageError: there is no packet.
     """
     if at >= len(data):
         return None
@@ -167,9 +187,10 @@ def frame_at(
                 break
     # Nor is an empty one ours: 30 million of them fit into MAX_PACKET.
     if not begin or not 0 < size <= MAX_PACKET:
-        raise TraceFormatError(
+        raise DamageError(
             f"{path}: expected a trace of rlperf, found "
-            + _no_packet(data, at, base + at, size if begin else 0)
+            + _no_packet(data, at, base + at, size if begin else 0),
+            base + at,
         )
     return begin, begin + size
 
@@ -196,6 +217,24 @@ def parsed(data: bytes, path: object, offset: int) -> Any:
         ) from error
 
 
+def understood(data: bytes, path: object, offset: int) -> Any:
+    """The same of a packet that holds nothing but what protobuf understands.
+
+    A field with a damaged key is none that it knows, and would be passed over.
+
+    Raises:
+        TraceFormatError: it cannot be parsed, or holds something else.
+    """
+    packet = parsed(data, path, offset)
+    packet.DiscardUnknownFields()
+    if packet.ByteSize() != len(data):
+        raise TraceFormatError(
+            f"{path}: expected a trace of rlperf, found a packet with what it never "
+            f"writes at offset {offset}"
+        )
+    return packet
+
+
 @functools.cache
 def _protobuf() -> tuple[Any, type[Exception]]:
     # Loaded when a file is read: protobuf is slow to import.
@@ -205,10 +244,25 @@ def _protobuf() -> tuple[Any, type[Exception]]:
     return perfetto_trace_pb2.TracePacket, DecodeError
 
 
-def unpacked(
-    packet: Any, path: object, offset: int, limit: int = MAX_PACKET
-) -> Iterator[bytes]:
+def unpacked(data: bytes, path: object, offset: int) -> Iterator[bytes]:
     """The packets in a packed one.
+
+    Args:
+        data: as `unpacked_data` returns it.
+        path: for messages; likewise the offset.
+        offset: in the file.
+
+    Raises:
+        DamageError: it holds something else.
+    """
+    for _, frame in frames(io.BytesIO(data), f"{path}, packed at offset {offset}"):
+        yield frame
+
+
+def unpacked_data(
+    packet: Any, path: object, offset: int, limit: int = MAX_PACKET
+) -> bytes:
+    """What a packed packet holds, one packet after the other as in a file.
 
     Args:
         packet: protobuf's object.
@@ -217,15 +271,9 @@ def unpacked(
         limit: bytes that it may unpack to, at least 1.
 
     Raises:
-        TraceFormatError: it cannot be unpacked, or holds something else.
+        TooLargeError: it has more.
+        TraceFormatError: it cannot be unpacked.
     """
-    data = unpacked_data(packet, path, offset, limit)
-    for _, frame in frames(io.BytesIO(data), f"{path}, packed at offset {offset}"):
-        yield frame
-
-
-def unpacked_data(packet: Any, path: object, offset: int, limit: int) -> bytes:
-    """The same, one packet after the other as in a file."""
     unpacker = zlib.decompressobj()
     try:
         data = unpacker.decompress(packet.compressed_packets, limit)
@@ -235,7 +283,7 @@ def unpacked_data(packet: Any, path: object, offset: int, limit: int) -> bytes:
             f"cannot be unpacked ({error})"
         ) from error
     if unpacker.unconsumed_tail:
-        raise TraceFormatError(
+        raise TooLargeError(
             f"{path}: compressed packets of more than {limit} bytes at offset {offset}"
         )
     if not unpacker.eof:
@@ -251,6 +299,14 @@ def packed_twice(path: object, offset: int) -> TraceFormatError:
     )
 
 
+def untimed(path: object, offset: int) -> TraceFormatError:
+    """An event of a sequence that does not say from when its times count."""
+    return TraceFormatError(
+        f"{path}: expected a trace of rlperf, found an event before its clocks at "
+        f"offset {offset}"
+    )
+
+
 @dataclasses.dataclass(slots=True)
 class SequenceState:
     """What the packets of one sequence refer to."""
@@ -261,8 +317,21 @@ class SequenceState:
     texts: dict[int, str] = dataclasses.field(default_factory=dict)
     now_ns: int = 0
     """The time from which the next one counts."""
+    is_timed: bool = False
+    """Whether the clocks were read since the sequence began, or was damaged."""
     track: int = 0
-    """The track of events that name none."""
+    """The track of events that name none; 0: nobody knows."""
+
+    def read_clocks(self, snapshot: Any, path: object) -> ClockSnapshot:
+        """Takes in a ClockSnapshot; see `clocks_of`."""
+        self.now_ns, clocks = clocks_of(snapshot, path)
+        self.is_timed = True
+        return clocks
+
+    def lose(self) -> None:
+        """Packets are missing: each counts from the one before, on its track."""
+        self.is_timed = False
+        self.track = 0
 
     def learn(self, interned: Any) -> None:
         """Takes in an InternedData."""
@@ -278,8 +347,10 @@ class SequenceState:
         return self.now_ns
 
     def event_name(self, event: Any) -> str:
-        """What an event is called, "" if nobody knows."""
-        return self.names.get(event.name_iid) or text(event.name)
+        """What an event is called."""
+        if event.name_iid:
+            return self.names.get(event.name_iid, UNREADABLE)
+        return text(event.name)
 
     def tags(self, notes: Iterable[Any]) -> dict[str, Any]:
         """Debug annotations by their names."""

@@ -35,9 +35,11 @@ from perf._model.tracks import (
     TOP,
 )
 from perf._read import chrome
+from perf._read.damage import said
 from perf._read.events import Event, Events, Progress, Row, read_events
 from perf._read.packets import check_file
 from perf._read.schedule import Schedule
+from perf._read.stretches import Stretch
 
 _COPIES: Final = frozenset(ROLE_LABELS.values())
 _STEP_TAG: Final = "step"
@@ -86,6 +88,7 @@ class Recording:
         end_ns: of the last one.
         notes: what a reader of a report has to know about it.
         clocks: moments on all clocks, in order; none of a foreign trace.
+        lost: stretches of time of which the file could not be read.
     """
 
     path: str
@@ -98,6 +101,7 @@ class Recording:
     end_ns: int
     notes: tuple[str, ...]
     clocks: Sequence[ClockSnapshot] = ()
+    lost: Sequence[Stretch] = ()
 
     def schedule(self) -> Schedule:
         """The same, ordered for questions about time."""
@@ -126,14 +130,19 @@ def read_recording(
     if chrome.is_chrome(path):
         return _recording(path, *_of_chrome(chrome.read_chrome(path)))
     events = read_events(path, progress)
-    notes = []
-    if events.is_cut:
-        notes.append("the file ends inside a packet: what came after it is missing")
+    notes = said(events.unread, is_cut=events.is_cut)
+    if events.unplaced:
+        notes.append(
+            "events on tracks that the file does not introduce, left out: "
+            f"{events.unplaced}"
+        )
     if events.lost:
         notes.append(
             f"spans, instants and samples that the writer had to drop: {events.lost}"
         )
-    return _recording(path, *_of_events(events), notes, events.clocks)
+    return _recording(
+        path, *_of_events(events), notes, events.clocks, events.lost_times
+    )
 
 
 _Parts = tuple[
@@ -152,6 +161,7 @@ def _recording(
     instants: list[tuple[int, str, Mapping[str, Any]]],
     notes: Iterable[str] = (),
     clocks: Sequence[ClockSnapshot] = (),
+    lost_times: Sequence[tuple[int, int]] = (),
 ) -> Recording:
     begins = [r[1] for _, records in timelines for r in records]
     if not begins:
@@ -163,10 +173,24 @@ def _recording(
     unfinished = len(begins) - len(ends)
     begin_ns, end_ns = min(begins), max(max(begins), max(ends or begins))
     timelines = _with_main(timelines)
-    steps, said = _steps(timelines, begin_ns, end_ns)
+    lost = [(begin, end if end != OPEN else end_ns) for begin, end in lost_times]
+    steps, how = _steps(timelines)
     found = list(notes)
-    if said:
-        found.append(said)
+    if steps and lost:
+        whole = _away_from(lost, steps)
+        found.append(
+            f"steps beside what was not read, left out: {len(steps) - len(whole)}"
+        )
+        steps = whole
+    elif not steps:
+        edges = [begin_ns, *(edge for stretch in lost for edge in stretch), end_ns]
+        parts = zip(edges[::2], edges[1::2], strict=True)
+        steps = [Step(n, *part) for n, part in enumerate(parts)]
+        how = "no span or tag says where steps begin: the whole trace is one"
+        if lost:
+            how += " for each part that was read"
+    if how:
+        found.append(how)
     if unfinished == 1:
         found.append("1 span has no end and is cut at the last moment")
     elif unfinished:
@@ -182,6 +206,7 @@ def _recording(
         end_ns,
         tuple(found),
         clocks,
+        lost,
     )
 
 
@@ -371,10 +396,8 @@ _IS_STEP: Final = ("global_step", "step", "train_step", "training_step", "Profil
 
 def _steps(
     timelines: Iterable[tuple[TimelineInfo, list[RawRecord]]],
-    begin_ns: int,
-    end_ns: int,
 ) -> tuple[list[Step], str]:
-    """The trainer's steps: spans that are some, else what tags say, else everything."""
+    """The trainer's steps: spans that are some, else what tags say; and what to say."""
     main = next((some for info, some in timelines if info.is_main), [])
     for wanted in _IS_STEP:
         found = [r for r in main if _is_step(r[0], wanted)]
@@ -391,8 +414,7 @@ def _steps(
         return _apart(
             steps
         ), "steps are taken from the tag 'step' of the trainer's spans"
-    whole = [Step(0, begin_ns, end_ns)]
-    return whole, "no span or tag says where steps begin: the whole trace is one"
+    return [], ""
 
 
 def _is_step(name: str, wanted: str) -> bool:
@@ -421,6 +443,21 @@ def _apart(steps: list[Step]) -> list[Step]:
                 found.append(dataclasses.replace(last, end_ns=step.begin_ns))
         found.append(step)
     return found
+
+
+def _away_from(lost: Sequence[Stretch], steps: Sequence[Step]) -> list[Step]:
+    """Steps of which nothing is lost.
+
+    Those that are in a lost stretch were not read. Of the last one before it, work on
+    devices may have been told after it; of the first one after it, work that was under
+    way when it began was told before.
+    """
+    ends = [step.end_ns for step in steps]
+    left_out: set[int] = set()
+    for begin_ns, _ in lost:
+        after = bisect_right(ends, begin_ns)
+        left_out |= {after - 1, after}
+    return [step for at, step in enumerate(steps) if at not in left_out]
 
 
 def the_trace(path: Path) -> Path:

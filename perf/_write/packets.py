@@ -247,6 +247,8 @@ class PacketSequence:
     def snapshot(self, clocks: ClockSnapshot, *, is_first: bool = False) -> bytes:
         """Relates the clocks to each other; times count from here again.
 
+        The next events say their track, too: behind damage, reading goes on here.
+
         Args:
             clocks: not earlier than those given before.
             is_first: whether the file begins with it.
@@ -266,7 +268,7 @@ class PacketSequence:
             + number(_CLOCK_INCREMENTAL, 1)
             + number(_CLOCK_UNIT_NS, 1),
         )
-        self._last_ns = clocks.monotonic_ns
+        self._last_ns, self._track = clocks.monotonic_ns, 0
         packet = blob(_CLOCK_SNAPSHOT, fields)
         if is_first:
             packet += number(_SEQUENCE_FLAGS, _STATE_CLEARED_AND_NEEDED)

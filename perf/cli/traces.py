@@ -63,6 +63,9 @@ def database(paths: Sequence[Path]) -> Any:
         with _long_work(file.name) as progress:
             tell = functools.partial(progress, "reading")
             recordings.append(read_recording(file, tell))
+        if recordings[-1].lost:  # which no row of an answer would tell
+            for note in recordings[-1].notes:
+                print(f"Note on {file}: {note}.", file=sys.stderr)
     return holding(recordings)
 
 

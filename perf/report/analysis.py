@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from perf._model import names
@@ -151,6 +151,11 @@ class Report:
         return (*self.recording.notes, *self.profiled.notes)
 
     @property
+    def neighbours(self) -> Iterator[tuple[StepReport, StepReport]]:
+        """Each step with the next one, unless the trace was not read between them."""
+        return _neighbours(self.recording, self.steps)
+
+    @property
     def unaccounted_frac(self) -> float:
         """Of the devices' time in the steps; of the path where there are no devices."""
         if self.account.total_ns:
@@ -211,7 +216,7 @@ def analyse(
             devices.setdefault(device, Account()).add(some)
         blame.update(each.by_stage)
         blame_by_role.update(each.path.by_role())
-    outside, outside_ns = _outside(accountant, schedule, steps)
+    outside, outside_ns = _outside(accountant, schedule, _neighbours(recording, steps))
     overlaps = [s.account.overlap_frac for s in steps]
     known = [overlap for overlap in overlaps if overlap is not None]
     lengths = [s.step.length_ns for s in steps]
@@ -280,12 +285,23 @@ def _judged(steps: list[StepReport]) -> list[StepReport]:
     return found
 
 
+def _neighbours(
+    recording: Recording, steps: Sequence[StepReport]
+) -> Iterator[tuple[StepReport, StepReport]]:
+    for before, after in itertools.pairwise(steps):
+        edges = before.step.end_ns, after.step.end_ns
+        if not any(edges[0] <= begin_ns < edges[1] for begin_ns, _ in recording.lost):
+            yield before, after
+
+
 def _outside(
-    accountant: Accountant, schedule: Schedule, steps: Sequence[StepReport]
+    accountant: Accountant,
+    schedule: Schedule,
+    neighbours: Iterable[tuple[StepReport, StepReport]],
 ) -> tuple[Account, int]:
     """Between the steps."""
     total, length_ns = Account(), 0
-    for before, after in itertools.pairwise(steps):
+    for before, after in neighbours:
         begin, end = before.step.end_ns, after.step.begin_ns
         if begin < end:
             length_ns += end - begin

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -288,7 +287,7 @@ def _outside(report: Report) -> Iterator[Finding]:
     share = report.outside_ns / whole
     gaps = [
         (after.step.begin_ns - before.step.end_ns, after.step.number)
-        for before, after in itertools.pairwise(report.steps)
+        for before, after in report.neighbours
     ]
     longest_ns, number = max(gaps)
     if len(gaps) >= _FEW_GAPS and longest_ns > _ONE_GAP * report.outside_ns:
@@ -305,7 +304,7 @@ def _outside(report: Report) -> Iterator[Finding]:
     inside: Counter[str] = Counter()
     main = report.schedule.threads.get(report.schedule.main or "")
     if main is not None:
-        for before, after in itertools.pairwise(report.steps):
+        for before, after in report.neighbours:
             for leaf in main.innermost(before.step.end_ns, after.step.begin_ns):
                 inside[str(leaf[2][0])] += leaf[1] - leaf[0]
     name = _longest(inside)

@@ -190,7 +190,7 @@ def test_what_the_writer_lost_is_said(tmp_path):
         (b"\xff\xff", "the byte 0xff"),
         (b"\x1f\x8b\x08", "a gzip file: unpack it first"),
         (b"\x0a" + b"\x80" * 100, "the byte 0x0a where a packet"),
-        (b"\x0a\x02\x40\xff\x0a\x01", "a damaged packet after offset 0"),
+        (b"\x0a\x02\x40\xff\x0a\x01", "a damaged packet at offset 0"),
         (b"{", "expected JSON"),
         (b"[1, 2]", "without a single span"),
         (b'{"a": 1}', "without traceEvents"),
@@ -291,7 +291,6 @@ def test_packed_packets_are_read_as_those_that_are_not(tmp_path):
         (b"nonsense", "cannot be unpacked"),
         (zlib.compress(bytes(65 << 20)), "more than 67108864 bytes"),
         (zlib.compress(recorded())[:-1], "cut off at offset 0"),
-        (zlib.compress(recorded()[:-1]), "cut off"),
     ],
 )
 def test_packed_packets_that_are_none_are_said(tmp_path, packed, said):
@@ -303,7 +302,7 @@ def test_packed_packets_that_are_none_are_said(tmp_path, packed, said):
 
 def test_packed_packets_together_have_a_bound(tmp_path):
     """A small file does not fill the memory, however many packets it has."""
-    packed = zlib.compress(blob(1, blob(5000, bytes(1 << 20))) * 60, 9)
+    packed = zlib.compress(blob(1, blob(60, blob(2, bytes(1 << 20)))) * 60, 9)
     (tmp_path / "a.pb").write_bytes(recorded() + blob(1, blob(50, packed)) * 2)
     with pytest.raises(TraceFormatError, match="compressed packets of more than"):
         read_recording(tmp_path / "a.pb")

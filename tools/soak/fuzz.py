@@ -12,7 +12,9 @@ from typing import Final
 
 from perf._model.errors import TraceFormatError
 from perf._model.tracks import Instant, Slice
+from perf._read.check import check_trace
 from perf._read.load import LoadedTrace, load
+from perf._read.recording import read_recording
 from perf.experimental.export import PerfMetricsExport
 from perf.experimental.tracer import PerfTracer
 from perf.perfetto import TraceFiles
@@ -67,10 +69,12 @@ def fault(path: Path) -> str | None:
     tracemalloc.start()
     begin_s = time.monotonic()
     try:
-        _check_types(load(path))
-    except TraceFormatError as error:
-        if str(path) not in str(error):
-            return f"the error does not name the file: {error}"
+        for read in (_load, read_recording, check_trace):
+            try:
+                read(path)
+            except TraceFormatError as error:
+                if str(path) not in str(error):
+                    return f"the error does not name the file: {error}"
     except Exception:
         return traceback.format_exc(limit=-3)
     finally:
@@ -79,6 +83,23 @@ def fault(path: Path) -> str | None:
     if time.monotonic() - begin_s > _LONGEST_S:
         return f"it took {time.monotonic() - begin_s:.0f} s"
     return f"it took {peak} bytes" if peak > _MOST_BYTES else None
+
+
+def _load(path: Path) -> None:
+    trace = load(path)
+    _check_types(trace)
+    _check_unread(trace, path.stat().st_size)
+
+
+def _check_unread(trace: LoadedTrace, size_bytes: int) -> None:
+    """Unread bytes lie in the file, in order and apart."""
+    read_to = 0
+    for unread in trace.unread:
+        if unread.offset < read_to or unread.size_bytes < 1:
+            raise ValueError(f"unread bytes are wrong: {trace.unread}")
+        read_to = unread.offset + unread.size_bytes
+    if read_to > size_bytes or trace.is_cut != (read_to == size_bytes > 0):
+        raise ValueError(f"unread bytes are wrong at the end: {trace.unread}")
 
 
 def _check_types(trace: LoadedTrace) -> None:
