@@ -100,20 +100,25 @@ def profiled(
         recording: of one process.
         schedule: its.
         accountant: of that.
-        profiles: in any order; those of other processes or times are left out.
+        profiles: in any order; those of other processes or times are left out, and
+            those that could not be read.
     """
     covered: list[Stretch] = []
     devices: dict[str, Busy] = {}
     untraced: set[str] = set()
     reasons: list[str] = []
+    unread: list[str] = []
     for profile in profiles:
+        if profile.error:
+            unread.append(_left_out(profile, profile.error))
+            continue
         try:
             begin_ns, end_ns, offset_ns = _window(recording, profile)
             if any(begin_ns < end and begin < end_ns for begin, end in covered):
                 raise _LeftOutError("another one covers the same time")
             works, without = _by_timeline(recording, schedule, profile)
         except _LeftOutError as reason:
-            reasons.append(f"the device profile {profile.path} is left out: {reason}")
+            reasons.append(_left_out(profile, reason))
             continue
         covered.append((begin_ns, end_ns))
         untraced |= without
@@ -129,15 +134,25 @@ def profiled(
                 found.held[bucket] += sum([end - begin for begin, end in stretches])
                 found.busy[bucket] += common(stretches, moved)
     covered_ns = sum([end - begin for begin, end in covered])
-    return Profiled(covered_ns, devices, _notes(devices, untraced, reasons))
+    # That others do not fit is as it should be, if some do; what cannot be read is not.
+    notes = [*_first(unread), *_notes(devices, untraced, reasons)]
+    return Profiled(covered_ns, devices, notes)
+
+
+def _left_out(profile: DeviceProfile, reason: object) -> str:
+    return f"the device profile {profile.path} is left out: {reason}"
+
+
+def _first(reasons: Sequence[str]) -> list[str]:
+    more = f" (likewise {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return [f"{reasons[0]}{more}"] if reasons else []
 
 
 def _notes(
     devices: Mapping[str, Busy], untraced: Collection[str], reasons: Sequence[str]
 ) -> list[str]:
     if not devices:
-        more = f" (likewise {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-        return [f"{reasons[0]}{more}"] if reasons else []
+        return _first(reasons)
     found = []
     if all(busy.over_occupied is None for busy in devices.values()):
         found.append("no span holds a device where the device profile has seen it")

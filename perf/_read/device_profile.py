@@ -41,6 +41,7 @@ class DeviceProfile:
         busy: of each device when it was at work, on the wall clock, in order and
             apart. Devices are known by their platform and number in the process:
             `gpu0`.
+        error: why it could not be read, and says nothing; "" of one that could.
     """
 
     path: str
@@ -49,6 +50,7 @@ class DeviceProfile:
     begin_ns: int
     end_ns: int
     busy: Mapping[str, Sequence[Stretch]]
+    error: str = ""
 
 
 def read_device_profiles(path: str | os.PathLike[str]) -> list[DeviceProfile]:
@@ -58,11 +60,12 @@ def read_device_profiles(path: str | os.PathLike[str]) -> list[DeviceProfile]:
         path: that folder, or an `.xplane.pb` in it.
 
     Returns:
-        One of each file.
+        One of each file; of several, those too that cannot be read, with the reason.
 
     Raises:
-        TraceFormatError: there is no such file, or it cannot be read; the message says
+        TraceFormatError: there is no such file, or none can be read; the message says
             what was found.
+        OSError: likewise.
     """
     place = Path(path)
     if not place.is_dir():
@@ -73,7 +76,19 @@ def read_device_profiles(path: str | os.PathLike[str]) -> list[DeviceProfile]:
             f"{place}: expected a device profile of jax.profiler, found a folder "
             f"without any {_SUFFIX} file"
         )
-    return [_read(file, file.name.removesuffix(_SUFFIX)) for file in files]
+    found: list[DeviceProfile] = []
+    errors: list[Exception] = []
+    for file in files:
+        host = file.name.removesuffix(_SUFFIX)
+        try:
+            found.append(_read(file, host))
+        except (TraceFormatError, OSError) as error:
+            errors.append(error)
+            reason = str(error).removeprefix(f"{file}: ")
+            found.append(DeviceProfile(os.fspath(file), host, None, 0, 0, {}, reason))
+    if len(errors) == len(files):
+        raise errors[0]
+    return found
 
 
 def _read(file: Path, host: str) -> DeviceProfile:

@@ -19,7 +19,9 @@ def add_to(commands: Any) -> None:
         "report",
         help="say where the time of a trace went, and what would help",
         description="Reads traces (.pb of rlperf, or Chrome's JSON) and writes one "
-        "page that works offline.",
+        "page that works offline. Exit codes: 0 reported; 1 a trace cannot be read, or "
+        "of --device-profile nothing fits, which the report is without; 2 the "
+        "arguments are wrong.",
     )
     add_traces(parser)
     parser.add_argument(
@@ -38,7 +40,11 @@ def add_to(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Reads and reports; returns the exit code."""
+    """Reads and reports; returns the exit code.
+
+    Raises:
+        ValueError: the device profile that was asked for fits no trace.
+    """
     from perf.report.plain import as_text, as_values, printable
 
     reports = reports_of(arguments.traces, arguments)
@@ -61,4 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
                 for note in report.notes:
                     print(printable(f"Note: {note}."))
             print(output)
+    place = arguments.device_profile
+    if place is not None and not any(report.profiled.devices for report in reports):
+        raise ValueError(
+            f"{place}: no device profile there tells of the devices of a trace; the "
+            "report is without it, and its notes say why"
+        )
     return 0

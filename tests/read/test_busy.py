@@ -387,6 +387,17 @@ def test_of_several_profiles_those_that_fit_are_enough():
     assert LENGTH_NS == joined(recording, profiles).covered_ns
 
 
+def test_a_profile_that_cannot_be_read_is_told_beside_one_that_fits():
+    """For that is not as it should be."""
+    bad = dataclasses.replace(profile_of(), error="found other bytes")
+    found = joined(RECORDING, [bad, profile_of([]), bad])
+    assert [
+        f"the device profile {bad.path} is left out: found other bytes (likewise 1 "
+        "more)"
+    ] == list(found.notes)
+    assert LENGTH_NS == found.covered_ns
+
+
 def test_a_profile_that_is_there_twice_counts_once():
     """A copy, or one of another process where JAX does not say whose it is."""
     profile = profile_of([(0, LENGTH_NS)])

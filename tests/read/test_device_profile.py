@@ -223,6 +223,35 @@ def test_a_folder_without_profiles_is_refused_in_words(tmp_path, capsys):
     assert "expected a device profile of jax.profiler" in capsys.readouterr().err
 
 
+def test_one_file_that_cannot_be_read_does_not_stop_the_others(tmp_path):
+    """It is there with the reason; if none can be read, that is an error."""
+    good = planes(cpu_plane())
+    for name, data in (("a", b""), ("b", good), ("c", b"garbage")):
+        (tmp_path / f"{name}.xplane.pb").write_bytes(data)
+    found = read_device_profiles(tmp_path)
+    assert ["a", "b", "c"] == [profile.host for profile in found]
+    assert [True, False, True] == [not profile.busy for profile in found]
+    reasons = [profile.error for profile in found]
+    assert "" == reasons[1]
+    assert reasons[0].startswith("expected a device profile")
+    assert "found other bytes" in reasons[2]
+    (tmp_path / "b.xplane.pb").write_bytes(b"")
+    with pytest.raises(TraceFormatError, match=r"a\.xplane\.pb: expected a device"):
+        read_device_profiles(tmp_path)
+
+
+def test_a_profile_that_fits_no_trace_is_an_exit_code(tmp_path, capsys):
+    """The report is made; whoever asked for the profile hears that it is not in it."""
+    trace = TrainingRun(3).write(tmp_path / "trace.pb")
+    profile = tmp_path / "host.xplane.pb"
+    profile.write_bytes(planes(cpu_plane()))
+    arguments = ["report", str(trace), "--text", "--device-profile", str(profile)]
+    assert 1 == main(arguments)
+    out, err = capsys.readouterr()
+    assert f"the device profile {profile} is left out" in out
+    assert f"rlperf: {profile}: no device profile there tells" in err
+
+
 def test_a_jax_that_cannot_read_them_is_named(tmp_path, monkeypatch):
     """Old versions have no reader."""
     data = planes()
