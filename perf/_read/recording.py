@@ -86,9 +86,11 @@ class Recording:
         instants: time, name and tags.
         begin_ns: of the first record.
         end_ns: of the last one.
-        notes: what a reader of a report has to know about it.
+        notes: what else a reader of a report has to know about it.
         clocks: moments on all clocks, in order; none of a foreign trace.
         lost: stretches of time of which the file could not be read.
+        limits: what a reader has to know before any number: what is missing in all of
+            them, and what is taken for a step.
     """
 
     path: str
@@ -102,6 +104,7 @@ class Recording:
     notes: tuple[str, ...]
     clocks: Sequence[ClockSnapshot] = ()
     lost: Sequence[Stretch] = ()
+    limits: tuple[str, ...] = ()
 
     def schedule(self) -> Schedule:
         """The same, ordered for questions about time."""
@@ -130,18 +133,18 @@ def read_recording(
     if chrome.is_chrome(path):
         return _recording(path, *_of_chrome(chrome.read_chrome(path)))
     events = read_events(path, progress)
-    notes = said(events.unread, is_cut=events.is_cut)
+    limits = said(events.unread, is_cut=events.is_cut)
     if events.unplaced:
-        notes.append(
+        limits.append(
             "events on tracks that the file does not introduce, left out: "
             f"{events.unplaced}"
         )
     if events.lost:
-        notes.append(
+        limits.append(
             f"spans, instants and samples that the writer had to drop: {events.lost}"
         )
     return _recording(
-        path, *_of_events(events), notes, events.clocks, events.lost_times
+        path, *_of_events(events), limits, events.clocks, events.lost_times
     )
 
 
@@ -159,7 +162,7 @@ def _recording(
     timelines: list[tuple[TimelineInfo, list[RawRecord]]],
     counters: list[Sampled],
     instants: list[tuple[int, str, Mapping[str, Any]]],
-    notes: Iterable[str] = (),
+    limits: Iterable[str] = (),
     clocks: Sequence[ClockSnapshot] = (),
     lost_times: Sequence[tuple[int, int]] = (),
 ) -> Recording:
@@ -175,7 +178,7 @@ def _recording(
     timelines = _with_main(timelines)
     lost = [(begin, end if end != OPEN else end_ns) for begin, end in lost_times]
     steps, how = _steps(timelines)
-    found = list(notes)
+    found, notes = list(limits), []
     if steps and lost:
         whole = _away_from(lost, steps)
         found.append(
@@ -192,9 +195,9 @@ def _recording(
     if how:
         found.append(how)
     if unfinished == 1:
-        found.append("1 span has no end and is cut at the last moment")
+        notes.append("1 span has no end and is cut at the last moment")
     elif unfinished:
-        found.append(f"{unfinished} spans have no end and are cut at the last moment")
+        notes.append(f"{unfinished} spans have no end and are cut at the last moment")
     return Recording(
         os.fspath(path),
         run,
@@ -204,9 +207,10 @@ def _recording(
         instants,
         begin_ns,
         end_ns,
-        tuple(found),
+        tuple(notes),
         clocks,
         lost,
+        tuple(found),
     )
 
 

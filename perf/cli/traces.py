@@ -64,7 +64,7 @@ def database(paths: Sequence[Path]) -> Any:
             tell = functools.partial(progress, "reading")
             recordings.append(read_recording(file, tell))
         if recordings[-1].lost:  # which no row of an answer would tell
-            for note in recordings[-1].notes:
+            for note in recordings[-1].limits:
                 print(f"Note on {file}: {note}.", file=sys.stderr)
     return holding(recordings)
 

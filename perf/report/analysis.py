@@ -147,8 +147,9 @@ class Report:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader has to know about it."""
-        return (*self.recording.notes, *self.profiled.notes)
+        """What a reader has to know about it, what limits all numbers first."""
+        recording = self.recording
+        return (*recording.limits, *recording.notes, *self.profiled.notes)
 
     @property
     def neighbours(self) -> Iterator[tuple[StepReport, StepReport]]:

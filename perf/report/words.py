@@ -59,12 +59,25 @@ class Finding:
 
 
 def findings(report: Report) -> list[Finding]:
-    """Everything worth saying, the most important first."""
+    """Everything worth saying, the most important first.
+
+    What limits all numbers comes right behind the first sentence.
+    """
+    found = _about_the_run(report)
+    limits = [_note(text) for text in report.recording.limits]
+    notes = [_note(text) for text in report.notes[len(limits) :]]
+    return [*found[:1], *limits, *found[1:], *notes]
+
+
+def _note(text: str) -> Finding:
+    return Finding("limit", "", f"Note: {text}.")
+
+
+def _about_the_run(report: Report) -> list[Finding]:
     outer = _all_slower(report) if report.steps else None
     found = list(_limits(report, outer))
-    notes = [Finding("limit", "", f"Note: {note}.") for note in report.notes]
     if not report.steps:
-        return found + notes
+        return found
     # Where the report leads with what is unaccounted, it is said there.
     odd = [outer] if outer and report.is_trusted else []
     odd += list(_oddities(report, has_outer_cause=bool(outer)))
@@ -76,7 +89,7 @@ def findings(report: Report) -> list[Finding]:
     found += _busy(report)
     if report.is_trusted:
         found += _help(report)
-    return found + later + notes
+    return found + later
 
 
 # -- limits ----------------------------------------------------------------------------

@@ -187,7 +187,7 @@ def test_names_and_tracks_that_are_lost_are_told(tmp_path):
     ]
     assert (2, 2) == (trace.unplaced, read_events(path).unplaced)
     said = "events on tracks that the file does not introduce, left out: 2"
-    assert said in read_recording(path).notes
+    assert said in read_recording(path).limits
 
 
 def test_a_report_says_what_was_not_read_and_leaves_it_out(tmp_path, capsys):
@@ -221,7 +221,7 @@ def test_without_steps_what_was_read_is_told_part_by_part(tmp_path):
     assert 2 == len(recording.steps)
     first, second = recording.steps
     assert (WHOLE[4][2], WHOLE[6][2]) == (first.end_ns, second.begin_ns)
-    assert "for each part that was read" in recording.notes[-1]
+    assert "for each part that was read" in recording.limits[-1]
 
 
 def test_a_cut_is_damage_up_to_the_end(tmp_path):
@@ -250,7 +250,7 @@ def test_what_is_damaged_for_good_ends_there(tmp_path):
     assert WHOLE[:-1] == steps_of(trace)
     recording = read_recording(path)
     assert list(range(STEPS - 2)) == [step.number for step in recording.steps]
-    assert f"not read: {len(data) - at} bytes at offset {at}" in recording.notes[0]
+    assert f"not read: {len(data) - at} bytes at offset {at}" in recording.limits[0]
 
 
 def test_damage_before_the_file_tells_of_its_run_is_an_error(tmp_path):

@@ -164,7 +164,7 @@ def test_a_cut_file_is_read_up_to_the_cut(tmp_path):
     path = TrainingRun(2).write(tmp_path / "a.pb")
     path.write_bytes(path.read_bytes()[:-200])
     found = read_recording(path)
-    assert any("ends inside a packet" in note for note in found.notes)
+    assert any("ends inside a packet" in note for note in found.limits)
     assert found.spans > 10
 
 
@@ -180,7 +180,7 @@ def test_what_the_writer_lost_is_said(tmp_path):
     found = read_recording(path)
     assert ["tick"] == [name for _, name, _ in found.instants]
     said = "spans, instants and samples that the writer had to drop: 500"
-    assert [said] == [note for note in found.notes if note not in whole.notes]
+    assert [said] == [note for note in found.limits if note not in whole.limits]
 
 
 @pytest.mark.parametrize(
@@ -412,11 +412,11 @@ def test_without_steps_the_tags_say_them(tmp_path):
     assert [(0, 5_000), (10_000, 15_000), (20_000, 25_000)] == [
         (s.begin_ns, s.end_ns) for s in found.steps
     ]
-    assert any("the tag 'step'" in note for note in found.notes)
+    assert any("the tag 'step'" in note for note in found.limits)
     path.write_text(json.dumps([{**event, "ts": 1}, {**event, "ts": 20}]))
     found = read_recording(path)
     assert [(1_000, 25_000)] == [(s.begin_ns, s.end_ns) for s in found.steps]
-    assert any("the whole trace is one" in note for note in found.notes)
+    assert any("the whole trace is one" in note for note in found.limits)
 
 
 def test_of_a_folder_v2_counts(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -83,6 +84,20 @@ def test_too_much_unaccounted_is_said_first_and_no_advice_given():
     assert "limit" == said[0].kind
     assert "unaccounted" in said[0].text
     assert not any(finding.kind == "help" for finding in said)
+
+
+def test_what_limits_all_numbers_comes_behind_the_first_sentence(report):
+    """Other notes come last; those to read beside the report are in that order, too."""
+    recording = dataclasses.replace(
+        report.recording, limits=("a part is missing",), notes=("1 span has no end",)
+    )
+    limited = dataclasses.replace(report, recording=recording)
+    plain, found = findings(report), findings(limited)
+    texts = [finding.text for finding in found]
+    assert plain[0] == found[0]
+    assert ["Note: a part is missing.", plain[1].text] == texts[1:3]
+    assert "Note: 1 span has no end." == texts[-1]
+    assert ("a part is missing", "1 span has no end") == limited.notes
 
 
 def test_no_step_gives_a_partial_report():
