@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import importlib
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ import numpy as np
 from perf._exporting import attach_export, checked_export
 from perf._metrics_logger_options import OF_JAX, BackendFactory, MetricsLoggerOptions
 from perf._model.log import OnceLog
+from perf._record.waiting import Waited
+from perf.adapters.jax_devices import WAITING
 from perf.loggers.backends.clu import CluBackend
 from perf.loggers.backends.tensorboard import TensorboardBackend
 from perf.loggers.backends.wandb import WandbBackend
@@ -46,6 +49,9 @@ _AS_GIVEN: Final = 16  # mutate: ok any number of this size
 array of a device takes some kilobytes."""
 _UNDER_WAY: Final = 1024
 """As many may be as they were given, if a device is behind."""
+_TURN_S: Final = 1.0  # mutate: ok any time of this size
+"""So long, once, a thread that logs thousands of values in a row lets the one that
+waits for them have its turn, before a device is taken to be behind."""
 
 
 class Mode(enum.StrEnum):
@@ -69,11 +75,17 @@ class _History:
         """Of NumPy."""
         self._given: deque[Any] = deque()
         """As they were given, later than those."""
+        self._ready = 0
+        """So many of the first of these no device works on."""
+        self._waiting: threading.Event | None = None
+        """Set when a thread no longer waits for them; None: none does."""
+        self._is_behind = False
+        """Whether that took too long."""
         self._left = 0
         self._left_sum = 0.0
 
     def add(self, value: Any) -> None:
-        """Remembers a value. Nothing that JAX says is under way is waited for."""
+        """Remembers a value. What a device may work on is waited for elsewhere."""
         value = kept(value)
         with self._lock:
             self._given.append(value)
@@ -91,9 +103,11 @@ class _History:
             if count <= _AS_GIVEN:
                 return
             value = self._given[0]
+            is_ready = self._ready > 0 or not hasattr(value, "block_until_ready")
         try:
-            if _is_under_way(value):
-                if count <= _UNDER_WAY:
+            if not is_ready:
+                ended = self._wait()
+                if count <= _UNDER_WAY or self._has_ended(ended):
                     return
                 raise RuntimeError(f"a device is {_UNDER_WAY} values behind")
             # Not what may be a view of the memory of a device; of one number, that.
@@ -103,11 +117,44 @@ class _History:
             raise
         self._replace(value, array)
 
+    def _has_ended(self, ended: threading.Event) -> bool:
+        """Whether it was the waiting thread that was behind, and no device."""
+        self._is_behind = self._is_behind or not ended.wait(_TURN_S)
+        return not self._is_behind
+
+    def _wait(self) -> threading.Event:
+        """Has a thread wait for the values that there are, unless one does.
+
+        For all at once: being woken is what a wait costs, and where values are logged
+        in a row, the thread has the interpreter's lock once for hundreds of them.
+        """
+        with self._lock:
+            if self._waiting is not None:
+                return self._waiting
+            ended = self._waiting = threading.Event()
+            given = list(self._given)
+
+        def done(_: BaseException | None) -> None:
+            with self._lock:
+                self._waiting, self._is_behind = None, False
+                known = set(map(id, given))  # some may have left meanwhile
+                ready = itertools.takewhile(lambda v: id(v) in known, self._given)
+                self._ready = sum(1 for _ in ready)
+            ended.set()
+
+        # JAX is not asked: `is_ready` of an array that another thread deletes, just now
+        # even, ends the process. No key: no device's own thread is held up.
+        if not WAITING.submit(None, Waited(self, given, done)):
+            with self._lock:
+                self._waiting = None
+        return ended
+
     def _replace(self, oldest: Any, *by: Any) -> None:
         """Unless another thread was faster."""
         with self._lock:
             if self._given and self._given[0] is oldest:
                 self._given.popleft()
+                self._ready = max(0, self._ready - 1)
                 self._kept.extend(by)
 
     def values(self) -> np.ndarray:
@@ -130,14 +177,6 @@ class _History:
 
     def _scaled(self, values: Any) -> Any:
         return np.log(values) if self._geometric else values
-
-
-def _is_under_way(value: Any) -> bool:
-    """Whether a device still works on an array of JAX; no others say so."""
-    if not hasattr(value, "is_ready"):
-        return False
-    # To ask a deleted array whether it is ready ends the process.
-    return not (value.is_deleted() or value.is_ready())
 
 
 class MetricsLogger:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from perf import _metrics_logger_options, metrics_logger
+from perf.adapters.jax_devices import WAITING
 from perf.experimental.export import PerfMetricsExport as ExportV2
 from perf.metrics_logger import MetricsLogger, MetricsLoggerOptions, Mode
 from perf.trace import PerfTracer
@@ -255,30 +256,38 @@ def test_history_holds_few_arrays_of_devices() -> None:
     held = [weakref.ref(array) for array in arrays]
     while arrays:
         logger.log("loss", arrays.pop(0))
-    assert sum(each() is not None for each in held) <= 16
+        settled(logger)
+    assert sum(each() is not None for each in held) <= 18
     found = logger.get_metric_history("loss", "train")
     assert found.dtype == np.float32
     assert list(range(100)) == found.tolist()
 
 
+def settled(logger: MetricsLogger) -> None:
+    """Waits until no thread waits for a value any more."""
+    for history in logger._histories.values():
+        WAITING.settle(history)
+
+
 class Late:
     """An array on which a device works until it is told to be done."""
 
-    done = False
-
     def __init__(self, number: float, meanwhile: Callable[[], object] = int) -> None:
         self.number, self.meanwhile = number, meanwhile
+        self.done = threading.Event()
 
-    def is_deleted(self) -> bool:
-        """It is not."""
-        return False
+    def block_until_ready(self) -> None:
+        """Returns when the device is done."""
+        self.done.wait()
 
     def is_ready(self) -> bool:
-        """Whether the device is done."""
-        return self.done
+        """Never asked: of an array that is deleted meanwhile, that ends the process."""
+        raise AssertionError("it was asked")
+
+    is_deleted = is_ready
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        assert self.done, "it was waited for"
+        assert self.done.is_set(), "it was waited for"
         meanwhile, self.meanwhile = self.meanwhile, int  # once
         meanwhile()
         return np.asarray(self.number)
@@ -293,11 +302,12 @@ def test_a_device_that_is_behind_is_not_waited_for(
     for array in arrays:
         logger.log("loss", array)
     for array in arrays:
-        array.done = True
+        array.done.set()
     held = [weakref.ref(array) for array in arrays]
     del arrays, array
     assert all(each() is not None for each in held)
     for number in range(40, 80):
+        settled(logger)
         logger.log("loss", number)
     assert not any(each() is not None for each in held)
     assert list(range(80)) == logger.get_metric_history("loss", "train").tolist()
@@ -309,16 +319,30 @@ def test_a_device_that_is_far_behind_costs_the_oldest_values(
 ) -> None:
     """So it is with one that hangs. It is said once."""
     monkeypatch.setattr(metrics_logger, "_UNDER_WAY", 20)
+    monkeypatch.setattr(metrics_logger, "_TURN_S", 0.0)
     logger = MetricsLogger()
     arrays = [Late(number) for number in range(30)]
     for array in arrays:
         logger.log("loss", array)
     for array in arrays:
-        array.done = True
+        array.done.set()
     found = logger.get_metric_history("loss", "train")
     assert list(range(10, 30)) == found.tolist()
     (message,) = caplog.messages
     assert "a device is 20 values behind" in message
+
+
+def test_many_values_in_a_row_are_no_device_that_is_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The thread that waits for them gets its turn; none is lost."""
+    monkeypatch.setattr(metrics_logger, "_UNDER_WAY", 20)
+    monkeypatch.setattr(metrics_logger, "_TURN_S", 60.0)
+    logger = MetricsLogger()
+    for number in range(500):
+        logger.log("loss", jnp.float32(number))
+    assert list(range(500)) == logger.get_metric_history("loss", "train").tolist()
+    assert [] == caplog.messages
 
 
 def test_a_signal_handler_may_log_what_is_being_logged(
@@ -330,9 +354,12 @@ def test_a_signal_handler_may_log_what_is_being_logged(
     previous = signal.signal(signal.SIGUSR1, lambda *_: logger.log("loss", 3.0))
     try:
         first = Late(1.0, lambda: signal.raise_signal(signal.SIGUSR1))
-        first.done = True
+        first.done.set()
         logger.log("loss", first)
         logger.log("loss", 2.0)
+        settled(logger)
+        logger.log("loss", 2.0)
+        assert first.meanwhile is int, "it did not become a number"
     finally:
         signal.signal(signal.SIGUSR1, previous)
     found = logger.get_metric_history("loss", "train")
@@ -345,7 +372,7 @@ def test_a_mean_is_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_logger, "_AS_GIVEN", 1)
     logger = MetricsLogger()
     last = Late(3.0, lambda: [logger.log("loss", 100.0) for _ in range(10)])
-    last.done = True
+    last.done.set()
     for value in (1.0, 2.0, last):
         logger.log("loss", value)
     assert 2.0 == logger.get_metric("loss", "train")
@@ -361,6 +388,7 @@ def test_a_value_that_is_gone_leaves_the_history(
     array.delete()
     for number in range(100):
         logger.log("loss", number)
+        settled(logger)
     assert list(range(100)) == logger.get_metric_history("loss", "train").tolist()
     (message,) = caplog.messages
     assert "not kept" in message
