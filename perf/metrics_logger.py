@@ -49,7 +49,7 @@ _AS_GIVEN: Final = 16  # mutate: ok any number of this size
 array of a device takes some kilobytes."""
 _UNDER_WAY: Final = 1024
 """As many may be as they were given, if a device is behind."""
-_TURN_S: Final = 1.0  # mutate: ok any time of this size
+_TURN_S: Final = 0.25  # mutate: ok any time of this size
 """So long, once, a thread that logs thousands of values in a row lets the one that
 waits for them have its turn, before a device is taken to be behind."""
 
