@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from perf._model.errors import TraceFormatError
+from perf._model.lock import LOCK_EVENT
 from perf._model.tracks import (
     END_EVENT,
     LOST_EVENT,
@@ -550,7 +551,7 @@ class _Checker:
         return " > ".join(self._track_path(uuid))
 
 
-_ABOUT: Final = frozenset({RUN_EVENT, LOST_EVENT, END_EVENT})
+_ABOUT: Final = frozenset({RUN_EVENT, LOST_EVENT, END_EVENT, LOCK_EVENT})
 
 
 def _number(tags: Mapping[str, Any], key: str) -> int:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 
 from perf._model.errors import TraceFormatError
+from perf._model.lock import LOCK_EVENT, LockDemand
 from perf._model.spans import OPEN, ClockSnapshot
 from perf._model.tracks import LOST_EVENT, SCHEMA_KEY
 from perf._read.damage import Damage, Unread
@@ -38,6 +39,7 @@ from perf._read.packets import (
     TooLargeError,
     check_versions,
     frame_at,
+    lock_demand,
     lost_records,
     open_trace,
     packed_twice,
@@ -104,6 +106,7 @@ class Events:
         lost_times: of each damage, the last time before and the first one after it;
             the latter is `OPEN` if nothing came after it.
         unplaced: events on tracks that the file does not introduce; left out.
+        lock: what the writer saw of the interpreter's lock, and when.
     """
 
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -122,6 +125,7 @@ class Events:
     unread: list[Unread] = dataclasses.field(default_factory=list)
     lost_times: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     unplaced: int = 0
+    lock: list[tuple[int, LockDemand]] = dataclasses.field(default_factory=list)
 
 
 def read_events(
@@ -544,6 +548,8 @@ class _Reader:
         about_files = {instant[0] for instant in begins}
         said = [i for i in events.instants if i[0] in about_files]
         events.lost = sum([lost_records(i[3]) for i in said if i[2] == LOST_EVENT])
+        seen = [(i[1], lock_demand(i[3])) for i in said if i[2] == LOCK_EVENT]
+        events.lock = [(end_ns, demand) for end_ns, demand in seen if demand]
         events.instants = [i for i in events.instants if i[0] not in about_files]
         return events
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from perf._model.errors import TraceFormatError
+from perf._model.lock import LockDemand
 from perf._model.spans import ClockSnapshot
 from perf._model.tracks import LOST_KEY, RUN_EVENT, SCHEMA_KEY, SCHEMA_VERSION
 
@@ -406,6 +407,26 @@ def lost_records(tags: Mapping[str, Any]) -> int:
     """How many records the instant with these tags tells to be lost."""
     count = tags.get(LOST_KEY)
     return count if isinstance(count, int) else 0
+
+
+def lock_demand(tags: Mapping[str, Any]) -> LockDemand | None:
+    """What the instant with these tags tells.
+
+    Returns:
+        None where another version wrote it, or the file is damaged.
+    """
+    try:
+        demand = LockDemand(**tags)
+    except TypeError:
+        return None
+    *numbers, threads, threads_ns = dataclasses.astuple(demand)
+    if not isinstance(threads, list) or not isinstance(threads_ns, list):
+        return None
+    if not all(isinstance(name, str) for name in threads):
+        return None
+    if not all(isinstance(n, int) and n >= 0 for n in (*numbers, *threads_ns)):
+        return None
+    return demand if demand.taken <= demand.wakeups else None
 
 
 def text(value: str | bytes) -> str:

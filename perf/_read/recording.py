@@ -14,6 +14,7 @@ from typing import Any, Final
 from perf._model import names
 from perf._model.errors import TraceFormatError
 from perf._model.ids import QUEUE_SUFFIX
+from perf._model.lock import LockDemand
 from perf._model.spans import (
     DEVICE,
     OPEN,
@@ -91,6 +92,7 @@ class Recording:
         lost: stretches of time of which the file could not be read.
         limits: what a reader has to know before any number: what is missing in all of
             them, and what is taken for a step.
+        lock: what was seen of the interpreter's lock, each with the end of its stretch.
     """
 
     path: str
@@ -105,6 +107,7 @@ class Recording:
     clocks: Sequence[ClockSnapshot] = ()
     lost: Sequence[Stretch] = ()
     limits: tuple[str, ...] = ()
+    lock: Sequence[tuple[int, LockDemand]] = ()
 
     def schedule(self) -> Schedule:
         """The same, ordered for questions about time."""
@@ -144,7 +147,12 @@ def read_recording(
             f"spans, instants and samples that the writer had to drop: {events.lost}"
         )
     return _recording(
-        path, *_of_events(events), limits, events.clocks, events.lost_times
+        path,
+        *_of_events(events),
+        limits,
+        events.clocks,
+        events.lost_times,
+        events.lock,
     )
 
 
@@ -165,6 +173,7 @@ def _recording(
     limits: Iterable[str] = (),
     clocks: Sequence[ClockSnapshot] = (),
     lost_times: Sequence[tuple[int, int]] = (),
+    lock: Sequence[tuple[int, LockDemand]] = (),
 ) -> Recording:
     begins = [r[1] for _, records in timelines for r in records]
     if not begins:
@@ -211,6 +220,7 @@ def _recording(
         clocks,
         lost,
         tuple(found),
+        lock,
     )
 
 

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 from perf._model.log import OnceLog
+from perf._write.lock_watch import LockWatch, own_waits
 
 PERIOD_S: Final = 1.0
 """At most so long is a span in memory alone. A step's end asks for nothing: ringing
@@ -58,6 +59,8 @@ class Worker:
         self._given_up = -1
         """Up to which round all was done when one was waited for in vain."""
         self._stopping = False
+        self.lock_watch = LockWatch()
+        """Of the interpreter's lock; told of each time that the thread wakes up."""
         self._log = OnceLog()
 
     def add(self, writer: Writer) -> None:
@@ -144,10 +147,10 @@ class Worker:
         for call in calls:
             self._guarded(call)
 
-    def _guarded(self, call: Callable[[], None]) -> None:
+    def _guarded(self, call: Callable[..., None], *arguments: object) -> None:
         # A fault of ours: the thread has to outlive it, for it has other writers.
         try:
-            call()
+            call(*arguments)
         except Exception as error:
             what = f"{call.__name__}: {type(error).__name__}: {error}"
             self._log.say("writer", f"a trace writer failed in {what}", exc=error)
@@ -186,11 +189,22 @@ class Worker:
                     return
 
     def _wait_for_bell(self, until_s: float) -> None:
-        """Returns then at the latest."""
-        with contextlib.suppress(Empty):
-            self._bell.get(timeout=max(0.0, until_s - time.monotonic()))
+        """Returns then at the latest. Meanwhile it is seen who has the lock."""
+        while True:
+            waits, now_s = own_waits(), time.monotonic()
+            due_s = max(now_s, min(until_s, now_s + self.lock_watch.nap_s))
+            try:
+                self._bell.get(timeout=due_s - now_s)
+            except Empty:
+                late_ns = round((time.monotonic() - due_s) * 1e9)
+                waits = own_waits() - waits
+                self._guarded(self.lock_watch.woke, waits, late_ns)
+                if due_s >= until_s:
+                    return
+                continue
             while not self._bell.empty():  # once for all who rang; nobody else takes
                 self._bell.get_nowait()
+            return
 
 
 _worker = Worker()

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, Final
 
 from perf._model.ids import queue_id
+from perf._model.lock import LOCK_EVENT, LockDemand
 from perf._model.spans import (
     COUNTER,
     GROUP,
@@ -140,6 +141,11 @@ class TraceStream:
     def lost(self, count: int) -> bytes:
         """Tells of records that no file holds; after the first batch."""
         self._put_about(LOST_EVENT, {LOST_KEY: count})
+        return self._taken()
+
+    def lock_demand(self, end_ns: int, demand: LockDemand) -> bytes:
+        """Tells of a stretch of the interpreter's lock; after the first batch."""
+        self._put_about(LOCK_EVENT, dataclasses.asdict(demand), end_ns)
         return self._taken()
 
     def end(self) -> bytes:
@@ -276,10 +282,13 @@ class TraceStream:
             return
         self._next_clocks_ns = now_ns + CLOCKS_EVERY_NS
 
-    def _put_about(self, name: str, tags: Mapping[str, Any]) -> None:
+    def _put_about(
+        self, name: str, tags: Mapping[str, Any], at_ns: int | None = None
+    ) -> None:
         event = self._sequence.instant(name, tags)
         uuid, now_ns = self._uuid(self._plan.run), self._pen.now_ns
-        self._pen.out.append(self._sequence.events(uuid, [now_ns], [event]))
+        times = [now_ns if at_ns is None else at_ns]
+        self._pen.out.append(self._sequence.events(uuid, times, [event]))
 
     def _put_counters(self, samples: list[RawRecord]) -> None:
         by_track: dict[tuple[str, str], list[RawRecord]] = {}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from perf._model.lock import LockDemand
 from perf._model.log import OnceLog
 from perf._model.spans import Batch, ClockSnapshot
 from perf._model.stats import WriteStats
@@ -103,6 +104,8 @@ class TraceWriter:
         """Records that are lost, which no file tells yet."""
         self._clocks: ClockSnapshot | None = None
         """Of the last batch."""
+        self._told: tuple[int, LockDemand] | None = None
+        """What was last seen of the interpreter's lock, as far as a file tells it."""
         self._errors = 0
         self._last_error = ""
         self._deleted_files = 0
@@ -424,6 +427,7 @@ class TraceWriter:
             self._lose(batch)
             self._has_gap = self._has_gap or bool(batch.records or batch.open)
             return
+        self._watch(batch)
         data, slices = b"", 0
         if batch.records or batch.open:
             if self._stream is None:
@@ -431,15 +435,31 @@ class TraceWriter:
             slices = -self._stream.slices
             data = self._stream.encode(self.tags.redacted(batch, self._log))
             slices += self._stream.slices
-            data += self._losses(self._stream)
-            if self.files.compress:
-                data = compressed(data)
+            data += self._losses(self._stream) + self._lock_demand(self._stream)
             if self._full_at_ns is None and self._limits.segment_ns:
                 self._full_at_ns = time.monotonic_ns() + self._limits.segment_ns
             self._begins = self._is_concluded = False
+        elif self._stream is not None and not (self._begins or self._is_concluded):
+            data = self._lock_demand(self._stream)
+        if data and self.files.compress:
+            data = compressed(data)
         self._file.append(data, _count(batch), slices)
         if self._limits.max_disk_bytes:
             self._forget_files(self._disk.make_room(self._limits.max_disk_bytes))
+
+    def _watch(self, batch: Batch) -> None:
+        """The training's thread is known once it has recorded something."""
+        for info, _ in batch.records:
+            if info.is_main:
+                worker().lock_watch.trainer = info.native_thread_id
+
+    def _lock_demand(self, stream: TraceStream) -> bytes:
+        """What was seen of the interpreter's lock, unless it was told before."""
+        seen = worker().lock_watch.last
+        if seen is None or seen is self._told:
+            return b""
+        self._told = seen
+        return stream.lock_demand(*seen)
 
     def _forget_files(self, deleted: list[Path]) -> None:
         if not deleted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import json
 import math
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf._model.errors import TraceFormatError
+from perf._model.lock import LockDemand
 from perf._model.names import END_ERROR
 from perf._model.spans import (
     DEVICE,
@@ -30,8 +32,10 @@ from perf._model.spans import (
     TimelineKind,
 )
 from perf._model.tracks import SCHEMA_KEY, SCHEMA_VERSION, Process
+from perf._read.check import check_trace
 from perf._read.events import read_events
 from perf._read.load import load
+from perf._read.packets import lock_demand
 from perf._read.recording import folder_traces, read_recording, the_trace
 from perf._write.layout import V1Layout, V2Layout
 from perf._write.stream import TraceStream
@@ -181,6 +185,41 @@ def test_what_the_writer_lost_is_said(tmp_path):
     assert ["tick"] == [name for _, name, _ in found.instants]
     said = "spans, instants and samples that the writer had to drop: 500"
     assert [said] == [note for note in found.limits if note not in whole.limits]
+
+
+def test_what_was_seen_of_the_interpreters_lock_is_read_back(tmp_path):
+    """With the end of its stretch; it is no instant of the run's."""
+    stream = TraceStream(V2Layout(), Process(1, "python"), RUN)
+    first = LockDemand(10, 3, 2, 5, 4, 1, 6, 7, ["a", "prompt"], [4, 3])
+    second = dataclasses.replace(first, taken=0, threads=["b"], threads_ns=[7])
+    data = stream.encode(batch((MAIN, [span(1, 10, 20)])))
+    data += stream.lock_demand(15, first) + stream.lock_demand(18, second)
+    path = tmp_path / "a.pb"
+    path.write_bytes(data + stream.end())
+    found = read_recording(path)
+    assert ([(15, first), (18, second)], []) == (found.lock, found.instants)
+    assert () == load(path).instants
+    assert check_trace(path).is_sound
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"more": 1},
+        {"taken": "2"},
+        {"taken": -1},
+        {"taken": 4},
+        {"threads": "a"},
+        {"threads": [1]},
+        {"threads_ns": 4},
+        {"threads_ns": ["4"]},
+    ],
+)
+def test_what_another_version_saw_of_the_lock_is_passed_over(change):
+    """As it is where a file is damaged."""
+    tags = dataclasses.asdict(LockDemand(10, 3, 2, 5, 4, 1, 6, 7, ["a"], [4]))
+    assert lock_demand(tags) == LockDemand(**tags)
+    assert lock_demand(tags | change) is None
 
 
 @pytest.mark.parametrize(

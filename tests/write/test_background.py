@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -98,6 +100,41 @@ def test_the_timer_needs_no_waking(monkeypatch: pytest.MonkeyPatch) -> None:
     worker, writer = Worker(), Counting()
     worker.add(writer)
     assert writer.called.wait()
+    worker.stop()
+
+
+def test_the_lock_watch_is_told_of_each_time_that_the_timer_wakes_the_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """How often the thread waited until then, and how late it is."""
+    monkeypatch.setattr("perf._write.background.PERIOD_S", 0.01)
+    told: SimpleQueue[tuple[int, int]] = SimpleQueue()
+    worker = Worker()
+    monkeypatch.setattr(worker.lock_watch, "woke", lambda *seen: told.put(seen))
+    worker.add(Counting())
+    seen = [told.get(timeout=60) for _ in range(9)]
+    worker.stop()
+    assert all(waits >= 0 and late_ns >= 0 for waits, late_ns in seen)
+    assert sys.platform != "linux" or any(waits for waits, _ in seen)
+
+
+def test_naps_for_the_lock_watch_are_no_rounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The thread wakes up to be watched, and somebody who rings is still heard."""
+    monkeypatch.setattr("perf._write.background.PERIOD_S", 60.0)
+    told: SimpleQueue[tuple[int, int]] = SimpleQueue()
+    worker, writer = Worker(), Counting()
+    worker.lock_watch.nap_s = 0.001
+    monkeypatch.setattr(worker.lock_watch, "woke", lambda *seen: told.put(seen))
+    worker.add(writer)
+    assert worker.round(None)
+    before = writer.count
+    for _ in range(200):
+        told.get(timeout=60)
+    assert before == writer.count
+    assert worker.round(None)
+    assert before < writer.count
     worker.stop()
 
 

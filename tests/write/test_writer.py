@@ -13,16 +13,19 @@ from typing import Any
 
 import pytest
 
+from perf._model.lock import LockDemand
 from perf._model.spans import OPEN, Batch
 from perf._read.load import load
+from perf._read.recording import read_recording
 from perf._write import background
 from perf._write import writer as writer_module
 from perf._write.files import MB, Disk, TraceFiles
 from perf._write.layout import V1Layout, V2Layout
+from perf._write.lock_watch import LockWatch
 from perf._write.sink import TraceFile
 from perf._write.stream import TraceStream
 from perf._write.writer import TraceWriter
-from tests.write.traces import Source, names, span
+from tests.write.traces import MAIN, Source, names, span
 from tools.perfetto.trace_processor import TraceProcessor, slices
 
 
@@ -252,6 +255,36 @@ def test_what_is_lost_is_told_in_the_file(
         ],
     ] == [about(path) for path in writer.stats.paths]
     assert 2 == writer.stats.dropped
+
+
+def test_each_stretch_of_the_interpreters_lock_is_told_once(
+    writer: TraceWriter, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing is recorded meanwhile; but no file has it alone, or last."""
+    watch, at_ns = LockWatch(), 10**7
+    monkeypatch.setattr(background.worker(), "lock_watch", watch)
+
+    def saw(taken: int) -> None:
+        demand = LockDemand(10, 5, taken, 1, 1, 1, 1, 9, ["busy"], [9])
+        watch.last = at_ns + taken, demand
+
+    saw(1)
+    writer.write_now()
+    source.records = [span(1, 0, 1)]
+    for taken in (1, 2, 3):
+        saw(taken)
+        writer.write_now()
+        writer.write_now()
+        source.records = [span(4, 6, 7)] if taken == 2 else []
+    writer.finish()
+    saw(4)
+    writer.write_now()
+    assert MAIN.native_thread_id == watch.trainer
+    (path,) = writer.stats.paths
+    told = read_recording(path).lock
+    assert [1, 2, 3] == [seen.taken for _, seen in told]
+    assert [at_ns + n for n in (1, 2, 3)] == [end_ns for end_ns, _ in told]
+    assert load(path).has_ended
 
 
 @pytest.mark.parametrize("last", ["close", "finish"])
