@@ -106,18 +106,18 @@ def recompile(demo: Demo) -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def gil_hog(demo: Demo) -> Iterator[None]:
-    """In the middle of the run, threads of Python hold the interpreter."""
+def hogs(demo: Demo, count: int, steps: range) -> Iterator[None]:
+    """For some steps, so many threads of Python hold the interpreter."""
     stop = threading.Event()
 
     def hog() -> None:
         while not stop.is_set():
-            if 4 <= demo.step < 8:
+            if demo.step in steps:
                 sum(range(2_000))
             else:
                 time.sleep(0.005)
 
-    threads = [threading.Thread(target=hog, name=f"hog-{n}") for n in range(6)]
+    threads = [threading.Thread(target=hog, name=f"hog-{n}") for n in range(count)]
     for thread in threads:
         thread.start()
     try:
@@ -126,6 +126,16 @@ def gil_hog(demo: Demo) -> Iterator[None]:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def gil_hog(demo: Demo) -> AbstractContextManager[None]:
+    """In the middle of the run."""
+    return hogs(demo, 6, range(4, 8))
+
+
+def busy_threads(demo: Demo) -> AbstractContextManager[None]:
+    """All the time, so that no step is slower than the others."""
+    return hogs(demo, 2, range(sys.maxsize))
 
 
 def late_sync(_: Demo) -> AbstractContextManager[None]:
@@ -240,6 +250,12 @@ FAULTS: Final = [
     Fault("data_stall", "^data_loading", data_stall),
     Fault("recompile", "^Recompilation", recompile),
     Fault("gil", "GIL", gil_hog),
+    Fault(
+        "busy_threads",
+        r"interpreter's lock \(GIL\) beside the training's: hog-[01] .*hog-[01] ",
+        busy_threads,
+        {"steps": 30},
+    ),
     Fault("late_sync", "^weight_sync", late_sync),
     Fault("slow_sample", "^(One slow rollout|rollout).*step 8", slow_sample),
     Fault("slow_reference", "^reference_inference", slow_reference),

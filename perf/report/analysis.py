@@ -23,6 +23,7 @@ from perf._read.accounting import (
 from perf._read.busy import Profiled, profiled
 from perf._read.critical_path import CriticalPath, critical_path
 from perf._read.device_profile import DeviceProfile
+from perf._read.lock import Contention, contention
 from perf._read.recording import Recording, Step
 from perf._read.schedule import STRUCTURE, Schedule
 from perf._read.what_if import Answer, Change, WhatIf, WhatIfError
@@ -117,6 +118,7 @@ class Report:
         stragglers: late devices, the latest first.
         slow_spans: far longer than their like, the worst first.
         profiled: what device profiles say of it.
+        lock: what other Python threads made of the interpreter's lock.
         total_ns: of the steps together.
         median_ns: of the steps' lengths.
         mad_ns: median absolute deviation of the steps' lengths.
@@ -141,6 +143,7 @@ class Report:
     stragglers: Sequence[Straggler]
     slow_spans: Sequence[SlowSpan]
     profiled: Profiled
+    lock: Contention | None
     total_ns: int
     median_ns: int
     mad_ns: int
@@ -248,6 +251,9 @@ def analyse(
         stragglers=_stragglers(schedule, steps),
         slow_spans=_slow_spans(schedule, steps),
         profiled=profiled(recording, schedule, accountant, device_profiles),
+        lock=contention(recording, steps[0].step.begin_ns, steps[-1].step.end_ns)
+        if steps
+        else None,
         total_ns=sum(lengths),
         median_ns=median_ns,
         mad_ns=mad_ns,

@@ -18,6 +18,7 @@ from perf._read.accounting import (
     Account,
 )
 from perf._read.busy import is_occupied
+from perf._read.lock import seen_late_ns
 from perf._read.robust import UNUSUAL, usual_stages
 from perf._read.schedule import STRUCTURE
 from perf.report.analysis import TRUSTED_UNACCOUNTED, Report, StepReport
@@ -74,7 +75,7 @@ def _note(text: str) -> Finding:
 
 
 def _about_the_run(report: Report) -> list[Finding]:
-    outer = _all_slower(report) if report.steps else None
+    outer = (_lock(report) or _all_slower(report)) if report.steps else None
     found = list(_limits(report, outer))
     if not report.steps:
         return found
@@ -102,15 +103,13 @@ def _limits(report: Report, outer: Finding | None) -> Iterator[Finding]:
     if not report.steps:
         yield Finding("limit", "", "The trace holds no whole step of the trainer.")
     elif not report.is_trusted:
-        text = (
-            f"{percent(share)} of {what} is unaccounted for: too much to give advice. "
-        )
+        text = f"{percent(share)} of {what} is unaccounted for: too much to give advice"
         if outer is not None:
-            text += outer.text
+            text += f" on stages. {outer.text}"
         else:
             text += (
-                "Record what the launching threads do there (spans, `waits_for` tags, "
-                "`after=`), and look again."
+                ". Record what the launching threads do there (spans, `waits_for` "
+                "tags, `after=`), and look again."
             )
         yield Finding("limit", UNACCOUNTED, text, share)
 
@@ -364,6 +363,49 @@ def _slow_spans(report: Report) -> Iterator[Finding]:
         + (f" ({which})." if which else "."),
         excess / report.total_ns,
     )
+
+
+def _lock(report: Report) -> Finding | None:
+    """Python threads that hold the interpreter while the training's may want it."""
+    seen = report.lock
+    if seen is None or not seen.threads:
+        return None
+    share = min(seen.held_frac, _for_the_lock(report))
+    if share < WORTH_SAYING:
+        return None
+    (first, busy), *others = seen.threads
+    threads = _listed(
+        [
+            f"{first} runs {percent(busy)} of the time",
+            *[f"{name} {percent(busy)}" for name, busy in others],
+        ]
+    )
+    return Finding(
+        "odd",
+        "GIL",
+        "Python threads hold the interpreter's lock (GIL) beside the training's: "
+        f"{threads}. A thread that woke up found the lock taken "
+        f"{percent(seen.taken_frac)} of {counted(seen.wakeups, 'time')} and came late "
+        f"by a median of {duration(seen.late_ns)} then. So may the training's, which "
+        f"had the lock itself {percent(seen.trainer_frac)} of the time at most. Move "
+        "the work of these threads to a process or into native code that releases the "
+        "lock, or shorten `sys.setswitchinterval`.",
+        share,
+    )
+
+
+def _for_the_lock(report: Report) -> float:
+    """The part of the devices' time for which they may wait for it, at most.
+
+    Devices that work, or wait for work that is under way, do not.
+    """
+    total_ns = report.account.total_ns
+    if not total_ns:
+        return 1.0
+    begin_ns, end_ns = report.steps[0].step.begin_ns, report.steps[-1].step.end_ns
+    late_ns = seen_late_ns(report.schedule, begin_ns, end_ns)
+    idle = report.account.share(HOST) + report.account.share(UNACCOUNTED)
+    return idle + late_ns / total_ns
 
 
 def _all_slower(report: Report) -> Finding | None:

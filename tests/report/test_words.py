@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from perf._model.lock import LockDemand
 from perf._model.spans import DEVICE, RawRecord
 from perf._read.accounting import BLOCKED, INFERRED, UNACCOUNTED
 from perf._read.busy import Busy, Profiled
@@ -15,6 +17,7 @@ from perf._read.recording import Recording
 from perf._read.what_if import Answer, Change
 from perf.report.analysis import Report, SlowSpan, Straggler, analyse
 from perf.report.words import Finding, findings
+from tests.read import drawn
 from tests.read.drawn import Timelines, device, span, work
 from tests.read.simulator import MAIN, MS
 from tests.report.runs import TrainingRun, account, made, moved, run_of, steps_alike
@@ -260,7 +263,8 @@ def test_a_cause_outside_of_the_training_explains_what_is_unaccounted():
     first, *others = findings(lost)
     assert "limit" == first.kind
     assert first.text.endswith("or another process the CPU.")
-    assert "advice. In 1 step everything is slower at once (a, b, c, d)" in first.text
+    told = "advice on stages. In 1 step everything is slower at once (a, b, c, d)"
+    assert told in first.text
     assert not [f for f in others if f.cause == "GIL"]
 
 
@@ -616,3 +620,104 @@ def test_notes_come_last():
     noted = dataclasses.replace(TrainingRun(6).recording(), notes=("the file is cut",))
     said = found_in(noted)
     assert "Note: the file is cut." == said[-1].text
+
+
+def beside(recording: Recording, **values: Any) -> Recording:
+    """The same with Python threads that are busy all the time."""
+    whole = recording.end_ns - recording.begin_ns
+    demand = LockDemand(
+        dur_ns=whole,
+        wakeups=2_000_000,
+        taken=1_900_000,
+        late_ns=12 * MS,
+        trainer_ns=whole // 10,
+        trainer_turns=whole // (5 * MS),
+        switch_ns=5 * MS,
+        others_ns=whole,
+        threads=["tokenizer", "loader"],
+        threads_ns=[whole // 2, whole // 4],
+    )
+    demand = dataclasses.replace(demand, **values)
+    end_ns = recording.steps[-1].end_ns
+    return dataclasses.replace(recording, lock=[(end_ns, demand)])
+
+
+def idle_for_the_host() -> Recording:
+    """Half of each step the launching thread is in a span of its own."""
+    steps = range(6)
+    host = [
+        record
+        for n in steps
+        for record in (
+            span("prepare", 20 * n, 20 * n + 10, 2 * n + 1),
+            span("train", 20 * n + 10, 20 * n + 11, 2 * n + 2),
+        )
+    ]
+    trained = [work("train", 20 * n + 10, 20 * n + 20, 2 * n + 2) for n in steps]
+    timelines: Timelines = [(MAIN, host), (drawn.device("tpu0"), trained)]
+    return made(timelines, [(20 * n, 20 * n + 20) for n in steps])
+
+
+def test_threads_that_hold_the_lock_beside_the_training_are_named():
+    """With what was seen, and what helps; its time is that of idle devices."""
+    found = found_in(beside(idle_for_the_host(), wakeups=200, taken=190))
+    assert "GIL" == found[0].cause
+    assert pytest.approx(0.5) == found[0].weight
+    assert found[0].text == (
+        "Python threads hold the interpreter's lock (GIL) beside the training's: "
+        "tokenizer runs 50 % of the time, loader 25 %. A thread that woke up found the "
+        "lock taken 95 % of 200 times and came late by a median of 12 ms then. So may "
+        "the training's, which had the lock itself 10 % of the time at most. Move the "
+        "work of these threads to a process or into native code that releases the "
+        "lock, or shorten `sys.setswitchinterval`."
+    )
+
+
+def test_where_devices_are_unaccounted_for_busy_threads_are_the_reason():
+    """Instead of the advice to record more."""
+    recording = idle_for_the_host()
+    timelines = [
+        (info, [r for r in records if r[0] != "prepare"])
+        for info, records in recording.timelines
+    ]
+    recording = beside(dataclasses.replace(recording, timelines=timelines))
+    (said,) = [f.text for f in found_in(recording) if f.cause == "unaccounted"]
+    assert "unaccounted for: too much to give advice on stages. Python threads" in said
+    assert [] == about(recording, "GIL")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"trainer_ns": 10**12}, id="the training's own thread has it"),
+        pytest.param({"trainer_turns": 0}, id="that thread waits for something else"),
+        pytest.param({"taken": 10}, id="the lock is free"),
+        pytest.param({"threads": [], "threads_ns": []}, id="no thread is busy"),
+    ],
+)
+def test_threads_that_keep_nobody_waiting_for_the_lock_are_not_named(values):
+    """However busy others are."""
+    assert [] == about(beside(idle_for_the_host(), **values), "GIL")
+
+
+@pytest.mark.parametrize(
+    ("tags", "weight"),
+    [({}, None), ({"end_error_ns": 15 * MS}, 0.25), ({"end_error_ns": 10**9}, 0.65)],
+)
+def test_devices_that_work_do_not_wait_for_the_lock(tags, weight):
+    """But their ends may have been seen so late that they did not work."""
+    timelines: Timelines = [
+        (MAIN, [span("train", 0, 60, 1)]),
+        (drawn.device("tpu0"), [work("train", 0, 60, 1, **tags)]),
+    ]
+    recording = made(timelines, [(0, 20), (20, 40), (40, 60)])
+    busy = beside(recording, trainer_ns=recording.end_ns * 3 // 10)
+    expected = [] if weight is None else [pytest.approx(weight, abs=1e-3)]
+    assert expected == [f.weight for f in found_in(busy) if f.cause == "GIL"]
+
+
+def test_without_devices_all_of_the_time_may_be_waited():
+    """Nothing tells that it is not."""
+    recording = made([(MAIN, [span("train", 0, 60, 1)])], [(0, 20), (20, 60)])
+    (said,) = [f for f in found_in(beside(recording)) if f.cause == "GIL"]
+    assert pytest.approx(0.95 - 0.1, abs=1e-3) == said.weight
