@@ -6,6 +6,7 @@ import os
 import signal
 
 import hypothesis
+import pytest
 
 # Read by JAX once, when it first looks for devices. Eight of them, so that rollout,
 # actor and reference can have meshes of their own.
@@ -24,3 +25,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("desk", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nobody_watches_the_interpreters_lock() -> None:
+    """What else goes on in the process of the tests is not to be in their files."""
+    from perf._write.background import worker
+    from perf._write.lock_watch import LockWatch
+
+    worker().lock_watch = LockWatch(look=lambda trainer: None)

@@ -159,6 +159,7 @@ class TraceWriter:
         self._source, self._was_attached = source, True
         if self._uploads is not None:
             self._uploads.start()
+        self._told = worker().lock_watch.last  # of the time before
         worker().add(self)
 
     def wake(self) -> None:

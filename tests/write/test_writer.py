@@ -287,6 +287,21 @@ def test_each_stretch_of_the_interpreters_lock_is_told_once(
     assert load(path).has_ended
 
 
+def test_a_stretch_before_the_writer_came_is_not_told(
+    source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was seen for the files of an earlier tracer."""
+    watch = LockWatch()
+    watch.last = 10**7, LockDemand(10, 5, 1, 1, 1, 1, 1, 9, ["busy"], [9])
+    monkeypatch.setattr(background.worker(), "lock_watch", watch)
+    writer = TraceWriter(tmp_path, V1Layout())
+    writer.attach(source)
+    source.records = [span(1, 0, 1)]
+    writer.close()
+    (path,) = writer.stats.paths
+    assert [] == list(read_recording(path).lock)
+
+
 @pytest.mark.parametrize("last", ["close", "finish"])
 def test_what_is_lost_last_is_told_too(
     writer: TraceWriter, source: Source, monkeypatch: pytest.MonkeyPatch, last: str
