@@ -18,8 +18,8 @@ from perf.demo.train import train
 from perf.experimental import tracer as v2
 from perf.metrics import MetricsT, PerfMetricsOptions, load_config
 
-_STEPS: Final = 6
-"""Of which the first compiles, and does not count."""
+_STEPS: Final = 1 + DemoConfig().steps
+"""As many as a demo has, and one before that compiles, and does not count."""
 
 
 class _Counted:

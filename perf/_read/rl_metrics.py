@@ -87,12 +87,15 @@ def step_metrics(step: StepSpans, roles: Roles) -> Metrics:
     _add_sum_and_mean(metrics, _REFERENCE_TIME, references, step)
     _add_sum_and_mean(metrics, _ACTOR_TIME, trainings, step)
     _add_sum_and_mean(metrics, _ACTOR_STEP_TIME, train_steps[ACTOR], step)
-    if roles.trainer_apart:
-        pairs = _consecutive(_own(trainings, step), _own(references, step))
-        _add_gaps(metrics, _MICRO_BATCH_GAP, pairs, step)
-    if roles.all_apart:
-        _add_gaps(metrics, _REFERENCE_GAP, pairwise(_own(references, step)), step)
-        _add_gaps(metrics, _ACTOR_GAP, pairwise(_own(trainings, step)), step)
+    if roles.trainer_apart or roles.all_apart:
+        # A gap lies between work of one step.
+        trained, inferred = _own(trainings, step), _own(references, step)
+        if roles.trainer_apart:
+            pairs = _consecutive(trained, inferred)
+            _add_gaps(metrics, _MICRO_BATCH_GAP, pairs, step)
+        else:
+            _add_gaps(metrics, _REFERENCE_GAP, pairwise(inferred), step)
+            _add_gaps(metrics, _ACTOR_GAP, pairwise(trained), step)
     critic = critic_groups or _trainings(step, roles, CRITIC, train_steps[CRITIC])
     if critic:
         _add_sum_and_mean(metrics, _CRITIC_TIME, critic, step)
@@ -115,17 +118,20 @@ def _by_trainer(
     """Whose training steps they are: a tag of v2 tells, or the group of v1 around."""
     if not critic_groups and not any(map(_tags, train_steps)):
         return {ACTOR: train_steps, CRITIC: []}
-    found: dict[str, list[Interval]] = {ACTOR: [], CRITIC: []}
+    actors: list[Interval] = []
+    critics: list[Interval] = []
     for train_step in train_steps:
         tags = train_step[TAGS]
         role = tags.get(names.ROLE) if tags else None
-        if not isinstance(role, str) and critic_groups:
+        if isinstance(role, str):
+            is_critics = role == CRITIC
+        else:
             begin = train_step[BEGIN]
-            is_inside = any(g[BEGIN] <= begin < g[END] for g in critic_groups)
-            role = CRITIC if is_inside else ACTOR
-        is_critics = isinstance(role, str) and role == CRITIC
-        found[CRITIC if is_critics else ACTOR].append(train_step)
-    return found
+            is_critics = bool(critic_groups) and any(
+                group[BEGIN] <= begin < group[END] for group in critic_groups
+            )
+        (critics if is_critics else actors).append(train_step)
+    return {ACTOR: actors, CRITIC: critics}
 
 
 def _of(
@@ -137,11 +143,14 @@ def _of(
     one: from its first begin to its last end.
     """
     found: list[list[Interval]] = []
+    before: list[Interval] = []
     for device in roles.devices.get(role) or step.devices:
-        some = _named(step.devices.get(device, ()), wanted)
-        # The devices of a mesh share their records.
-        if some and (not found or some != found[-1]):
-            found.append(some)
+        # The devices of a mesh share their records: they are looked at once.
+        if device in step.devices and step.devices[device] != before:
+            before = step.devices[device]
+            some = _named(before, wanted)
+            if some and some not in found:
+                found.append(some)
     if len(found) == 1:
         return found[0]
     if found:
@@ -230,27 +239,29 @@ def _add(
 
 
 def _own(intervals: list[Interval], step: StepSpans) -> list[Interval]:
-    """Those that began in the step: a gap lies between work of one step."""
+    """Those that began in the step."""
+    if not intervals or intervals[0][BEGIN] >= step.begin:
+        return intervals
     return [interval for interval in intervals if interval[BEGIN] >= step.begin]
 
 
 def _consecutive(
     trainings: list[Interval], references: list[Interval]
-) -> Iterator[tuple[Interval, Interval]]:
+) -> list[tuple[Interval, Interval]]:
     """Each training with the next reference inference that began after it did.
 
     By time and not by number: either may be missing for a micro-batch. Of trainings
     without an inference between them only the last one is followed by a gap.
     """
-    following: Interval | None = None
-    remaining = list(references)
+    found: list[tuple[Interval, Interval]] = []
+    after = at = len(references)
     for training in reversed(trainings):
-        found = following
-        while remaining and remaining[-1][BEGIN] >= training[BEGIN]:
-            found = remaining.pop()
-        if found is not following and found is not None:
-            yield training, found
-        following = found
+        while at and references[at - 1][BEGIN] >= training[BEGIN]:
+            at -= 1
+        if at < after:
+            found.append((training, references[at]))
+        after = at
+    return found
 
 
 def _length(interval: Interval, step: StepSpans) -> float:

@@ -12,7 +12,6 @@ from perf._model.names import GLOBAL_STEP, MEASURED, Stage
 from perf._model.spans import (
     DEVICE,
     NO_PARENT,
-    OPEN,
     SPAN,
     RawRecord,
     Records,
@@ -98,7 +97,9 @@ def from_records(step: ClosedStep) -> StepSpans:
     devices: dict[str, list[Interval]] = {}
     parts = step.parts
     if opened:
-        parts = [*parts, *on_devices(parts, opened)]
+        parts = [*parts]
+        for info, some in on_devices(parts, opened):
+            parts.append((info, [(i[NAME], i[BEGIN], _INF, *i[ID:]) for i in some]))
     stage_of = MEASURED.get
     for info, some in parts:
         kind = info.kind
@@ -112,16 +113,11 @@ def from_records(step: ClosedStep) -> StepSpans:
             for record in some:
                 stage = stage_of(record[0])
                 if stage is not None and record[5] <= DEVICE:
-                    if stage in into:
-                        into[stage].append(record)
-                    else:
+                    mine = into.get(stage)
+                    if mine is None:
                         into[stage] = [record]
-    if opened:
-        for some in (*main.values(), *hosts.values(), *devices.values()):
-            some[:] = [
-                i if i[END] != OPEN else (i[NAME], i[BEGIN], _INF, *i[ID:])
-                for i in some
-            ]
+                    else:
+                        mine.append(record)
 
     def first() -> int:
         # Of any thread: a framework may roll out on one of its own while the trainer
@@ -154,16 +150,15 @@ def on_devices(
         for record in some:  # none, where it ended meanwhile
             if record[ID] <= first.get(device, record)[ID]:
                 first[device] = record
-    if not first:
-        return
-    free_ns = dict.fromkeys(first, 0)
+    free_ns = {device: record[BEGIN] for device, record in first.items()}
     for info, some in records:
-        if info.kind is TimelineKind.DEVICE and info.id in first:
-            free_ns[info.id] = max([free_ns[info.id], *(r[END] for r in some)])
+        if info.id in free_ns:
+            for before in some:
+                if before[END] > free_ns[info.id]:
+                    free_ns[info.id] = before[END]
     for device, record in first.items():
         info = TimelineInfo(device, TimelineKind.DEVICE, device)
-        begin_ns = max(record[BEGIN], free_ns[device])
-        yield info, [(record[NAME], begin_ns, *record[END:])]
+        yield info, [(record[NAME], free_ns[device], *record[END:])]
 
 
 def from_trees(

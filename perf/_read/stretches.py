@@ -29,16 +29,18 @@ def united(
 def common(first: list[Stretch], second: list[Stretch]) -> int:
     """How long both are under way."""
     total = at = 0
+    count = len(second)
     for begin, end in first:
-        while at < len(second):
+        while at < count:
             since, until = second[at]
-            if since < begin:
-                since = begin
-            if until > end:
-                if since < end:
+            if until > begin:
+                if since >= end:
+                    break
+                if since < begin:
+                    since = begin
+                if until > end:
                     total += end - since
-                break  # it may go on into what comes next
-            if since < until:
+                    break  # it goes on into what comes next
                 total += until - since
             at += 1
     return total

@@ -205,15 +205,8 @@ class Collector:
             # The training waits for this: forgetting is left to the drain that follows,
             # unless there is none, or it is late.
             self.store.trim(beyond=MAX_OVERDUE if self.feeds else 0)
-            # Of each timeline once: it may have much in flight.
-            ended: dict[str, set[int]] = {}
-            for info, records in opened:
-                line = info.id.removesuffix(QUEUE_SUFFIX)
-                if line not in ended:
-                    ended[line] = {record[3] for record in step.of(line)}
-                still = [record for record in records if record[3] not in ended[line]]
-                if still:
-                    step.opened.append((info, still))
+            if opened:
+                step.opened = _still(opened, step.parts)
             self.own_ns += time.perf_counter_ns() - begin_ns
         if step.forgotten:
             self.forgotten += step.forgotten
@@ -404,6 +397,24 @@ class Collector:
         return Batch(
             taken, newly_open, tangled, clock.snapshot(), untold, is_whole, lost_ends
         )
+
+
+def _still(opened: Records, closed: Records) -> Records:
+    """Those of what was open that have not closed meanwhile."""
+    # Work in flight is on its queue, and ends on the device.
+    ended: dict[str, set[int]] = {
+        info.id.removesuffix(QUEUE_SUFFIX): set() for info, _ in opened
+    }
+    for info, records in closed:
+        if info.id in ended:
+            ended[info.id].update([record[3] for record in records])
+    found: Records = []
+    for info, records in opened:
+        ids = ended[info.id.removesuffix(QUEUE_SUFFIX)]
+        still = [record for record in records if record[3] not in ids]
+        if still:
+            found.append((info, still))
+    return found
 
 
 def _taken(log: ThreadLog) -> Records:
