@@ -68,6 +68,15 @@ class Rounds:
         fastest = sorted(self.times_ns)[: max(1, len(self.times_ns) // 4)]
         return statistics.median(fastest)
 
+    def over(self, other: Rounds) -> float:
+        """How many times as long as another, the median of all rounds.
+
+        For what takes so long that a machine's speed changes from turn to turn: turns
+        beside each other had the same.
+        """
+        pairs = zip(self.times_ns, other.times_ns, strict=True)
+        return statistics.median([mine / its for mine, its in pairs])
+
     def reading(self, ns_per_unit: float = 1, floor: Rounds | None = None) -> Reading:
         """As a reading in a unit of so many nanoseconds."""
         return Reading(
@@ -86,8 +95,10 @@ def interleaved(cases: Mapping[str, Case], *, rounds: int) -> dict[str, Rounds]:
         rounds: of each; one more comes first and is thrown away.
     """
     times: dict[str, list[float]] = {name: [] for name in cases}
+    order = list(cases.items())
     for number in range(rounds + 1):
-        for name, case in cases.items():
+        order.reverse()  # what is better about being first is everybody's
+        for name, case in order:
             case.before()
             took_ns = case.run(case.count)
             case.after()

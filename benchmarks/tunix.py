@@ -19,7 +19,7 @@ from benchmarks.timing import Case, Reading, interleaved
 
 _EXAMPLES: Final = Path(__file__).parent.parent / "examples"
 _LAYOUTS: Final = ("colocated", "all-apart")
-_STEPS_A_TURN: Final = 20
+_STEPS_A_TURN: Final = 40
 """A turn ends with a flush, which a training never asks for: a small part of many."""
 _TURNS: Final = 48
 
@@ -45,9 +45,8 @@ def measure(subject: str) -> dict[str, Reading]:
             found = interleaved(cases, rounds=_TURNS)
             for each in trainings.values():
                 each.end()
-        ratio = found["on"].typical_ns / found["off"].typical_ns
         name = layout.replace("-", "_")
-        readings[name] = Reading(ratio)
+        readings[name] = Reading(found["on"].over(found["off"]))
         readings[f"{name}_step"] = found["off"].reading(1e6)
     return readings
 
