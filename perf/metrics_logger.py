@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import importlib
 import itertools
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ import numpy as np
 from perf._exporting import attach_export, checked_export
 from perf._metrics_logger_options import OF_JAX, BackendFactory, MetricsLoggerOptions
 from perf._model.log import OnceLog
+from perf._record.launches import NOT_WAITED_FOR
 from perf._record.waiting import Waited
 from perf.adapters.jax_devices import WAITING
 from perf.loggers.backends.clu import CluBackend
@@ -79,6 +81,8 @@ class _History:
         """So many of the first of these no device works on."""
         self._waiting: threading.Event | None = None
         """Set when a thread no longer waits for them; None: none does."""
+        self._waits_in = 0
+        """The process of that thread: a forked one has others."""
         self._is_behind = False
         """Whether that took too long."""
         self._left = 0
@@ -107,7 +111,11 @@ class _History:
         try:
             if not is_ready:
                 ended = self._wait()
-                if count <= _UNDER_WAY or self._has_ended(ended):
+                if count <= _UNDER_WAY:
+                    return
+                if ended is None:
+                    raise RuntimeError(NOT_WAITED_FOR)
+                if self._has_ended(ended):
                     return
                 raise RuntimeError(f"a device is {_UNDER_WAY} values behind")
             # Not what may be a view of the memory of a device; of one number, that.
@@ -122,16 +130,20 @@ class _History:
         self._is_behind = self._is_behind or not ended.wait(_TURN_S)
         return not self._is_behind
 
-    def _wait(self) -> threading.Event:
+    def _wait(self) -> threading.Event | None:
         """Has a thread wait for the values that there are, unless one does.
+
+        Returns:
+            Set when it no longer waits; None if no thread takes more.
 
         For all at once: being woken is what a wait costs, and where values are logged
         in a row, the thread has the interpreter's lock once for hundreds of them.
         """
         with self._lock:
-            if self._waiting is not None:
+            if self._waiting is not None and self._waits_in == os.getpid():
                 return self._waiting
             ended = self._waiting = threading.Event()
+            self._waits_in = os.getpid()
             given = list(self._given)
 
         def done(_: BaseException | None) -> None:
@@ -147,6 +159,7 @@ class _History:
         if not WAITING.submit(None, Waited(self, given, done)):
             with self._lock:
                 self._waiting = None
+            return None
         return ended
 
     def _replace(self, oldest: Any, *by: Any) -> None:

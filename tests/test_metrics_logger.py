@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import threading
@@ -343,6 +344,54 @@ def test_many_values_in_a_row_are_no_device_that_is_behind(
         logger.log("loss", jnp.float32(number))
     assert list(range(500)) == logger.get_metric_history("loss", "train").tolist()
     assert [] == caplog.messages
+
+
+class Refusing:
+    """Waiting threads that take nothing: too much is pending."""
+
+    def submit(self, key: Any, work: Any) -> bool:
+        """It does not."""
+        return False
+
+
+def test_values_that_no_thread_waits_for_go_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log is not held up, and no device is said to be behind."""
+    monkeypatch.setattr(metrics_logger, "WAITING", Refusing())
+    monkeypatch.setattr(metrics_logger, "_UNDER_WAY", 20)
+    monkeypatch.setattr(metrics_logger, "_TURN_S", 3600.0)
+    logger = MetricsLogger()
+    for number in range(30):
+        logger.log("loss", Late(number))
+    (message,) = caplog.messages
+    assert "not waited for" in message
+
+
+class Forgetful(Refusing):
+    """Waiting threads of the parent, which never tell a forked child."""
+
+    taken = 0
+
+    def submit(self, key: Any, work: Any) -> bool:
+        """It takes everything, and that is all."""
+        self.taken += 1
+        return True
+
+
+def test_a_forked_child_has_its_own_threads_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the parent's wait for they never tell it."""
+    waiting = Forgetful()
+    monkeypatch.setattr(metrics_logger, "WAITING", waiting)
+    logger = MetricsLogger()
+    for number in range(20):
+        logger.log("loss", Late(number))
+    assert 1 == waiting.taken
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    logger.log("loss", Late(20))
+    assert 2 == waiting.taken
 
 
 def test_a_signal_handler_may_log_what_is_being_logged(

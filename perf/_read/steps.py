@@ -98,7 +98,7 @@ def from_records(step: ClosedStep) -> StepSpans:
     parts = step.parts
     if opened:
         parts = [*parts]
-        for info, some in on_devices(parts, opened):
+        for info, some in on_devices(step.parts, opened):
             parts.append((info, [(i[NAME], i[BEGIN], _INF, *i[ID:]) for i in some]))
     stage_of = MEASURED.get
     for info, some in parts:
@@ -152,7 +152,7 @@ def on_devices(
                 first[device] = record
     free_ns = {device: record[BEGIN] for device, record in first.items()}
     for info, some in records:
-        if info.id in free_ns:
+        if info.kind is _DEVICE and info.id in free_ns:
             for before in some:
                 if before[END] > free_ns[info.id]:
                     free_ns[info.id] = before[END]

@@ -208,6 +208,11 @@ class Collector:
             if opened:
                 step.opened = _still(opened, step.parts)
             self.own_ns += time.perf_counter_ns() - begin_ns
+        for feed in self.feeds:
+            # Sinks come by themselves, unless their thread could not be started, or is
+            # the parent's.
+            if not feed.is_served:
+                feed.sink.wake()
         if step.forgotten:
             self.forgotten += step.forgotten
             self._log.say(
@@ -319,11 +324,11 @@ class Collector:
 
     def _collect(self, patience_s: float = -1) -> bool:
         """Held: _lock. Whether all could be had."""
+        # An interrupt from the keyboard before all is kept loses it: the training ends.
         parts: Records = []
         dead = []
         for log in self._all_logs():
-            if log.records:
-                parts += _taken(log)
+            parts += _taken(log)
             if log.alive() is None and not log.records:
                 dead.append(log)
         on_devices = self._devices.take(patience_s)
@@ -423,7 +428,7 @@ def _taken(log: ThreadLog) -> Records:
     # Two steps, each whole: what the owner appends between them stays.
     records = log.records[:count]
     del log.records[:count]
-    return [(log.info, records)]
+    return [(log.info, records)] if records else []
 
 
 def _ended(record: RawRecord, end_ns: int) -> RawRecord:

@@ -179,10 +179,14 @@ class Devices:
 
     def _add(self, info: TimelineInfo, record: RawRecord) -> None:
         """Held: lock."""
-        waiting = self._waiting.get(info.id)
-        if waiting is None:
-            waiting = self._waiting[info.id] = (info, [])
-        waiting[1].append(record)
+        # A signal handler has the lock, too, and may take all between any two steps:
+        # looking up and appending are one.
+        while True:
+            try:
+                self._waiting[info.id][1].append(record)
+                return
+            except KeyError:
+                self._waiting.setdefault(info.id, (info, []))
 
     def resolve(self, devices: Any) -> Lines:
         """The timelines of a span's devices; equal devices give the same tuple.

@@ -18,7 +18,7 @@ class Sink(Protocol):
     """What a tracer expects of what is attached to it."""
 
     def wake(self) -> None:
-        """Much is waiting, or the first of a process. Must return at once."""
+        """Much is waiting, or nothing was taken so far. Must return at once."""
 
     def flush(self, deadline_s: float | None = None) -> bool:
         """Writes all that was recorded so far; whether it did so in time."""
@@ -52,6 +52,8 @@ class Feed:
         self.waiting: Records = []
         self.waiting_count = 0
         self.dropped = 0
+        self.is_served = False
+        """Whether the sink has come for records, in this process."""
         self.told = 0
         """Records that the sink knows to be lost, or that were lost before it came."""
         self._tangled: set[str] = set()
@@ -146,6 +148,7 @@ class Feed:
         """After a fork: what waits belongs to the parent's sink."""
         self.take()
         self.take_tangled()
+        self.is_served = False
         self.dropped = self.told = 0
         self.may_lack_ends = False
         self._handed_over.clear()
@@ -156,6 +159,7 @@ class Feed:
         Args:
             anew: with all spans that are open, as if none had been handed over.
         """
+        self.is_served = True
         if anew:
             self._handed_over.clear()
         return self._collect(self)

@@ -14,6 +14,8 @@ KEEP_SPANS: Final = 20_000  # mutate: ok any number of this size
 MAX_IN_STEP: Final = 100_000  # mutate: ok any number of this size
 """Records that a step may have before it forgets its older ones: its metrics are made
 of all of them."""
+_LEFT: Final = 0.75
+"""The part of these that is left when it forgets."""
 
 
 class Step:
@@ -120,8 +122,8 @@ class Store:
             self._index.add(parts)
         while self.count > self.keep_spans and self.closed:
             self._forget_step()
-        while self.current.count > self.max_in_step:
-            self._forget_half(self.current)
+        if self.current.count > self.max_in_step:
+            self._forget_older(self.current)
 
     def close_step(self, end_ns: int) -> Step:
         """Ends the present step and begins the next one."""
@@ -169,13 +171,16 @@ class Store:
         if self._index is not None:
             self._index.forget(step.parts)
 
-    def _forget_half(self, step: Step) -> None:
-        step.parts = step.by_timeline()  # lists of the step's own
-        info, records = max(step.parts, key=lambda part: len(part[1]))
-        half = (len(records) + 1) // 2
-        if self._index is not None:
-            self._index.forget([(info, records[:half])])
-        del records[:half]
-        step.count -= half
-        step.forgotten += half
-        self.count -= half
+    def _forget_older(self, step: Step) -> None:
+        parts = step.by_timeline()  # lists of the step's own
+        # More than has to be: all of them are put together for it.
+        while step.count > _LEFT * self.max_in_step:
+            info, records = max(parts, key=lambda part: len(part[1]))
+            half = (len(records) + 1) // 2
+            if self._index is not None:
+                self._index.forget([(info, records[:half])])
+            del records[:half]
+            step.count -= half
+            step.forgotten += half
+            self.count -= half
+        step.parts = parts

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import atexit
 import operator
-import resource
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from queue import SimpleQueue
 from typing import Any, Final, Protocol
 
 from perf._model.log import OnceLog
+from perf._model.waits import ARE_COUNTED, own_waits
 
 MAX_THREADS: Final = 16  # mutate: ok any number of this size
 """For device sets; as many again for work that may overtake other work."""
@@ -38,8 +38,6 @@ _CANARY_S: Final = 0.0001  # mutate: ok any time of this size
 _CANARY_EVERY_S: Final = 0.25  # mutate: ok any time of this size
 _CANARIES: Final = 32  # mutate: ok any number of this size
 """The most of so many holds for the next one, too, in 32 of 33 cases."""
-_OF_THREAD: Final[int | None] = getattr(resource, "RUSAGE_THREAD", None)
-"""None elsewhere than on Linux: there nothing is known of ends."""
 _SLOW_EXIT_S: Final = 10.0  # mutate: ok any time that people notice
 
 
@@ -317,7 +315,7 @@ class _End:
 
     def begin(self) -> None:
         """The thread is about to wait."""
-        self._waits = _own_waits()
+        self._waits = own_waits()
         self._begin_ns = time.perf_counter_ns()
 
     def seen(self) -> None:
@@ -325,9 +323,9 @@ class _End:
         self.waited = True
         end_ns = time.perf_counter_ns()
         took_ns = end_ns - self._begin_ns
-        if took_ns < self._turn_ns or _OF_THREAD is None:
+        if took_ns < self._turn_ns or not ARE_COUNTED:
             return  # it may have been ready, and the lock all that was waited for
-        waits = _own_waits() - self._waits
+        waits = own_waits() - self._waits
         if took_ns > waits * self._turn_ns:
             # So one of the waits, if there were any, was for the device.
             for_lock_ns = max(0, waits - 1) * self._turn_ns
@@ -356,17 +354,12 @@ class _Canary:
         if now_s < self._next_s:
             return
         self._next_s = now_s + _CANARY_EVERY_S
-        waits, begin_ns = _own_waits(), time.perf_counter_ns()
+        waits, begin_ns = own_waits(), time.perf_counter_ns()
         time.sleep(_CANARY_S)  # How much longer it takes is what is measured.
         took_ns = time.perf_counter_ns() - begin_ns
-        if _own_waits() - waits <= 1:  # of several, others were for the lock
+        if own_waits() - waits <= 1:  # of several, others were for the lock
             self._lasts.append(took_ns - int(_CANARY_S * 1e9))
             self.late_ns = max(self._lasts)
-
-
-def _own_waits() -> int:
-    """How often the calling thread has given up its core to wait."""
-    return 0 if _OF_THREAD is None else resource.getrusage(_OF_THREAD).ru_nvcsw
 
 
 def _load(worker: _Worker) -> int:

@@ -12,7 +12,8 @@ from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 from perf._model.log import OnceLog
-from perf._write.lock_watch import LockWatch, own_waits
+from perf._model.waits import own_waits
+from perf._write.lock_watch import LockWatch
 
 PERIOD_S: Final = 1.0
 """At most so long is a span in memory alone. A step's end asks for nothing: ringing

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import resource
 import sys
 import threading
 import time
@@ -31,13 +30,6 @@ BUSY: Final = 0.05  # mutate: ok any part of this size
 """Other threads that are busy for a smaller part of a stretch are not told of."""
 _NAMED: Final = 4
 """Threads of a stretch that are named."""
-_OF_THREAD: Final[int | None] = getattr(resource, "RUSAGE_THREAD", None)
-"""None elsewhere than on Linux: there nothing is known."""
-
-
-def own_waits() -> int:
-    """How often the calling thread has given up its core to wait."""
-    return 0 if _OF_THREAD is None else resource.getrusage(_OF_THREAD).ru_nvcsw
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,6 +130,8 @@ class LockWatch:
         now = self._before = self._look(self.trainer) if self.trainer else None
         if before and now and before.trainer == now.trainer:
             self._end(before, now)
+        if now is None:
+            self.trainer = 0
         self._begin_anew()
 
     def _end(self, before: Reading, now: Reading) -> None:

@@ -449,10 +449,16 @@ class TraceWriter:
             self._forget_files(self._disk.make_room(self._limits.max_disk_bytes))
 
     def _watch(self, batch: Batch) -> None:
-        """The training's thread is known once it has recorded something."""
+        """The training's thread is known once it has recorded something.
+
+        Of several trainings in one process it is the first that has not ended.
+        """
+        watch = worker().lock_watch
+        if watch.trainer:
+            return
         for info, _ in batch.records:
             if info.is_main:
-                worker().lock_watch.trainer = info.native_thread_id
+                watch.trainer = info.native_thread_id
 
     def _lock_demand(self, stream: TraceStream) -> bytes:
         """What was seen of the interpreter's lock, unless it was told before."""

@@ -60,6 +60,11 @@ def all_seconds(intervals: list[Interval]) -> list[Interval | None]:
     return [seconds(interval) for interval in intervals]
 
 
+def flat(step: StepSpans, device: str) -> list[Interval | None]:
+    """What ran on a device, times in seconds."""
+    return all_seconds(step.devices[device])
+
+
 def together(stages: ByStage) -> list[Interval]:
     """All that ran on a thread, by begin."""
     return sorted(chain.from_iterable(stages.values()), key=lambda i: i[BEGIN])
@@ -99,6 +104,32 @@ def test_spans_go_where_they_ran() -> None:
         ("refer_inference", 2.0, 3.0, 3),
     ] == all_seconds(together(step.hosts))
     assert [("rollout", 1.0, 2.0, 2)] == all_seconds(step.devices["tpu0"])
+
+
+def test_what_waits_behind_open_work_that_may_overlap_begins_when_it_may() -> None:
+    """Concurrent work in flight is on its device, and holds nobody up."""
+    step = step_of(
+        (TPU, [record("rollout", 1, 4, 1, DEVICE)]),
+        opened=[
+            (TPU, [record("rollout", 2, INF, 2, DEVICE)]),
+            (QUEUE, [record("refer_inference", 3, INF, 3, DEVICE)]),
+        ],
+    )
+    assert [
+        ("rollout", 1.0, 4.0, 1),
+        ("rollout", 2.0, INF, 2),
+        ("refer_inference", 4.0, INF, 3),
+    ] == flat(step, "tpu0")
+
+
+def test_a_track_with_the_name_of_a_device_is_none() -> None:
+    """What somebody recorded on it does not hold the device."""
+    track = TimelineInfo("tpu0", TimelineKind.NAMED, "tpu0")
+    step = step_of(
+        (track, [record("rollout", 1, 9, 1)]),
+        opened=[(QUEUE, [record("rollout", 3, INF, 3, DEVICE)])],
+    )
+    assert [("rollout", 3.0, INF, 3)] == flat(step, "tpu0")
 
 
 def test_moments_and_waits_are_no_work() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import signal
 import weakref
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf._model import ids as ids_module
-from perf._model.spans import DEVICE, GROUP, OPEN, QUEUED, Record, TimelineKind
+from perf._model.spans import (
+    DEVICE,
+    GROUP,
+    OPEN,
+    QUEUED,
+    RawRecord,
+    Record,
+    TimelineInfo,
+    TimelineKind,
+)
 from perf._record import devices as devices_module
 from perf._record.devices import Devices
 from tests.record.recording import BORN_NS, Recording, flat, in_thread, on
@@ -407,3 +417,29 @@ def test_after_a_fork_a_device_has_no_records(rec: Recording) -> None:
     assert [] == devices.take()
     assert ["a0"] == list(devices.lines)
     assert parents is not devices.lock
+
+
+def test_a_signal_handler_may_take_what_is_being_recorded() -> None:
+    """No record goes onto a list that was taken, where nobody would count it."""
+    devices, line = Devices(first_only=False), "tpu0"
+    info = TimelineInfo(line, TimelineKind.DEVICE, line)
+    taken: list[tuple[list[RawRecord], int]] = []
+
+    def take(*_: object) -> None:
+        taken.extend((some, len(some)) for _, some in devices.take() or ())
+
+    previous = signal.signal(signal.SIGALRM, take)
+    signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+    try:
+        for count in range(1, 1_000_000):  # noqa: B007 - it is how many there were
+            with devices.lock:
+                devices._add(info, ())
+            if len(taken) >= 300:
+                break
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    take()
+    assert len(taken) >= 300
+    assert all(len(some) == then for some, then in taken)
+    assert count == sum(then for _, then in taken)

@@ -168,6 +168,14 @@ def test_a_step_that_never_ends_loses_its_older_half() -> None:
     assert records(13, 14) == index.kept["b"]
 
 
+def test_a_step_that_is_too_long_has_room_for_more() -> None:
+    """All of it is put together to forget some: not for every few records."""
+    store = Store(0, 10, 8, max_in_step=8)
+    for name in "abc":
+        add(store, INFOS[name], records(1, 2, 3))
+    assert (5, 4) == (store.count, store.current.forgotten)
+
+
 @pytest.mark.parametrize(("count", "left"), [(7, 3), (8, 4), (16, 4)])
 def test_the_older_half_is_the_greater_one(count: int, left: int) -> None:
     """Of an odd number; and again, until the bound is kept."""

@@ -18,6 +18,7 @@ import pytest
 
 from perf._model.log import OnceLog
 from perf._model.spans import DEVICE
+from perf._model.waits import own_waits
 from perf._record import waiting as waiting_module
 from perf._record.waiting import MAX_THREADS, Waited, WaitingService
 from tests.programs import run_python
@@ -570,8 +571,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     """Time moved by hand; a wait for the interpreter's lock takes 10 ms at most."""
     fake = FakeTime()
     monkeypatch.setattr(waiting_module, "time", fake)
-    monkeypatch.setattr(waiting_module, "_own_waits", lambda: fake.waits)
-    monkeypatch.setattr(waiting_module, "_OF_THREAD", 1)
+    monkeypatch.setattr(waiting_module, "own_waits", lambda: fake.waits)
+    monkeypatch.setattr(waiting_module, "ARE_COUNTED", True)
     monkeypatch.setattr(sys, "getswitchinterval", lambda: 0.005)
     return fake
 
@@ -624,7 +625,7 @@ def test_where_waits_are_not_counted_nothing_is_known(
     fake: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Elsewhere than on Linux."""
-    monkeypatch.setattr(waiting_module, "_OF_THREAD", None)
+    monkeypatch.setattr(waiting_module, "ARE_COUNTED", False)
     end = waiting_module._End(0)
     end.begin()
     fake.go_on(50 * MS, 1)
@@ -634,14 +635,14 @@ def test_where_waits_are_not_counted_nothing_is_known(
 
 def test_the_waits_of_a_thread_are_its_own() -> None:
     """Not those of others; each time it gives up its core counts."""
-    before = waiting_module._own_waits()
+    before = own_waits()
     in_thread(lambda: [threading.Event().wait(1e-4) for _ in range(50)])
-    others = waiting_module._own_waits() - before
+    others = own_waits() - before
     own = in_thread(
         lambda: [
-            waiting_module._own_waits(),
+            own_waits(),
             *(threading.Event().wait(1e-4) for _ in range(50)),
-            waiting_module._own_waits(),
+            own_waits(),
         ]
     )
     assert own[-1] - own[0] >= 50 > others

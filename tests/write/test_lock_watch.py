@@ -9,13 +9,13 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from perf._model.lock import LockDemand
+from perf._model.waits import own_waits
 from perf._write.lock_watch import (
     LONGEST_NS,
     NAP_S,
     SHORTEST_NS,
     LockWatch,
     Reading,
-    own_waits,
     read,
 )
 
@@ -158,9 +158,12 @@ def test_a_time_that_had_come_before_is_no_wake_up(
 def test_where_the_system_does_not_tell_nothing_is_told(
     machine: Machine, watch: LockWatch
 ) -> None:
-    """And a stretch begins when it does so again."""
+    """And a stretch begins when it does so again, of whoever trains then."""
+    trainer = watch.trainer
     machine.now_ns, machine.tells = SHORTEST_NS, False
     watch.woke(1, 0)
+    assert 0 == watch.trainer
+    watch.trainer = trainer
     machine.now_ns, machine.tells = 2 * SHORTEST_NS, True
     machine.others_ns = {1: SHORTEST_NS}
     watch.woke(1, 0)

@@ -287,6 +287,18 @@ def test_each_stretch_of_the_interpreters_lock_is_told_once(
     assert load(path).has_ended
 
 
+def test_of_several_trainings_the_first_is_watched(
+    writer: TraceWriter, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stretches of one thread each would all be thrown away if they took turns."""
+    watch = LockWatch()
+    monkeypatch.setattr(background.worker(), "lock_watch", watch)
+    watch.trainer = 1 + MAIN.native_thread_id
+    source.records = [span(1, 0, 1)]
+    writer.write_now()
+    assert 1 + MAIN.native_thread_id == watch.trainer
+
+
 def test_a_stretch_before_the_writer_came_is_not_told(
     source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
