@@ -70,7 +70,7 @@ def contention(recording: Recording, begin_ns: int, end_ns: int) -> Contention |
         # A damaged file may have fewer of the one; threads may share a name.
         for name, ns in zip(demand.threads, demand.threads_ns, strict=False):
             busy[name] += ns
-    least_ns = _ALIKE * max(busy.values(), default=0)
+    least_ns = _ALIKE * max(busy.values(), default=0)  # mutate: ok none is named then
     return Contention(
         wakeups,
         taken / wakeups,

@@ -15,6 +15,7 @@ there is no `min` and `max` here, which read keyword arguments even if there are
 from __future__ import annotations
 
 import operator
+from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -67,8 +68,8 @@ def step_metrics(step: StepSpans, roles: Roles) -> Metrics:
     trainings = actor_groups or _trainings(step, roles, ACTOR, train_steps[ACTOR])
     syncs = main.get(names.WEIGHT_SYNC, [])
     end = step.end
-    if step.global_step is not None and step.global_step[END] < end:
-        end = step.global_step[END]
+    if step.global_step is not None:
+        end = _cut(step.global_step[END], end)
 
     second = step.per_second
     metrics: Metrics = {
@@ -202,11 +203,11 @@ def _add_sum_and_mean(
         if interval[BEGIN] >= step_begin:
             break
         first += 1
-        end = interval[END] if interval[END] < step_end else step_end
+        end = _cut(interval[END], step_end)
         if end > step_begin:  # mutate: ok if equal
             before += end - step_begin
     own = [
-        (i[END] if i[END] < step_end else step_end) - i[BEGIN]
+        (i[END] if i[END] < step_end else step_end) - i[BEGIN]  # mutate: ok if equal
         for i in (intervals[first:] if first else intervals)
     ]
     _add(metrics, metric, sum(own, before), own, step)
@@ -222,7 +223,7 @@ def _add_gaps(
     gaps = []
     for before, after in pairs:
         end, begin = _cut(before[END], step.end), after[BEGIN]
-        gaps.append(begin - end if begin > end else 0.0)
+        gaps.append(begin - end if begin > end else 0.0)  # mutate: ok if equal
     _add(metrics, metric, sum(gaps), gaps, step)
 
 
@@ -240,9 +241,7 @@ def _add(
 
 def _own(intervals: list[Interval], step: StepSpans) -> list[Interval]:
     """Those that began in the step."""
-    if not intervals or intervals[0][BEGIN] >= step.begin:
-        return intervals
-    return [interval for interval in intervals if interval[BEGIN] >= step.begin]
+    return intervals[bisect_left(intervals, step.begin, key=_begin) :]
 
 
 def _consecutive(
@@ -266,12 +265,14 @@ def _consecutive(
 
 def _length(interval: Interval, step: StepSpans) -> float:
     end = _cut(interval[END], step.end)
-    begin = interval[BEGIN] if interval[BEGIN] > step.begin else step.begin
-    return float(end - begin) if end > begin else 0.0
+    begin = interval[BEGIN]
+    if begin < step.begin:  # mutate: ok if equal
+        begin = step.begin
+    return float(end - begin) if end > begin else 0.0  # mutate: ok if equal
 
 
 def _cut(end: float, window_end: float) -> float:
-    return end if end < window_end else window_end
+    return end if end < window_end else window_end  # mutate: ok if equal
 
 
 _begin = operator.itemgetter(BEGIN)

@@ -154,7 +154,7 @@ def on_devices(
     for info, some in records:
         if info.kind is _DEVICE and info.id in free_ns:
             for before in some:
-                if before[END] > free_ns[info.id]:
+                if before[END] > free_ns[info.id]:  # mutate: ok if equal
                     free_ns[info.id] = before[END]
     for device, record in first.items():
         info = TimelineInfo(device, TimelineKind.DEVICE, device)
@@ -235,9 +235,8 @@ def assembled(
         end: of the window.
     """
     for some in (*main.values(), *hosts.values(), *devices.values()):
-        if len(some) > 1:
-            # Of those that begin together, the inner one comes first.
-            some.sort(key=_begin)
+        # Of those that begin together, the inner one comes first.
+        some.sort(key=_begin)
     step = main[GLOBAL_STEP][-1] if GLOBAL_STEP in main else None
     begin = first() if step is None else step[BEGIN]
     return StepSpans(per_second, begin, end, step, main, hosts, devices)

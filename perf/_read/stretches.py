@@ -33,12 +33,12 @@ def common(first: list[Stretch], second: list[Stretch]) -> int:
     for begin, end in first:
         while at < count:
             since, until = second[at]
-            if until > begin:
-                if since >= end:
+            if until > begin:  # mutate: ok if equal
+                if since >= end:  # mutate: ok if equal
                     break
-                if since < begin:
+                if since < begin:  # mutate: ok if equal
                     since = begin
-                if until > end:
+                if until > end:  # mutate: ok if equal
                     total += end - since
                     break  # it goes on into what comes next
                 total += until - since

@@ -83,6 +83,7 @@ def test_the_time_of_a_step(
         ),
         pytest.param([("weight_sync", 28, INF)], 2.0, id="open"),
         pytest.param([("weight_sync", 8, 11)], 1.0, id="from the step before"),
+        pytest.param([("weight_sync", 7, 9)], 0.0, id="wholly before"),
     ],
 )
 def test_the_time_of_the_weight_sync(syncs: list[Span], expected: float) -> None:
@@ -179,6 +180,12 @@ def test_work_that_no_device_knows_is_measured_on_the_host() -> None:
     assert (4.0, 2.0) == pick(metrics, "rollout_time")
     assert 5.0 == metrics["perf/first_micro_batch_rollout_time"]
     assert (1.0, 1.0) == pick(metrics, "actor_train_time")
+
+
+def test_a_device_that_knows_only_other_work_leaves_it_to_the_host() -> None:
+    """Rollouts may be of a server that records no device work."""
+    metrics = measure(APART, main=[("rollout", 11, 14)], a0=[("weight_load", 11, 12)])
+    assert (3.0, 3.0) == pick(metrics, "rollout_time")
 
 
 def test_host_spans_do_not_count_where_a_device_knows() -> None:
@@ -413,4 +420,41 @@ def test_a_gap_is_to_the_next_inference_in_time() -> None:
             ("peft_train", 16, 17),
         ],
     )
-    assert 1.0 == metrics["perf/sum/between_micro_batch_gap_time"]
+    assert (1.0, 1.0) == pick(metrics, "between_micro_batch_gap_time")
+
+
+def test_an_inference_that_begins_with_the_training_is_the_next() -> None:
+    """On a coarse clock; there is no gap before it."""
+    trainings: list[Span] = [("actor_training", 12, 13), ("actor_training", 14, 15)]
+    references: list[Span] = [("refer_inference", 12, 13)]
+    metrics = measure(TRAINER_APART, main=trainings, b0=references)
+    assert (0.0, 0.0) == pick(metrics, "between_micro_batch_gap_time")
+
+
+def test_times_in_other_units_give_the_same_seconds() -> None:
+    """Records have nanoseconds, trees of v1 have seconds."""
+
+    def of(per_second: float) -> Metrics:
+        def spans(first: int, *some: Span) -> list[Interval]:
+            units = [(n, b * per_second, e * per_second) for n, b, e in some]
+            return numbered(units, first)
+
+        main = spans(
+            100,
+            ("actor_training", 12, 13),
+            ("actor_training", 15, 17),
+            ("critic_training", 18, 19),
+            ("weight_sync", 20, 21),
+        )
+        devices = {
+            "a0": spans(200, ("rollout", 11, 13)),
+            "c0": spans(300, ("refer_inference", 13, 14), ("refer_inference", 16, 17)),
+        }
+        begin, end = 10 * per_second, 30 * per_second
+        step = StepSpans(
+            per_second, begin, end, None, by_stage(main), by_stage([]), devices
+        )
+        return step_metrics(step, Roles.of(APART))
+
+    assert 7.0 == of(1.0)["perf/rollout_idle_time"]
+    assert of(1.0) == of(1e9)

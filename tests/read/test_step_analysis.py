@@ -176,6 +176,17 @@ def test_devices_with_the_same_records_are_looked_at_once(monkeypatch):
     assert 0.0 == metrics["perf/overlap_frac"]
 
 
+def test_both_fractions_are_of_the_step():
+    """Wherever in the run it lies, not of the time since its begin."""
+    records: Timelines = [
+        (device("a"), [work("rollout", 10, 16, 1)]),
+        (device("b"), [work("peft_train", 14, 20, 2)]),
+    ]
+    metrics, _ = analysed(analysis(), records, [], 10 * MS, 20 * MS)
+    assert pytest.approx(0.4) == metrics["perf/bubble_frac"]
+    assert pytest.approx(0.2) == metrics["perf/overlap_frac"]
+
+
 def test_off_gives_nothing():
     """Neither does a step without devices by default, or without any time."""
     closed: Timelines = [(device("b"), [work("train", 0, 6, 1)])]

@@ -132,6 +132,14 @@ def test_a_track_with_the_name_of_a_device_is_none() -> None:
     assert [("rollout", 3.0, INF, 3)] == flat(step, "tpu0")
 
 
+def test_what_ran_comes_by_begin() -> None:
+    """However it closed; of two that begin together the one that closed first."""
+    closed = [record("rollout", *times) for times in ((3, 4, 1), (2, 5, 2), (2, 6, 3))]
+    step = step_of((MAIN, closed), (WORKER, closed), (TPU, closed))
+    for stages in (step.main, step.hosts, step.devices):
+        assert [[2, 3, 1]] == [[i[ID] for i in some] for some in stages.values()]
+
+
 def test_moments_and_waits_are_no_work() -> None:
     """Instants, counters and the spans of a queue."""
     step = step_of(
