@@ -94,15 +94,18 @@ class Devices:
         self.lock = threading.RLock()
         self.take()
 
-    def take(self, patience_s: float = -1) -> Records | None:
+    def take(
+        self,
+        patience_s: float = -1,  # mutate: ok nobody holds the lock for a second
+    ) -> Records | None:
         """What was recorded since the last call.
 
         Returns:
             None if somebody else held the lock for all of the time; -1: for ever.
         """
-        # Without a time it is taken sooner, and the training may be waiting.
         lock = self.lock
-        if not (lock.acquire() if patience_s < 0 else lock.acquire(timeout=patience_s)):
+        # By position: named, they take longer, and the training may be waiting.
+        if not lock.acquire(True, patience_s):
             return None
         try:
             waiting, self._waiting = self._waiting, {}

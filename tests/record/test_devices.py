@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import itertools
 import signal
+import threading
 import weakref
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +25,7 @@ from perf._model.spans import (
     QUEUED,
     RawRecord,
     Record,
+    Records,
     TimelineInfo,
     TimelineKind,
 )
@@ -405,6 +408,36 @@ def test_no_devices(rec: Recording, none: Any) -> None:
     assert ["x"] == [record.name for record in rec.read()]
     assert 0 == rec.tracer.stats().pending
     assert work is not None
+
+
+def test_a_lock_that_somebody_holds_is_not_waited_for(rec: Recording) -> None:
+    """For longer than there is patience; the records stay for the next time."""
+    with rec.tracer.span("x", ["a0"]):
+        pass
+    devices = rec.tracer._devices
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with devices.lock:
+            held.set()
+            let_go.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    # Taken by a thread of its own: one that waits for ever is no reason to hang.
+    found: SimpleQueue[Records | None] = SimpleQueue()
+    taker = threading.Thread(target=lambda: found.put(devices.take(0)))
+    taker.start()
+    try:
+        assert found.get(timeout=10) is None
+    finally:
+        let_go.set()
+        holder.join()
+        taker.join()
+    taken = devices.take(0)
+    assert taken is not None
+    assert ["a0"] == [info.id for info, _ in taken]
 
 
 def test_after_a_fork_a_device_has_no_records(rec: Recording) -> None:

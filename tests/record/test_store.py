@@ -72,6 +72,8 @@ def test_a_step_holds_what_was_added_since_the_one_before() -> None:
     )
     add(store, INFOS["a"], records(5))
     assert ([[1, 2, 4], [5]], 5) == (kept(store), store.count)
+    in_order = [("a", 1), ("a", 2), ("b", 3), ("a", 4), ("a", 5)]
+    assert in_order == [(info.id, r[3]) for info, some in store.kept() for r in some]
 
 
 def test_a_list_that_was_added_stays_the_caller_s() -> None:
