@@ -144,7 +144,7 @@ class LockWatch:
         }
         dur_ns, others_ns = now.at_ns - before.at_ns, sum(busy_ns.values())
         self.nap_s = math.inf
-        if others_ns < BUSY * dur_ns:
+        if others_ns < BUSY * dur_ns:  # mutate: ok if equal
             return
         self.nap_s = NAP_S
         busiest = sorted(busy_ns, key=lambda tid: -busy_ns[tid])[:_NAMED]
@@ -156,7 +156,7 @@ class LockWatch:
             late_ns=late_ns[len(late_ns) // 2] if late_ns else 0,
             trainer_ns=now.trainer_ns - before.trainer_ns,
             trainer_turns=now.trainer_turns - before.trainer_turns,
-            switch_ns=round(sys.getswitchinterval() * 1e9),
+            switch_ns=round(sys.getswitchinterval() * 1e9),  # mutate: ok rounded
             others_ns=others_ns,
             threads=[now.names[tid] for tid in busiest],
             threads_ns=[busy_ns[tid] for tid in busiest],

@@ -4,12 +4,15 @@ import itertools
 import math
 import sys
 import threading
+import time
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import pytest
 
 from perf._model.lock import LockDemand
 from perf._model.waits import own_waits
+from perf._write import lock_watch
 from perf._write.lock_watch import (
     LONGEST_NS,
     NAP_S,
@@ -67,8 +70,9 @@ def test_a_stretch_tells_who_had_the_cores_and_how_late_the_thread_came(
     machine: Machine, watch: LockWatch
 ) -> None:
     """Of wake-ups that found the lock taken, those with more than one wait, alone."""
-    for waits, late_ns in [(1, 90 * MS), (2, 5 * MS), (4, 20 * MS), (3, 10 * MS)]:
-        watch.woke(waits, late_ns)
+    watch.woke(1, 90 * MS)
+    for waits, late_ms in [(2, 5), (4, 20), (3, 10), (2, 2), (2, 30)]:
+        watch.woke(waits, late_ms * MS)
     assert told(watch) is None
     machine.now_ns, machine.trainer_ns, machine.turns = SHORTEST_NS, 300 * MS, 40
     machine.others_ns = {n: n * 100 * MS for n in range(1, 6)}
@@ -77,8 +81,8 @@ def test_a_stretch_tells_who_had_the_cores_and_how_late_the_thread_came(
     assert SHORTEST_NS == watch.last[0]
     assert LockDemand(
         dur_ns=SHORTEST_NS,
-        wakeups=5,
-        taken=3,
+        wakeups=7,
+        taken=5,
         late_ns=10 * MS,
         trainer_ns=300 * MS,
         trainer_turns=40,
@@ -92,14 +96,18 @@ def test_a_stretch_tells_who_had_the_cores_and_how_late_the_thread_came(
 def test_each_stretch_is_of_its_own_time(machine: Machine, watch: LockWatch) -> None:
     """What was before does not count again."""
     machine.others_ns = {1: 800 * MS}
-    machine.now_ns = SHORTEST_NS
+    machine.now_ns, machine.trainer_ns, machine.turns = SHORTEST_NS, 500 * MS, 60
     watch.woke(2, MS)
     machine.others_ns = {1: 1_000 * MS}
-    machine.now_ns = 3 * SHORTEST_NS
+    machine.now_ns, machine.trainer_ns, machine.turns = 3 * SHORTEST_NS, 600 * MS, 64
     watch.woke(1, 0)
     seen = told(watch)
     assert seen is not None
-    assert 200 * MS == seen.others_ns
+    assert (200 * MS, 100 * MS, 4) == (
+        seen.others_ns,
+        seen.trainer_ns,
+        seen.trainer_turns,
+    )
     assert (1, 0, 0) == (seen.wakeups, seen.taken, seen.late_ns)
 
 
@@ -230,6 +238,42 @@ def test_all_python_threads_but_the_trainings_are_looked_at() -> None:
     assert first.at_ns <= second.at_ns
     assert first.trainer_ns <= second.trainer_ns
     assert read(0) is None  # no thread has that
+
+
+@ONLY_LINUX
+def test_what_a_thread_has_had_of_the_cores_is_its_own() -> None:
+    """The training's also while it wanted one; that of others only while they ran."""
+    ran_ns: SimpleQueue[int] = SimpleQueue()
+    stop = threading.Event()
+
+    def beside() -> None:
+        ran_ns.put(time.thread_time_ns())
+        stop.wait()
+
+    def had_ns() -> int:
+        schedstat = Path(f"/proc/self/task/{trainer}/schedstat").read_text()
+        return sum(map(int, schedstat.split()[:2]))
+
+    trainer = threading.get_native_id()
+    thread = threading.Thread(target=beside)
+    thread.start()
+    least_ns, least_of_trainer_ns = ran_ns.get(), had_ns()
+    reading = read(trainer)
+    most_ns, most_of_trainer_ns = time.process_time_ns(), had_ns()
+    stop.set()
+    thread.join()
+    assert reading is not None
+    assert thread.native_id is not None
+    assert least_ns <= reading.others_ns[thread.native_id] <= most_ns
+    assert least_of_trainer_ns <= reading.trainer_ns <= most_of_trainer_ns
+
+
+def test_where_waits_are_not_counted_there_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Elsewhere than on Linux: no wake-up is taken for a lock that somebody had."""
+    monkeypatch.setattr(lock_watch, "_OF_THREAD", None)
+    assert 0 == own_waits()
 
 
 @ONLY_LINUX
