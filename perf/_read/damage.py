@@ -16,11 +16,11 @@ from typing import BinaryIO, Final
 
 from perf._read.packets import CutError, DamageError
 
-_MOST: Final = 1_000
+_MOST: Final = 1_000  # mutate: ok any number of this size
 """Times that a file is searched: one with more damage holds nothing to rely on."""
 _NAMED: Final = 3
 """Places in a sentence."""
-_CHUNK: Final = 1 << 20
+_CHUNK: Final = 1 << 20  # mutate: ok any number of this size
 _START: Final = re.compile(
     # A packet of less than 128 bytes: sequence, clock snapshot, the main clock; ...
     rb"\x0a[\x20-\x7f]\x50[\x80-\xff]?[\x01-\x7f]\x32[\x20-\x7f]\x10\x03"
@@ -28,7 +28,7 @@ _START: Final = re.compile(
     rb"|\x0a[\x80-\xff]{0,2}[\x01-\x7f]\x92\x03"
     rb"[\x80-\xff]{0,2}[\x01-\x7f]\x78\x9c"
 )
-_LONGEST: Final = 12
+_LONGEST: Final = 11  # mutate: ok more is enough, too
 """Bytes of what that finds."""
 
 
@@ -47,7 +47,7 @@ class Damage:
     def __init__(self) -> None:
         self.is_ours = False
         """Whether the file has said that rlperf wrote it. Before, nothing is damage."""
-        self.is_cut = False
+        self.is_cut = False  # mutate: ok until it is read
         """Whether it was not read to its end."""
         self.unread: list[Unread] = []
         self._begin: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,44 @@ def test_a_start_is_found_wherever_a_chunk_ends(tmp_path, monkeypatch):
     assert 1 == len(found)
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(b"\x0a\x7f\x50\xff\x7f\x32\x7f\x10\x03", id="plain"),
+        pytest.param(b"\x0a\xff\xff\x7f\x92\x03\xff\xff\x7f\x78\x9c", id="packed"),
+    ],
+)
+def test_a_start_with_long_numbers_is_found_wherever_a_chunk_ends(monkeypatch, start):
+    """The longest of each kind."""
+    for size in range(1, 80):
+        monkeypatch.setattr(damage, "_CHUNK", size)
+        file = io.BytesIO(bytes(50) + start + bytes(50))
+        assert 50 == damage._next_start(file, 0)
+
+
+def test_a_search_holds_little_of_a_file(monkeypatch):
+    """Damage may be followed by gigabytes in which nothing is found."""
+    sizes = []
+
+    class Nowhere:
+        def search(self, data: bytes) -> None:
+            sizes.append(len(data))
+
+    monkeypatch.setattr(damage, "_START", Nowhere())
+    monkeypatch.setattr(damage, "_CHUNK", 100)
+    assert damage._next_start(io.BytesIO(bytes(10_000)), 0) is None
+    assert max(sizes) < 2 * 100
+
+
+def test_bytes_that_somebody_put_in_cost_themselves(tmp_path):
+    """Be it one: what follows at once is read."""
+    begin = begin_of(5)
+    data = b"".join(PARTS)
+    trace = load(written(tmp_path, data[:begin] + b"\xff" + data[begin:]))
+    assert [(begin, 1)] == [(u.offset, u.size_bytes) for u in trace.unread]
+    assert WHOLE == steps_of(trace)
+
+
 def test_many_places_are_named_in_part():
     """The first of them, and how much the others are."""
     unread = [damage.Unread(100 * n, n) for n in range(1, 6)]
@@ -299,3 +338,9 @@ def test_many_places_are_named_in_part():
         "the file is damaged, and in part not read: 1 bytes at offset 100, 2 bytes at "
         "offset 200, 3 bytes at offset 300, 9 bytes at 2 more places"
     ] == damage.said(unread, is_cut=False)
+    assert [
+        "the file is damaged, and in part not read: 1 bytes at offset 100, 2 bytes at "
+        "offset 200",
+        "the file ends inside a packet, or its end is damaged and not read: 3 bytes at "
+        "offset 300",
+    ] == damage.said(unread[:3], is_cut=True)
