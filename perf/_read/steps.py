@@ -112,7 +112,8 @@ def from_records(step: ClosedStep) -> StepSpans:
             into = main if info.is_main else hosts
             for record in some:
                 stage = stage_of(record[0])
-                if stage is not None and record[5] <= DEVICE:
+                # Of a device's work there is none here.
+                if stage is not None and record[5] < DEVICE:  # mutate: ok none
                     mine = into.get(stage)
                     if mine is None:
                         into[stage] = [record]

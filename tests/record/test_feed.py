@@ -61,7 +61,7 @@ def test_what_is_put_is_taken_once(feed: Feed) -> None:
     put(feed, (B, [span(3)]))
     assert [("a", 1), ("a", 2), ("b", 3)] == ids(feed.take())
     assert [] == feed.take()
-    assert 0 == feed.waiting_count
+    assert (0, 0, 0) == (feed.waiting_count, feed.dropped, feed.told)
 
 
 def test_what_does_not_fit_is_counted_to_the_last_one(feed: Feed) -> None:
@@ -103,8 +103,17 @@ def test_the_sink_is_woken_when_more_than_half_waits(feed: Feed) -> None:
     assert 1 == woken(feed)
 
 
+def test_tangled_timelines_of_ended_threads_are_told_once(feed: Feed) -> None:
+    """Nobody else knows of them any more."""
+    feed.keep_tangled("a")
+    feed.keep_tangled("b")
+    assert {"a", "b"} == feed.take_tangled()
+    assert set() == feed.take_tangled()
+
+
 def test_an_open_span_is_shown_once(feed: Feed) -> None:
     """Its sink knows of it from then on."""
+    assert [] == feed.newly_open([], [])
     opened = [(A, [span(1, OPEN), span(2, OPEN)])]
     assert [("a", 1), ("a", 2)] == ids(feed.newly_open(opened, []))
     opened = [(A, [span(1, OPEN), span(3, OPEN)]), (B, [span(1, OPEN)])]
@@ -139,6 +148,7 @@ def test_an_end_that_was_lost_is_noticed_once(feed: Feed) -> None:
     feed.newly_open(opened, [])
     opened = [(A, [span(1, OPEN)])]
     feed.newly_open(opened, [(A, [span(2)])])
+    assert not feed.lost_ends(opened), "nothing was dropped, so the end is to come"
     feed.may_lack_ends = True
     assert [True, False] == [feed.lost_ends(opened) for _ in range(2)]
     assert {("a", 1)} == feed._handed_over

@@ -102,6 +102,18 @@ def test_steps_beyond_the_bound_go() -> None:
     assert {"a": records(3), "b": [], "c": records(4)} == index.kept
 
 
+def test_steps_beyond_the_bound_may_stay_for_a_while() -> None:
+    """Forgetting takes time, for which no training has to wait."""
+    store = Store(0, 2, 100)
+    for turn in range(4):
+        store.close_step(turn)
+    left = []
+    for beyond in (1, 0):
+        store.trim(beyond)
+        left.append([step.index for step in store.closed])
+    assert [[1, 2, 3], [2, 3]] == left
+
+
 def test_a_timeline_with_records_in_the_present_step_stays() -> None:
     """Though the step that went had some of it."""
     store = Store(0, 1, 100)
