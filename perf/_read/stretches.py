@@ -16,9 +16,9 @@ def united(
     found: list[Stretch] = []
     free_ns = begin_ns
     for begin, end in stretches:
-        if begin < free_ns:
+        if begin < free_ns:  # mutate: ok if equal
             begin = free_ns
-        if end > end_ns:
+        if end > end_ns:  # mutate: ok if equal
             end = end_ns
         if begin < end:
             found.append((begin, end))

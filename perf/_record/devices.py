@@ -128,15 +128,14 @@ class Devices:
         if work.concurrent:
             return [Placed(begin_ns, end_ns, None)] * len(work.lines)
         if work.placed is not None:
+            pairs = zip(work.lines, work.placed, strict=True)  # mutate: ok alike
             return [
                 Placed(
                     before.begin,
                     line.sequencer.place(before.end, end_ns).end,
                     before.queued_from,
                 )
-                for line, before in zip(
-                    work.lines, work.placed, strict=True
-                )  # mutate: ok alike
+                for line, before in pairs
             ]
         # Devices that always work together are all in one state: what is found for the
         # first of them holds for the others.
@@ -159,9 +158,8 @@ class Devices:
         before: Placed[int] | None = None
         record: RawRecord = ()
         queued: RawRecord | None = None
-        for line, placed in zip(
-            work.lines, work.placed or (), strict=True
-        ):  # mutate: ok alike
+        pairs = zip(work.lines, work.placed or (), strict=True)  # mutate: ok alike
+        for line, placed in pairs:
             # Arrows tell the first device's record from the others, by identity.
             if placed is not before or work.span.after:
                 before = placed

@@ -9,7 +9,7 @@ from typing import Any, Final
 from perf._model.log import OnceLog
 from perf._model.spans import Records
 
-MAX_NAMES: Final = 10_000
+MAX_NAMES: Final = 10_000  # mutate: ok any number of this size
 MAX_LENGTH: Final = 512
 """Characters of a name; a longer one is cut and says so."""
 OTHER: Final = "(other)"

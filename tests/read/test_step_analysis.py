@@ -227,6 +227,44 @@ def test_a_step_that_leaves_its_history_is_told_in_words():
     assert found[15] is None
 
 
+def test_the_first_steps_are_history():
+    """Eight of them, as long as they may be."""
+    assert not any(steps_of([*[100, 101] * 3, 100, 180]))
+    assert steps_of([*[100, 101] * 4, 180])[-1] is not None
+
+
+def test_a_step_that_is_a_little_longer_is_no_anomaly():
+    """However alike those before it were."""
+    assert not any(steps_of([*[100, 101, 99] * 4, 110]))
+    assert steps_of([*[100, 101, 99] * 4, 111])[-1] is not None
+
+
+def test_the_stage_that_grew_is_named_and_not_one_that_shrank():
+    """Both changed."""
+    tested = StepAnalysis(ROLES, OFF, finds_anomalies=True)
+    anomaly = None
+    for number, (load, save) in enumerate([*[(20, 80)] * 8, (140, 20)]):
+        begin, end = 1000 * number, 1000 * number + load + save
+        main = [
+            span("load", begin, begin + load, 2 * number + 1),
+            span("save", begin + load, end, 2 * number + 2),
+        ]
+        window = begin * MS, end * MS
+        _, anomaly = analysed(tested, [(MAIN, main)], [], *window)
+    assert anomaly is not None
+    assert ("load", 0.12) == (anomaly.stage, anomaly.stage_s)
+
+
+def test_samples_and_tokens_are_told_per_second_of_the_step():
+    """Those that spans are tagged with, and nothing where none is."""
+    records: Timelines = [
+        (MAIN, [span("rollout", 10, 18, 1, samples=4), span("x", 18, 19, 2, samples=2)])
+    ]
+    metrics, _ = analysed(analysis(ALL), records, [], 10 * MS, 20 * MS)
+    assert pytest.approx(6 / 0.01, rel=1e-12) == metrics["perf/samples_per_s"]
+    assert "perf/tokens_per_s" not in metrics
+
+
 def test_a_shorter_step_is_no_anomaly():
     """Only what takes longer needs somebody."""
     assert not any(steps_of([100] * 12 + [50, 104]))

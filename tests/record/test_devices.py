@@ -195,6 +195,29 @@ def test_devices_do_not_wait_for_each_other(rec: Recording) -> None:
     assert [] == on(batch, "b0_queue")
 
 
+def test_work_of_several_devices_waits_only_where_one_is_busy(rec: Recording) -> None:
+    """On the others it begins at once, whichever of them come first."""
+    before = rec.launch("before", ["b0"])
+    work = rec.launch("x", ["a0", "a1", "b0", "b1"])
+    rec.at(5)
+    rec.wait.finish(before)
+    rec.at(8)
+    rec.wait.finish(work)
+    batch = rec.feed.drain()
+    assert [0, 0, 5, 0] == [
+        on(batch, device)[-1].begin_ns - BORN_NS for device in ("a0", "a1", "b0", "b1")
+    ]
+
+
+def test_devices_in_one_state_share_their_record(rec: Recording) -> None:
+    """A mesh of many devices takes the memory of one."""
+    for _ in range(2):  # The name is known the second time.
+        rec.wait.finish(rec.launch("x", ["a0", "a1"]))
+        assert 2 == rec.tracer._devices.count
+        first, second = [records for _, records in rec.feed.drain().records[-2:]]
+    assert first[0] is second[0]
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=12))
 def test_work_of_one_device_is_put_in_a_row(steps: list[tuple[int, int]]) -> None:
     """No two overlap, waits neither; each ends where it did and not before the last."""

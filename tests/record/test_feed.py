@@ -151,6 +151,7 @@ def test_an_end_that_was_lost_is_noticed_once(feed: Feed) -> None:
     assert not feed.lost_ends(opened), "nothing was dropped, so the end is to come"
     feed.may_lack_ends = True
     assert [True, False] == [feed.lost_ends(opened) for _ in range(2)]
+    assert not feed.may_lack_ends
     assert {("a", 1)} == feed._handed_over
     feed.may_lack_ends = True
     assert not feed.lost_ends(opened)
@@ -158,9 +159,11 @@ def test_an_end_that_was_lost_is_noticed_once(feed: Feed) -> None:
 
 def test_after_a_fork_a_feed_is_empty(feed: Feed) -> None:
     """What waited is the parent's, and so are the spans it was shown."""
-    put(feed, (A, [span(1)]))
+    put(feed, (A, [span(1)] * (BOUND + 1)))
+    feed.may_lack_ends = True
     feed.newly_open([(A, [span(2, OPEN)])], [])
     feed.forget()
+    assert (0, 0, False) == (feed.dropped, feed.told, feed.may_lack_ends)
     assert ([], 0) == (feed.take(), feed.waiting_count)
     assert [("a", 2)] == ids(feed.newly_open([(A, [span(2, OPEN)])], []))
 
@@ -180,6 +183,19 @@ def test_draining_and_closing_ask_the_tracer() -> None:
     assert ([feed], []) == (asked, released)
     feed.close()
     assert ([feed], [feed]) == (asked, released)
+
+
+def test_a_drain_anew_shows_all_open_spans_again() -> None:
+    """For a sink that begins another file."""
+    opened = [(A, [span(1, OPEN)])]
+
+    def collect(feed: Feed) -> Batch:
+        shown = feed.newly_open(opened, [])
+        return Batch([], shown, frozenset(), ClockSnapshot(1, 2, 3))
+
+    feed = Feed(QuietSink(), collect, print)
+    batches = [feed.drain(anew=anew) for anew in (False, True)] + [feed.drain()]
+    assert [[("a", 1)], [("a", 1)], []] == [ids(batch.open) for batch in batches]
 
 
 @given(st.lists(st.integers(0, 5), max_size=20), st.integers(0, 5))

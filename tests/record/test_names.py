@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from perf._model.log import OnceLog
 from perf._model.spans import SPAN, RawRecord, Records, TimelineInfo, TimelineKind
 from perf._record import names as names_module
-from perf._record.names import MAX_LENGTH, OTHER, Names, as_text
+from perf._record.names import MAX_LENGTH, OTHER, Names, as_text, shown
 
 INFO = TimelineInfo("main", TimelineKind.HOST, "main")
 
@@ -116,6 +116,17 @@ def test_there_are_only_so_many(
     assert [OTHER, "b"] == checked(names, "c", "b")
     assert (2, 1) == (len(names), len(caplog.records))
     assert "more than 2 distinct span names, 'c' among them" in caplog.text
+
+
+def test_a_value_in_a_log_line_is_short() -> None:
+    """And said by its type, if it cannot say what it is."""
+
+    class Silent:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    assert "'" + "x" * 199 == shown("x" * 1000)
+    assert "<Silent>" == shown(Silent())
 
 
 @given(st.lists(st.text() | st.binary() | st.integers() | st.none()))
