@@ -165,8 +165,9 @@ class StepAnalysis:
         found = None
         if len(self._lengths) >= _LEAST_HISTORY:
             median_ns, mad_ns = robust.median_and_mad(self._lengths)
+            deviation = robust.deviation(length_ns, median_ns, mad_ns)
             if (
-                robust.deviation(length_ns, median_ns, mad_ns) > robust.ALARMING
+                deviation > robust.ALARMING  # mutate: ok if equal
                 and length_ns - median_ns > _WORTH * median_ns
             ):
                 found = self._explained(length_ns / 1e9, median_ns / 1e9, stages)
