@@ -15,7 +15,6 @@ there is no `min` and `max` here, which read keyword arguments even if there are
 from __future__ import annotations
 
 import operator
-from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -241,7 +240,11 @@ def _add(
 
 def _own(intervals: list[Interval], step: StepSpans) -> list[Interval]:
     """Those that began in the step."""
-    return intervals[bisect_left(intervals, step.begin, key=_begin) :]
+    if (
+        not intervals or intervals[0][BEGIN] >= step.begin
+    ):  # mutate: ok a shortcut
+        return intervals
+    return [interval for interval in intervals if interval[BEGIN] >= step.begin]
 
 
 def _consecutive(

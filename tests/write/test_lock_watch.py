@@ -10,9 +10,9 @@ from queue import Empty, SimpleQueue
 
 import pytest
 
+from perf._model import waits as waits_module
 from perf._model.lock import LockDemand
 from perf._model.waits import own_waits
-from perf._write import lock_watch
 from perf._write.lock_watch import (
     LONGEST_NS,
     NAP_S,
@@ -272,7 +272,7 @@ def test_where_waits_are_not_counted_there_are_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Elsewhere than on Linux: no wake-up is taken for a lock that somebody had."""
-    monkeypatch.setattr(lock_watch, "_OF_THREAD", None)
+    monkeypatch.setattr(waits_module, "_OF_THREAD", None)
     assert 0 == own_waits()
 
 
