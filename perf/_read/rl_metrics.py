@@ -240,11 +240,10 @@ def _add(
 
 def _own(intervals: list[Interval], step: StepSpans) -> list[Interval]:
     """Those that began in the step."""
-    if (
-        not intervals or intervals[0][BEGIN] >= step.begin
-    ):  # mutate: ok a shortcut
+    begin = step.begin
+    if not intervals or intervals[0][BEGIN] >= begin:  # mutate: ok a shortcut
         return intervals
-    return [interval for interval in intervals if interval[BEGIN] >= step.begin]
+    return [interval for interval in intervals if interval[BEGIN] >= begin]
 
 
 def _consecutive(
