@@ -10,19 +10,24 @@ Stretch = tuple[Any, ...]
 
 
 def united(
-    stretches: Iterable[Stretch], begin_ns: float, end_ns: float
+    stretches: Iterable[Stretch], window_begin: float, window_end: float
 ) -> list[Stretch]:
-    """By begin, as they were; cut to the window, and none over another."""
+    """By begin, as they were; cut to the window, and those that touch are one."""
     found: list[Stretch] = []
-    free_ns = begin_ns
+    since = until = window_begin
     for begin, end in stretches:
-        if begin < free_ns:  # mutate: ok if equal
-            begin = free_ns
-        if end > end_ns:  # mutate: ok if equal
-            end = end_ns
-        if begin < end:
-            found.append((begin, end))
-            free_ns = end
+        if begin < window_begin:  # mutate: ok if equal
+            begin = window_begin
+        if end > window_end:  # mutate: ok if equal
+            end = window_end
+        if begin > until:
+            if since < until:
+                found.append((since, until))
+            since, until = begin, end
+        elif end > until:  # mutate: ok if equal
+            until = end
+    if since < until:
+        found.append((since, until))
     return found
 
 

@@ -84,9 +84,7 @@ def test_a_gpu_is_at_work_when_one_of_its_streams_is(tmp_path):
             plane("/host:CPU", line("python", (50, 2000))),
         ),
     )
-    assert {"gpu0": [], "gpu1": [(100, 200), (200, 250), (300, 400)]} == since_start(
-        found
-    )
+    assert {"gpu0": [], "gpu1": [(100, 250), (300, 400)]} == since_start(found)
     assert (50, 2000) == (found.begin_ns - WALL_NS, found.end_ns - WALL_NS)
     assert found.process is None
 
