@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Final, Protocol
 
 from perf._model.spans import OPEN, RawRecord, Records, TimelineInfo
@@ -57,13 +57,6 @@ class Step:
     def of(self, timeline_id: str) -> list[RawRecord]:
         """The records of one timeline."""
         return [r for info, some in self.parts if info.id == timeline_id for r in some]
-
-    def by_timeline(self) -> Records:
-        """All records, each timeline once."""
-        found: dict[str, tuple[TimelineInfo, list[RawRecord]]] = {}
-        for info, records in self.parts:
-            found.setdefault(info.id, (info, []))[1].extend(records)
-        return list(found.values())
 
 
 class Index(Protocol):
@@ -172,15 +165,33 @@ class Store:
             self._index.forget(step.parts)
 
     def _forget_older(self, step: Step) -> None:
-        parts = step.by_timeline()  # lists of the step's own
-        # More than has to be: all of them are put together for it.
-        while step.count > _LEFT * self.max_in_step:
-            info, records = max(parts, key=lambda part: len(part[1]))
-            half = (len(records) + 1) // 2
-            if self._index is not None:
-                self._index.forget([(info, records[:half])])
-            del records[:half]
-            step.count -= half
-            step.forgotten += half
-            self.count -= half
-        step.parts = parts
+        counts = Counter[str]()
+        for info, records in step.parts:
+            counts[info.id] += len(records)
+        # More than has to be, for all parts are looked at; of the longest each time.
+        left = counts.copy()
+        count = step.count
+        while count > _LEFT * self.max_in_step:
+            ((longest, its_count),) = left.most_common(1)
+            half = (its_count + 1) // 2
+            left[longest] -= half
+            count -= half
+        forgotten: Records = []
+        kept: Records = []
+        counts -= left
+        for info, records in step.parts:
+            first = counts[info.id]
+            if not first:
+                kept.append((info, records))
+                continue
+            some, rest = records[:first], records[first:]
+            counts[info.id] -= len(some)
+            forgotten.append((info, some))
+            if rest:
+                kept.append((info, rest))
+        step.parts = kept
+        self.count -= step.count - count
+        step.forgotten += step.count - count
+        step.count = count
+        if self._index is not None:
+            self._index.forget(forgotten)

@@ -134,7 +134,7 @@ def test_no_step_at_all_may_be_kept() -> None:
     add(store, INFOS["a"], records(1))
     step = close(store, 1)
     assert ({}, 0, 0) == (store.timelines, store.count, len(store.closed))
-    assert [(INFOS["a"], records(1))] == step.by_timeline()
+    assert [(INFOS["a"], records(1))] == step.parts
 
 
 def test_a_step_tells_its_timelines_after_it_went() -> None:
@@ -144,7 +144,7 @@ def test_a_step_tells_its_timelines_after_it_went() -> None:
     step = store.close_step(1)
     add(store, INFOS["b"], records(3))
     assert (["b"], 1) == (list(store.timelines), store.count)
-    assert [(INFOS["a"], records(1, 2))] == step.by_timeline()
+    assert [(INFOS["a"], records(1, 2))] == step.parts
 
 
 def test_closed_steps_go_before_records_of_the_present_one() -> None:
