@@ -10,8 +10,8 @@ import numpy as np
 
 from perf._model.errors import PerfError
 from perf.report.analysis import Report
+from perf.report.figures import duration, percent
 from perf.report.plain import printable
-from perf.report.words import duration, percent
 
 _RESAMPLES: Final = 2_000  # mutate: ok any number of this size
 _CONFIDENCE: Final = 0.95

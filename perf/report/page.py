@@ -20,9 +20,10 @@ from perf.report.charts.curves import curve
 from perf.report.charts.gantt import gantt
 from perf.report.charts.history import history
 from perf.report.colours import Colours
+from perf.report.figures import counted, duration, percent, role_name
 from perf.report.markup import escape, link_to, section, table
 from perf.report.style import PATTERNS, STYLE
-from perf.report.words import Finding, counted, duration, findings, percent, role_name
+from perf.report.words import Finding, findings
 
 _ROWS: Final = 14
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 from perf._read.accounting import Account
 from perf._read.busy import Busy, is_occupied
 from perf.report.analysis import Report
-from perf.report.words import counted, duration, findings, percent, role_name
+from perf.report.figures import counted, duration, percent, role_name
+from perf.report.words import findings
 
 FORMAT_VERSION: Final = 1
 """Of `as_values`; grows when a key changes its meaning or goes."""

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from perf._model import names
-from perf._model.roles import REFERENCE
 from perf._read.accounting import (
     HOST,
     OCCUPIED,
@@ -22,6 +21,7 @@ from perf._read.lock import seen_late_ns
 from perf._read.robust import UNUSUAL, usual_stages
 from perf._read.schedule import STRUCTURE
 from perf.report.analysis import TRUSTED_UNACCOUNTED, Report, StepReport
+from perf.report.figures import counted, duration, percent, role_name
 
 WORTH_SAYING: Final = 0.08
 """Part of the run's time below which a finding does not come before what bounds it."""
@@ -500,37 +500,6 @@ def _longest(lengths: Mapping[str, int]) -> str:
 
 
 # -- numbers ---------------------------------------------------------------------------
-
-_ROLE_NAMES: Final = {REFERENCE: "the reference"}
-
-
-def role_name(role: str) -> str:
-    """What a role is called in a sentence."""
-    return _ROLE_NAMES.get(role, f"the {role}" if role else "no role")
-
-
-def counted(number: int, what: str) -> str:
-    """How many for people: `1 step`, `2 steps`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def percent(share: float) -> str:
-    """A share for people: `22 %`."""
-    value = share * 100
-    digits = 1 if abs(value) < 10 else 0
-    return f"{value:.{digits}f} %".replace("-", "−")
-
-
-def duration(ns: float) -> str:
-    """A length of time for people: `1.25 s`."""
-    value = float(ns)
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if abs(value) >= 0.9995 * size:  # or it would be shown as 1e+03 of the next
-            shown = value / size
-            if unit == "s" and shown >= 600:
-                return f"{shown / 60:.0f} min"
-            return f"{shown:.3g} {unit}"
-    return f"{value:.0f} ns"
 
 
 def _listed(items: Iterable[str]) -> str:

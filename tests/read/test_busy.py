@@ -26,9 +26,10 @@ from perf._read.recording import Recording, read_recording
 from perf.experimental.export import PerfMetricsExport
 from perf.experimental.tracer import PerfTracer
 from perf.report.analysis import analyse
+from perf.report.figures import duration, percent
 from perf.report.page import as_page
 from perf.report.plain import as_text, as_values
-from perf.report.words import duration, findings, percent
+from perf.report.words import findings
 from tests.report.runs import TrainingRun
 
 MS = 1_000_000

@@ -480,6 +480,7 @@ def test_a_signal_handler_may_take_what_is_being_recorded() -> None:
     devices, line = Devices(first_only=False), "tpu0"
     info = TimelineInfo(line, TimelineKind.DEVICE, line)
     taken: list[tuple[list[RawRecord], int]] = []
+    count = 0
 
     def take(*_: object) -> None:
         taken.extend((some, len(some)) for _, some in devices.take() or ())
@@ -487,11 +488,10 @@ def test_a_signal_handler_may_take_what_is_being_recorded() -> None:
     previous = signal.signal(signal.SIGALRM, take)
     signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
     try:
-        for count in range(1, 1_000_000):  # noqa: B007 - it is how many there were
+        while len(taken) < 300 and count < 1_000_000:
             with devices.lock:
                 devices._add(info, ())
-            if len(taken) >= 300:
-                break
+            count += 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)

@@ -21,7 +21,7 @@ from perf.report.compare import (
     compare,
     sentences,
 )
-from perf.report.words import duration, percent
+from perf.report.figures import duration, percent
 from tests.read.simulator import MS
 from tests.report.runs import TrainingRun, run_of
 

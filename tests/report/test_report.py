@@ -11,8 +11,9 @@ import pytest
 from perf.__main__ import main
 from perf._read.recording import Recording, Step
 from perf.report.analysis import Report, analyse
+from perf.report.figures import duration, percent
 from perf.report.plain import as_text, as_values
-from perf.report.words import duration, findings, percent
+from perf.report.words import findings
 from tests.read.drawn import span
 from tests.read.simulator import MAIN, MS
 from tests.report.runs import TrainingRun, moved

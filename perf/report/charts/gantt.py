@@ -12,8 +12,8 @@ from perf._read.recording import Step
 from perf.report.analysis import Report, StepReport
 from perf.report.charts.shapes import WIDTH, rectangle, x_of
 from perf.report.colours import Colours
+from perf.report.figures import duration
 from perf.report.markup import escape
-from perf.report.words import duration
 
 _LANES: Final = 16
 _SPANS: Final = 1_500

@@ -10,8 +10,8 @@ from typing import Final
 from perf.report.analysis import Report, StepReport
 from perf.report.charts.shapes import WIDTH, rectangle
 from perf.report.colours import Colours
+from perf.report.figures import duration
 from perf.report.markup import escape
-from perf.report.words import duration
 
 _BARS: Final = 240
 """At most so many; beyond that each is the mean of some steps."""
