@@ -336,21 +336,21 @@ class Collector:
             parts += on_devices
         self._keep(parts)
         if dead:
-            self._let_go(dead)
+            self._let_go_all(dead)
         return on_devices is not None
 
-    def _let_go(self, dead: list[ThreadLog]) -> None:
+    def _let_go_all(self, dead: list[ThreadLog]) -> None:
         """Of threads that have ended; those with spans open are remembered a while."""
         open_for_ever = []
         for log in dead:
             if log.open_spans():
                 open_for_ever.append(log)
             else:
-                self._forget(log)
+                self._let_go(log)
         for log in open_for_ever[:-MAX_DEAD]:
-            self._forget(log)
+            self._let_go(log)
 
-    def _forget(self, log: ThreadLog) -> None:
+    def _let_go(self, log: ThreadLog) -> None:
         if log not in self._logs:  # gone if this was re-entered
             return
         self._logs.remove(log)
