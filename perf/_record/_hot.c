@@ -16,7 +16,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     PyObject *log, *tracer;
-    PyObject *after, *begin_ns, *end_ns, *id, *kind, *name, *parent, *tags;
+    PyObject *after, *begin_ns, *devices, *end_ns, *id, *kind, *name, *parent, *tags, *work;
 } Span;
 
 typedef struct {
@@ -31,8 +31,8 @@ static PyObject *open_ns, *plain_kind, *get_running_loop;
 static Py_ssize_t relief_at = PY_SSIZE_T_MAX;
 
 static PyObject *zero, *str_log;
-static PyObject *str_collector, *str_enter_task, *str_leave, *str_mark_error, *str_misused,
-    *str_new_log, *str_refuse_tags, *str_relieve, *str_rich_span;
+static PyObject *str_close, *str_collector, *str_enter_task, *str_ids, *str_launches,
+    *str_leave, *str_mark_error, *str_misused, *str_new_log, *str_refuse_tags, *str_relieve;
 
 static unsigned long long last_id;
 
@@ -57,6 +57,18 @@ tell(PyObject *self, PyObject *method, PyObject *first, PyObject *second)
         return -1;
     Py_DECREF(result);
     return 0;
+}
+
+/* Likewise of something that it has. */
+static int
+tell_part(PyObject *self, PyObject *part_name, PyObject *method, PyObject *argument)
+{
+    PyObject *part = PyObject_GetAttr(self, part_name);
+    if (part == NULL)
+        return -1;
+    int failed = tell(part, method, argument, NULL);
+    Py_DECREF(part);
+    return failed;
 }
 
 /* -- Log ----------------------------------------------------------------------------- */
@@ -110,25 +122,27 @@ static PyTypeObject LogType = {
 
 static void
 Span_fill(Span *self, PyObject *tracer, PyObject *name, PyObject *kind, PyObject *tags,
-          PyObject *after)
+          PyObject *after, PyObject *devices)
 {
     Py_XSETREF(self->tracer, Py_NewRef(tracer));
     Py_XSETREF(self->name, Py_NewRef(name));
     Py_XSETREF(self->kind, Py_NewRef(kind));
     Py_XSETREF(self->tags, Py_NewRef(tags));
     Py_XSETREF(self->after, Py_NewRef(after));
+    Py_XSETREF(self->devices, Py_NewRef(devices));
+    Py_XSETREF(self->work, Py_NewRef(Py_None));
     Py_XSETREF(self->id, Py_NewRef(zero));
 }
 
 static int
 Span_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tracer", "name", "kind", "tags", "after", NULL};
-    PyObject *tracer, *name, *kind, *tags, *after;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OOOO", names, &TracerType, &tracer,
-                                     &name, &kind, &tags, &after))
+    static char *names[] = {"tracer", "name", "kind", "tags", "after", "devices", NULL};
+    PyObject *tracer, *name, *kind, *tags, *after, *devices;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OOOOO", names, &TracerType, &tracer,
+                                     &name, &kind, &tags, &after, &devices))
         return -1;
-    Span_fill((Span *)op, tracer, name, kind, tags, after);
+    Span_fill((Span *)op, tracer, name, kind, tags, after, devices);
     return 0;
 }
 
@@ -218,12 +232,7 @@ Span_record(Span *self, Log *log)
     Py_DECREF(record);
     if (failed || PyList_GET_SIZE(records) < relief_at)
         return failed;
-    PyObject *collector = PyObject_GetAttr(self->tracer, str_collector);
-    if (collector == NULL)
-        return -1;
-    failed = tell(collector, str_relieve, (PyObject *)log, NULL);
-    Py_DECREF(collector);
-    return failed;
+    return tell_part(self->tracer, str_collector, str_relieve, (PyObject *)log);
 }
 
 static PyObject *
@@ -266,6 +275,9 @@ Span_exit(Span *self, PyObject *const *args, Py_ssize_t count)
         goto failed;
     if (Span_record(self, log) < 0)
         goto failed;
+    if (self->devices != Py_None
+        && tell_part(self->tracer, str_launches, str_close, (PyObject *)self) < 0)
+        goto failed;
 done:
     Py_DECREF(log);
     Py_RETURN_NONE;
@@ -281,12 +293,14 @@ Span_traverse(Span *self, visitproc visit, void *arg)
     Py_VISIT(self->tracer);
     Py_VISIT(self->after);
     Py_VISIT(self->begin_ns);
+    Py_VISIT(self->devices);
     Py_VISIT(self->end_ns);
     Py_VISIT(self->id);
     Py_VISIT(self->kind);
     Py_VISIT(self->name);
     Py_VISIT(self->parent);
     Py_VISIT(self->tags);
+    Py_VISIT(self->work);
     return 0;
 }
 
@@ -297,12 +311,14 @@ Span_clear(Span *self)
     Py_CLEAR(self->tracer);
     Py_CLEAR(self->after);
     Py_CLEAR(self->begin_ns);
+    Py_CLEAR(self->devices);
     Py_CLEAR(self->end_ns);
     Py_CLEAR(self->id);
     Py_CLEAR(self->kind);
     Py_CLEAR(self->name);
     Py_CLEAR(self->parent);
     Py_CLEAR(self->tags);
+    Py_CLEAR(self->work);
     return 0;
 }
 
@@ -319,12 +335,14 @@ static PyMemberDef Span_members[] = {
     {"_tracer", T_OBJECT_EX, offsetof(Span, tracer), READONLY, NULL},
     {"after", T_OBJECT_EX, offsetof(Span, after), 0, NULL},
     {"begin_ns", T_OBJECT_EX, offsetof(Span, begin_ns), 0, NULL},
+    {"devices", T_OBJECT_EX, offsetof(Span, devices), READONLY, NULL},
     {"end_ns", T_OBJECT_EX, offsetof(Span, end_ns), 0, NULL},
     {"id", T_OBJECT_EX, offsetof(Span, id), 0, NULL},
     {"kind", T_OBJECT_EX, offsetof(Span, kind), 0, NULL},
     {"name", T_OBJECT_EX, offsetof(Span, name), 0, NULL},
     {"parent", T_OBJECT_EX, offsetof(Span, parent), 0, NULL},
     {"tags", T_OBJECT_EX, offsetof(Span, tags), 0, NULL},
+    {"work", T_OBJECT_EX, offsetof(Span, work), 0, NULL},
     {NULL},
 };
 
@@ -404,9 +422,6 @@ Tracer_span(Tracer *self, PyObject *const *args, Py_ssize_t count, PyObject *key
         PyErr_SetString(PyExc_TypeError, "span() missing the argument 'name'");
         return NULL;
     }
-    if (given[1] != Py_None || given[3] != Py_None)
-        return PyObject_CallMethodObjArgs((PyObject *)self, str_rich_span, given[0],
-                                          given[1], given[2], given[3], NULL);
     PyTypeObject *type = (PyTypeObject *)self->span_type;
     if (type == NULL || !PyType_Check(type) || !PyType_IsSubtype(type, &SpanType)) {
         PyErr_SetString(PyExc_TypeError, "the tracer has no type of spans");
@@ -414,10 +429,14 @@ Tracer_span(Tracer *self, PyObject *const *args, Py_ssize_t count, PyObject *key
     }
     PyObject *tags = copied((PyObject *)self, given[2]);
     RETURN_IF_NULL(tags);
-    Span *span = (Span *)type->tp_alloc(type, 0);
+    PyObject *after = Py_NewRef(Py_None);
+    if (given[3] != Py_None)
+        Py_SETREF(after, PyObject_CallMethodOneArg((PyObject *)self, str_ids, given[3]));
+    Span *span = after == NULL ? NULL : (Span *)type->tp_alloc(type, 0);
     if (span != NULL)
-        Span_fill(span, (PyObject *)self, given[0], plain_kind, tags, Py_None);
+        Span_fill(span, (PyObject *)self, given[0], plain_kind, tags, after, given[1]);
     Py_DECREF(tags);
+    Py_XDECREF(after);
     return (PyObject *)span;
 }
 
@@ -525,16 +544,18 @@ intern(void)
         PyObject **place;
         const char *text;
     } names[] = {
+        {&str_close, "close"},
         {&str_log, "log"},
         {&str_collector, "_collector"},
         {&str_enter_task, "_enter_task"},
+        {&str_ids, "_ids"},
+        {&str_launches, "_launches"},
         {&str_leave, "_leave"},
         {&str_mark_error, "_mark_error"},
         {&str_misused, "_misused"},
         {&str_new_log, "_new_log"},
         {&str_refuse_tags, "_refuse_tags"},
         {&str_relieve, "relieve"},
-        {&str_rich_span, "_rich_span"},
     };
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if ((*names[i].place = PyUnicode_InternFromString(names[i].text)) == NULL)

@@ -24,6 +24,7 @@ from perf._model.compiled import PURE_PYTHON_VARIABLE
 from perf._model.spans import NO_PARENT, OPEN, SPAN, RawRecord
 
 if TYPE_CHECKING:
+    from perf._record.launches import DeviceWork
     from perf._record.span import Span, ThreadLog
     from perf._record.tracer import Tracer
 
@@ -54,17 +55,19 @@ class HotSpan:
         kind: of its record, `SPAN` or `GROUP`.
         tags: a dict of its own, or None.
         after: ids of recorded predecessors, or None.
+        devices: where its work runs that goes on after it was closed, or None.
     """
 
     __slots__ = (
-        "_log", "_tracer", "after", "begin_ns", "end_ns", "id", "kind", "name",
-        "parent", "tags",
+        "_log", "_tracer", "after", "begin_ns", "devices", "end_ns", "id", "kind",
+        "name", "parent", "tags", "work",
     )  # fmt: skip
     _log: ThreadLog
     """Where it was opened; unset before."""
     _tracer: Tracer
     after: tuple[int, ...] | None
     begin_ns: int
+    devices: Any
     end_ns: int
     """`OPEN` while it is open; 0 if it was entered while recording was off."""
     id: int
@@ -72,6 +75,8 @@ class HotSpan:
     name: str
     parent: Span
     tags: dict[str, Any] | None
+    work: DeviceWork | None
+    """On its devices: none before the first arrays were given."""
 
     if TYPE_CHECKING:  # Of `span.Span`.
 
@@ -87,12 +92,15 @@ class HotSpan:
         kind: int,
         tags: dict[str, Any] | None,
         after: tuple[int, ...] | None,
+        devices: Any,
     ) -> None:
         self._tracer = tracer
         self.name = name
         self.kind = kind
         self.tags = tags
         self.after = after
+        self.devices = devices
+        self.work = None
         self.id = NO_PARENT
 
     def __enter__(self) -> Self:
@@ -145,6 +153,9 @@ class HotSpan:
         )  # fmt: skip
         if len(records) >= RELIEF_AT:
             self._tracer._collector.relieve(log)
+        if self.devices is not None:
+            close = self._tracer._launches.close
+            close(self)  # type: ignore[arg-type]  # always a `span.Span`
 
 
 class HotTracer:
@@ -157,10 +168,8 @@ class HotTracer:
 
     if TYPE_CHECKING:  # Of `tracer.Tracer`.
 
+        def _ids(self, after: Any) -> tuple[int, ...] | None: ...
         def _refuse_tags(self, tags: Any) -> None: ...
-        def _rich_span(
-            self, name: str, devices: Any, tags: Any, after: Any
-        ) -> Span: ...
 
     def span(
         self,
@@ -180,15 +189,15 @@ class HotTracer:
             tags: kept with the span, copied.
             after: spans, or ids of spans, whose results this one consumes.
         """
-        if devices is not None or after is not None:
-            return self._rich_span(name, devices, tags, after)
         copied = None
         if tags is not None:
             try:
                 copied = {**tags}
             except Exception:
                 self._refuse_tags(tags)
-        return self._span_type(self, name, SPAN, copied, None)  # type: ignore[arg-type]
+        ids = None if after is None else self._ids(after)
+        tracer: Any = self  # always a `tracer.Tracer`
+        return self._span_type(tracer, name, SPAN, copied, ids, devices)
 
 
 new_id = _new_id

@@ -12,7 +12,7 @@ from perf._model.spans import DEVICE, GROUP, OPEN, RawRecord
 from perf._record.devices import Devices, Lines
 from perf._record.hot import RELIEF_AT
 from perf._record.names import as_text, shown
-from perf._record.span import DeviceSpan, Span, ThreadLog, error_text
+from perf._record.span import Span, ThreadLog, error_text
 from perf._record.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class DeviceWork:
     error: str | None = None
 
     def __init__(
-        self, span: DeviceSpan, around: Span, lines: Lines, concurrent: bool
+        self, span: Span, around: Span, lines: Lines, concurrent: bool
     ) -> None:
         self.span = span
         # A span may be opened again while this is under way.
@@ -149,7 +149,7 @@ class Launches:
         self.own_ns = 0
         """Processor time of the waiting threads. Held: devices.lock."""
 
-    def wait_for(self, span: DeviceSpan, waitlist: Any) -> None:
+    def wait_for(self, span: Span, waitlist: Any) -> None:
         """A span's work is done when these arrays are ready, too.
 
         They are waited for from now on, not from the span's end: work launched later
@@ -167,7 +167,7 @@ class Launches:
             self._spoil(work, NOT_WAITED_FOR, was_waited_for=False)
             self._ready(work, wait.handed_ns)
 
-    def close(self, span: DeviceSpan) -> None:
+    def close(self, span: Span) -> None:
         """The host has closed a span with devices."""
         work = span.work
         if work is None or work.closed:
@@ -208,7 +208,7 @@ class Launches:
             return []
         return list({id(wait.work): wait.work for wait in waits}.values())
 
-    def _begun(self, span: DeviceSpan) -> DeviceWork | None:
+    def _begun(self, span: Span) -> DeviceWork | None:
         if not span.id:
             self._log.say(
                 "not-open", "arrays were given to a span that was never opened"

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from perf._model.spans import NO_PARENT, OPEN, SPAN, RawRecord, TimelineInfo
 from perf._record.clock import NS_PER_S
 from perf._record.hot import HotLog, HotSpan
 from perf._record.names import shown
-
-if TYPE_CHECKING:
-    from perf._record.launches import DeviceWork
-    from perf._record.tracer import Tracer
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -115,15 +111,23 @@ class Span(HotSpan):
     add_tag = tag
 
     def device_end(self, waitlist: Any) -> None:
-        """Waits for nothing: this span was given no devices.
+        """Makes the span on its devices last until these arrays are ready.
 
-        See `DeviceSpan.device_end`.
+        Args:
+            waitlist: an array or any pytree of arrays; several calls add up. Its
+                arrays are let go as soon as they were waited for. What is on no
+                device, arrays of NumPy say, was ready when it was handed over.
         """
-        self._tracer._log.say(
-            "no-devices",
-            f"span {shown(self.name)} was given no devices: what it launched is not "
-            "waited for, and it ends with its block. Pass its devices when it opens.",
-        )
+        if self.devices is None:
+            self._tracer._log.say(
+                "no-devices",
+                f"span {shown(self.name)} was given no devices: what it launched is "
+                "not waited for, and it ends with its block. Pass its devices when it "
+                "opens.",
+            )
+        # At every launch: `ended` without its call.
+        elif getattr(self, "end_ns", OPEN) == OPEN:
+            self._tracer._launches.wait_for(self, waitlist)
 
     async_end = device_end
 
@@ -174,7 +178,7 @@ class Span(HotSpan):
 
     def _another(self) -> Span:
         tags = None if self.tags is None else {**self.tags}
-        return Span(self._tracer, self.name, self.kind, tags, self.after)
+        return Span(self._tracer, self.name, self.kind, tags, self.after, self.devices)
 
     def _enter_task(self, log: ThreadLog) -> None:
         task_span = self._tracer._task_span
@@ -220,49 +224,6 @@ class Span(HotSpan):
 
     def _mark_error(self, exc_type: Any, exc: Any) -> None:
         self.tag("error", error_text(exc))
-
-
-class DeviceSpan(Span):
-    """A span whose work goes on on devices after it was closed on the host."""
-
-    __slots__ = ("devices", "work")
-
-    def __init__(
-        self,
-        tracer: Tracer,
-        name: str,
-        tags: dict[str, Any] | None,
-        after: tuple[int, ...] | None,
-        devices: Any,
-    ) -> None:
-        # Not by `super()`, here and below: both take 7 % of a device span.
-        Span.__init__(self, tracer, name, SPAN, tags, after)
-        self.devices = devices
-        self.work: DeviceWork | None = None
-
-    def __exit__(self, exc_type: Any, exc: Any, traceback: Any) -> None:
-        is_open = getattr(self, "end_ns", 0) == OPEN
-        Span.__exit__(self, exc_type, exc, traceback)
-        if is_open:
-            self._tracer._launches.close(self)
-
-    def device_end(self, waitlist: Any) -> None:
-        """Makes the span on the devices last until these arrays are ready.
-
-        Args:
-            waitlist: an array or any pytree of arrays; several calls add up. Its
-                arrays are let go as soon as they were waited for. What is on no
-                device, arrays of NumPy say, was ready when it was handed over.
-        """
-        # At every launch: `ended` without its call.
-        if getattr(self, "end_ns", OPEN) == OPEN:
-            self._tracer._launches.wait_for(self, waitlist)
-
-    async_end = device_end
-
-    def _another(self) -> Span:
-        tags = None if self.tags is None else {**self.tags}
-        return DeviceSpan(self._tracer, self.name, tags, self.after, self.devices)
 
 
 def error_text(error: BaseException) -> str:

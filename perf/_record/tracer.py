@@ -28,7 +28,7 @@ from perf._record.hot import RELIEF_AT, HotTracer, new_id
 from perf._record.launches import Launches
 from perf._record.names import as_text, proper, shown
 from perf._record.noop import NOOP_SPAN, NoopSpan
-from perf._record.span import ROOT, DeviceSpan, Span, ThreadLog, error_text
+from perf._record.span import ROOT, Span, ThreadLog, error_text
 from perf._record.store import KEEP_SPANS, KEEP_STEPS, Index, Store
 from perf._record.waiting import Waiting
 
@@ -97,17 +97,7 @@ class Tracer(HotTracer):
     # -- recording -----------------------------------------------------------------
 
     def _group(self, name: str) -> Span:
-        return Span(self, name, GROUP, None, None)
-
-    def _rich_span(self, name: str, devices: Any, tags: Any, after: Any) -> Span:
-        """A span that is more than a name and tags."""
-        if tags is not None:
-            tags = self._copied(tags)
-        if after is not None:
-            after = self._ids(after)
-        if devices is None:
-            return Span(self, name, SPAN, tags, after)
-        return DeviceSpan(self, name, tags, after, devices)
+        return Span(self, name, GROUP, None, None, None)
 
     def instant(self, name: str, tags: Mapping[str, Any] | None = None) -> None:
         """Records a moment on the calling thread's timeline."""

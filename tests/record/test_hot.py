@@ -141,7 +141,7 @@ def test_a_clock_that_fails_is_the_callers_error(rec: Recording) -> None:
     [
         lambda: Span.__new__(Span).__enter__(),
         lambda: Span.__new__(Span).__exit__(),  # type: ignore[call-arg]
-        lambda: Span(object(), "x", 0, None, None),  # type: ignore[arg-type]
+        lambda: Span(object(), "x", 0, None, None, None),  # type: ignore[arg-type]
         lambda: hot.HotTracer().span("x"),
     ],
 )

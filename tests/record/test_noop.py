@@ -10,7 +10,7 @@ import pytest
 
 from perf._model.stats import TracerStats
 from perf._record.noop import NOOP_SPAN, NoopSpan, NoopTracer
-from perf._record.span import DeviceSpan
+from perf._record.span import Span
 from perf._record.tracer import Tracer
 
 
@@ -81,9 +81,7 @@ def test_the_tracer_does_nothing() -> None:
         raise KeyError
 
 
-@pytest.mark.parametrize(
-    ("noop", "real"), [(NoopSpan, DeviceSpan), (NoopTracer, Tracer)]
-)
+@pytest.mark.parametrize(("noop", "real"), [(NoopSpan, Span), (NoopTracer, Tracer)])
 def test_its_methods_are_called_like_the_real_ones(noop: Any, real: Any) -> None:
     """The same parameters of the same names and defaults."""
     inner = {"kind", "after", "as_open_record", "nearest", "begin_ns", "end_ns"}
