@@ -10,7 +10,12 @@ import numpy as np
 
 from perf._model.errors import PerfError
 from perf.report.analysis import Report
-from perf.report.figures import duration, percent
+from perf.report.figures import (
+    duration,
+    percent,
+    signed_duration,
+    signed_percent,
+)
 from perf.report.plain import printable
 
 _RESAMPLES: Final = 2_000  # mutate: ok any number of this size
@@ -171,13 +176,11 @@ def sentences(comparison: Comparison) -> list[str]:
     """What changed, in words; the verdict first."""
     before, after = comparison.step_ns
     change = comparison.change
-    interval = f"95 % sure: {_signed(change.low)} to {_signed(change.high)}"
+    value, low, high = map(signed_percent, (change.value, change.low, change.high))
+    interval = f"95 % sure: {low} to {high}"
     times = f"{duration(before)} → {duration(after)} a step"
     if not change.is_sure:
-        first = (
-            f"No sure change of step time: {_signed(change.value)} ({interval}), "
-            f"{times}."
-        )
+        first = f"No sure change of step time: {value} ({interval}), {times}."
     else:
         word = "slower" if change.value > 0 else "faster"  # mutate: ok 0 is not sure
         first = (
@@ -191,8 +194,8 @@ def sentences(comparison: Comparison) -> list[str]:
         ns = stage.change_ns
         share = f", {percent(ns.value / whole)} of the change" if change.is_sure else ""
         found.append(
-            f"{stage.stage}: {_signed_duration(ns.value)} a step "
-            f"({_signed_duration(ns.low)} to {_signed_duration(ns.high)}){share}, "
+            f"{stage.stage}: {signed_duration(ns.value)} a step "
+            f"({signed_duration(ns.low)} to {signed_duration(ns.high)}){share}, "
             f"{duration(stage.before_ns)} → {duration(stage.after_ns)}."
         )
     if change.is_sure and _all_changed(comparison):
@@ -234,8 +237,8 @@ def as_text(comparison: Comparison) -> str:
         mark = "  " if ns.is_sure else " ?"
         lines.append(
             f"  {stage.stage:<32}{duration(stage.before_ns):>10}"
-            f"{duration(stage.after_ns):>10}{_signed_duration(ns.value):>12}  "
-            f"{_signed_duration(ns.low)} to {_signed_duration(ns.high)}{mark}".rstrip()
+            f"{duration(stage.after_ns):>10}{signed_duration(ns.value):>12}  "
+            f"{signed_duration(ns.low)} to {signed_duration(ns.high)}{mark}".rstrip()
         )
     return printable("\n".join(lines) + "\n")
 
@@ -268,12 +271,3 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
             for stage in comparison.stages
         ],
     }
-
-
-def _signed(share: float) -> str:
-    return f"+{percent(share)}" if share > 0 else percent(share)
-
-
-def _signed_duration(ns: float) -> str:
-    sign = "+" if ns > 0 else "−" if ns < 0 else ""
-    return f"{sign}{duration(abs(ns))}"

@@ -22,17 +22,37 @@ def counted(number: int, what: str) -> str:
 def percent(share: float) -> str:
     """A share for people: `22 %`."""
     value = share * 100
-    digits = 1 if abs(value) < 10 else 0
-    return f"{value:.{digits}f} %".replace("-", "−")
+    # Of what it is shown as: 9.96 is ten.
+    digits = 1 if round(abs(value), 1) < 10 else 0
+    return f"{_minus(value)}{abs(value):.{digits}f} %"
+
+
+def signed_percent(share: float) -> str:
+    """A change of a share for people: `+22 %`."""
+    return f"{'+' * (share > 0)}{percent(share)}"
 
 
 def duration(ns: float) -> str:
     """A length of time for people: `1.25 s`."""
-    value = float(ns)
+    value, sign = abs(ns), _minus(ns)
     for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if abs(value) >= 0.9995 * size:  # or it would be shown as 1e+03 of the next
+        if value >= 0.9995 * size:  # or it would be shown as 1e+03 of the next
             shown = value / size
             if unit == "s" and shown >= 600:
-                return f"{shown / 60:.0f} min"
-            return f"{shown:.3g} {unit}"
-    return f"{value:.0f} ns"
+                return f"{sign}{shown / 60:.0f} min"
+            return f"{sign}{shown:.3g} {unit}"
+    return f"{sign}{value:.0f} ns"
+
+
+def signed_duration(ns: float) -> str:
+    """A change of a length of time for people: `+1.25 s`."""
+    return f"{'+' * (ns > 0)}{duration(ns)}"
+
+
+def signed(value: float) -> str:
+    """A change for people: `+1.5`."""
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def _minus(value: float) -> str:
+    return "−" if value < 0 else ""

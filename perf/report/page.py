@@ -20,7 +20,14 @@ from perf.report.charts.curves import curve
 from perf.report.charts.gantt import gantt
 from perf.report.charts.history import history
 from perf.report.colours import Colours
-from perf.report.figures import counted, duration, percent, role_name
+from perf.report.figures import (
+    counted,
+    duration,
+    percent,
+    role_name,
+    signed,
+    signed_duration,
+)
 from perf.report.markup import escape, link_to, section, table
 from perf.report.style import PATTERNS, STYLE
 from perf.report.words import Finding, findings
@@ -295,8 +302,8 @@ class _Page:
         rows = "".join(
             f"<tr class='{'odd' if s.is_unusual else ''}'><td>{s.step.number}</td>"
             f"<td class='n'>{duration(s.step.length_ns)}</td>"
-            f"<td class='n'>{s.deviation:+.1f}</td><td>{escape(s.reason)}</td>"
-            f"<td class='n'>{'+' * (s.reason_ns > 0)}{duration(s.reason_ns)}</td>"
+            f"<td class='n'>{signed(s.deviation)}</td><td>{escape(s.reason)}</td>"
+            f"<td class='n'>{signed_duration(s.reason_ns)}</td>"
             f"{look and f'<td>{look}</td>'}</tr>"
             for s in ranked
             for look in [self._link(s, "Perfetto")]

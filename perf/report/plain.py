@@ -8,7 +8,7 @@ from typing import Any, Final
 from perf._read.accounting import Account
 from perf._read.busy import Busy, is_occupied
 from perf.report.analysis import Report
-from perf.report.figures import counted, duration, percent, role_name
+from perf.report.figures import counted, duration, percent, role_name, signed
 from perf.report.words import findings
 
 FORMAT_VERSION: Final = 1
@@ -35,7 +35,7 @@ def as_text(report: Report) -> str:
             lines += ["", "Most unusual steps"]
             lines += [
                 f"  step {s.step.number}: {duration(s.step.length_ns)} "
-                f"({s.deviation:+.1f} deviations), {s.reason} "
+                f"({signed(s.deviation)} deviations), {s.reason} "
                 f"{duration(s.reason_ns)} off its median"
                 for s in unusual
                 if s.is_unusual

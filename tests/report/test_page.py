@@ -423,7 +423,7 @@ def test_the_most_unusual_steps_are_told(report):
     head, *rows = part.table("Slowest")
     assert ["step", "time", "deviation", "stage that differs", "by"] == head
     assert [
-        ["1", "100 ms", "-9.0", "train", "-9 ms"],
+        ["1", "100 ms", "−9.0", "train", "−9 ms"],
         ["2", "100 ms", "+4.0", "train", "+4 ms"],
         ["11", "100 ms", "+0.9", "train", "+900 µs"],
     ] == rows[:3]

@@ -11,7 +11,6 @@ import pytest
 from perf.__main__ import main
 from perf._read.recording import Recording, Step
 from perf.report.analysis import Report, analyse
-from perf.report.figures import duration, percent
 from perf.report.plain import as_text, as_values
 from perf.report.words import findings
 from tests.read.drawn import span
@@ -186,30 +185,3 @@ def test_one_of_a_kind_is_singular():
         "a.pb", {}, [one], [Step(0, 0, 8 * MS)], [], [], 0, 8 * MS, ()
     )
     assert as_text(analyse(recording)).startswith("a.pb: 1 span, 1 step\n")
-
-
-@pytest.mark.parametrize(
-    ("ns", "text"),
-    [
-        (0, "0 ns"),
-        (999, "999 ns"),
-        (999.5, "1 µs"),
-        (1500, "1.5 µs"),
-        (999_500, "1 ms"),
-        (1e6, "1 ms"),
-        (999_500_000, "1 s"),
-        (2.5e9, "2.5 s"),
-        (599e9, "599 s"),
-        (600e9, "10 min"),
-        (3600e9, "60 min"),
-    ],
-)
-def test_durations_are_for_people(ns, text):
-    """Three digits and a unit."""
-    assert text == duration(ns)
-
-
-def test_percents_are_for_people():
-    """One digit below ten; a true minus."""
-    assert ["5.0 %", "22 %", "−18 %"] == [percent(0.05), percent(0.22), percent(-0.18)]
-    assert ["9.9 %", "10 %", "10 %"] == [percent(0.099), percent(0.1), percent(0.104)]
