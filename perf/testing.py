@@ -84,8 +84,9 @@ class ManualWait:
         works = [work for queue in list(self._works.values()) for work in list(queue)]
         return [work for work in works if work.tracer is tracer and not work.ended]
 
-    def settle(self, tracer: Any) -> None:
+    def settle(self, tracer: Any, patience_s: float | None = None) -> bool:
         """Called by the tracer; nothing goes on by itself here."""
+        return True
 
     def idle(self) -> None:
         """Called by the tracer; there are no devices here."""

@@ -35,6 +35,11 @@ from perf._record.waiting import Waiting
 DISABLE_VARIABLE: Final = "RLPERF_DISABLE"
 """Environment variable: if it is set, tracers are made switched off."""
 
+SLOW_S: Final = 10.0  # mutate: ok any time that people notice
+"""After this `close` says what it waits for."""
+STUCK_S: Final = 60.0  # mutate: ok any time that nobody wants to wait for longer
+"""After as much again as this it waits no more."""
+
 _tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
 
 
@@ -227,10 +232,15 @@ class Tracer(HotTracer):
     def close(self) -> None:
         """Stops recording, waits for pending device work and closes the writers.
 
-        Spans still open are in the files as unfinished.
+        Spans still open are in the files as unfinished; so is device work that a
+        stuck device does not end within a minute.
         """
         self._on = False
-        self._waiting.settle(self)
+        if not self._waiting.settle(self, SLOW_S):
+            what = f"device work: {sorted({w.name for w in self._launches.pending()})}"
+            self._log.say("slow-close", f"close() waits for {what}")
+            if not self._waiting.settle(self, STUCK_S):
+                self._log.say("stuck", f"close() waits no more for {what}")
         for feed in self._collector.feeds:
             feed.sink.close()
         self._collector.drop_feeds()

@@ -88,8 +88,17 @@ class Waiting(Protocol):
         """The tracer's unfinished work, in the order of launch on each device set."""
         ...
 
-    def settle(self, tracer: Any) -> None:
-        """Returns when all work of the tracer launched before the call is done."""
+    def settle(self, tracer: Any, patience_s: float | None = None) -> bool:
+        """Returns when all work of the tracer launched before the call is done.
+
+        Args:
+            tracer: whose work.
+            patience_s: seconds to wait at most; None waits until it is done.
+
+        Returns:
+            Whether it is.
+        """
+        ...
 
     def idle(self) -> None:
         """Returns when the devices have done all work that they were given."""
@@ -205,15 +214,19 @@ class WaitingService:
                 ]
         return pending
 
-    def settle(self, tracer: Any) -> None:
+    def settle(self, tracer: Any, patience_s: float | None = None) -> bool:
         """See `Waiting`."""
+        end_s = None if patience_s is None else time.monotonic() + patience_s
         markers = []
         for worker in list(self._workers):
             if any(work.tracer is tracer for work in worker.works.copy()):
                 markers.append(marker := _Marker())
                 worker.put(marker)
         for marker in markers:
-            marker.reached.wait()
+            left_s = None if end_s is None else max(0.0, end_s - time.monotonic())
+            if not marker.reached.wait(left_s):
+                return False
+        return True
 
     def wait_for(self, works: deque[Work]) -> None:
         """Blocks until the arrays of the first work are ready.

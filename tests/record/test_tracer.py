@@ -16,6 +16,7 @@ from perf._model.stats import WriteStats
 from perf._record import clock as clocks
 from perf._record import tracer as tracer_module
 from perf._record.noop import NOOP_SPAN
+from perf.testing import ManualWait
 from tests.record.recording import BORN_NS, QuietSink, Recording, in_thread, on
 
 
@@ -259,6 +260,50 @@ def test_a_closed_tracer_records_nothing_more(rec: Recording) -> None:
     with rec.tracer.span("y") as later:
         assert not later
     assert 1 == rec.tracer.stats().recorded
+
+
+class StuckWait(ManualWait):
+    """Has work that is done after so many settlings, or never."""
+
+    def __init__(self, settlings: int) -> None:
+        super().__init__()
+        self.settlings = settlings
+        self.waited_s: list[float | None] = []
+
+    def settle(self, tracer: Any, patience_s: float | None = None) -> bool:
+        self.waited_s.append(patience_s)
+        return len(self.waited_s) > self.settlings
+
+
+@pytest.mark.parametrize(
+    ("settlings", "said"),
+    [
+        (0, []),
+        (1, ["close() waits for device work: ['rollout', 'train']"]),
+        (
+            2,
+            [
+                "close() waits for device work: ['rollout', 'train']",
+                "close() waits no more for device work: ['rollout', 'train']",
+            ],
+        ),
+    ],
+)
+def test_a_stuck_device_does_not_keep_close_for_ever(
+    settlings: int, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it waits for is said, and the files end with it unfinished."""
+    wait = StuckWait(settlings)
+    rec = Recording(["tpu0"], wait=wait)
+    for name in ("train", "rollout", "rollout"):
+        with rec.tracer.span(name, ["tpu0"]) as span:
+            span.device_end(wait.arrays(name))
+    rec.tracer.close()
+    assert [tracer_module.SLOW_S, tracer_module.STUCK_S][: 1 + bool(said)] == (
+        wait.waited_s
+    )
+    assert said == [r.getMessage().removesuffix(" (said once)") for r in caplog.records]
+    assert [] == rec.tracer._collector.feeds
 
 
 # Sinks

@@ -713,6 +713,17 @@ def test_settling_waits_for_what_was_launched_before(log: Log) -> None:
     others.ready.set()
 
 
+def test_settling_has_an_end(log: Log) -> None:
+    """It says whether all is done."""
+    array = Array()
+    log.submit("x", "a", array)
+    log.submit("y", "b", ready())
+    assert not log.service.settle(log, 0.0)
+    array.ready.set()
+    assert log.service.settle(log, 1e6)
+    assert {"x", "y"} == set(log.names())
+
+
 def test_settling_without_work_returns(log: Log) -> None:
     """Also where there never was any thread."""
     log.service.settle(log)
