@@ -7,11 +7,13 @@ with MetricsLogger(options) as logger:
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import importlib
 import itertools
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, overload
@@ -71,8 +73,7 @@ class _History:
 
     def __init__(self, geometric: bool) -> None:
         self._geometric = geometric
-        # A signal handler may log the metric that its thread is about to log.
-        self._lock = threading.RLock()
+        self.lock_anew()
         self._kept: deque[Any] = deque()
         """Of NumPy."""
         self._given: deque[Any] = deque()
@@ -81,12 +82,17 @@ class _History:
         """So many of the first of these no device works on."""
         self._waiting: threading.Event | None = None
         """Set when a thread no longer waits for them; None: none does."""
-        self._waits_in = 0
-        """The process of that thread: a forked one has others."""
         self._is_behind = False
         """Whether that took too long."""
         self._left = 0
         self._left_sum = 0.0
+        _histories.add(self)
+
+    def lock_anew(self) -> None:
+        """Also after a fork: who had the lock, or waited, is in the parent."""
+        # A signal handler may log the metric that its thread is about to log.
+        self._lock = threading.RLock()
+        self._waiting = None
 
     def add(self, value: Any) -> None:
         """Remembers a value. What a device may work on is waited for elsewhere."""
@@ -140,10 +146,9 @@ class _History:
         in a row, the thread has the interpreter's lock once for hundreds of them.
         """
         with self._lock:
-            if self._waiting is not None and self._waits_in == os.getpid():
+            if self._waiting is not None:
                 return self._waiting
             ended = self._waiting = threading.Event()
-            self._waits_in = os.getpid()
             given = list(self._given)
 
         def done(_: BaseException | None) -> None:
@@ -177,19 +182,39 @@ class _History:
     def mean(self) -> Any:
         """Of all there ever were. Those that are under way are waited for."""
         values, left, left_sum = self._now()
-        total = left_sum + np.mean(self._scaled(values)) * len(values)
-        mean = total / (left + len(values))
+        count = left + len(values)
+        if not count:
+            return np.float64(np.nan)
+        total = self._scaled(values).sum() * len(values) / max(1, values.size)
+        mean = (left_sum + total) / count
         return np.exp(mean) if self._geometric else mean
 
     def _now(self) -> tuple[np.ndarray, int, float]:
-        """The values; how many left before them, and their sum."""
+        """Those values that can be read; how many left before them, and their sum."""
         with self._lock:
             values = [*self._kept, *self._given]
             left, left_sum = self._left, self._left_sum
-        return np.stack([as_array(value) for value in values]), left, left_sum
+        arrays = []
+        for value in values:
+            with contextlib.suppress(Exception):  # its owner has given its memory away
+                arrays.append(as_array(value))
+        return np.stack(arrays) if arrays else np.empty(0), left, left_sum
 
     def _scaled(self, values: Any) -> Any:
+        # Not in their own type: bfloat16 would stop growing at 256.
+        values = np.asarray(values, np.float64)
         return np.log(values) if self._geometric else values
+
+
+_histories: weakref.WeakSet[_History] = weakref.WeakSet()
+
+
+def _lock_all_anew() -> None:
+    for history in list(_histories):
+        history.lock_anew()
+
+
+os.register_at_fork(after_in_child=_lock_all_anew)
 
 
 class MetricsLogger:

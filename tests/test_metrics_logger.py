@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 import re
 import signal
 import threading
@@ -24,6 +24,7 @@ from perf.metrics_logger import MetricsLogger, MetricsLoggerOptions, Mode
 from perf.trace import PerfTracer
 from tests.loggers.sinks import Kept, Raising, Rich, Waiting, options
 from tests.loggers.tensors import Tensor
+from tests.programs import printed_by
 
 
 class Printing:
@@ -368,6 +369,37 @@ def test_values_that_no_thread_waits_for_go_at_once(
     assert "not waited for" in message
 
 
+FORKED = """
+import os, signal, threading
+from perf.metrics_logger import MetricsLogger
+logger = MetricsLogger()
+logger.log("loss", 1.0)
+(history,) = logger._histories.values()
+held, forked = threading.Event(), threading.Event()
+
+def hold():
+    with history._lock:
+        held.set()
+        forked.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+if (child := os.fork()) == 0:
+    signal.alarm(60)
+    logger.log("loss", 3.0)
+    os._exit(int(logger.get_metric("loss", "train")))
+forked.set()
+thread.join()
+assert 2 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_fork_while_a_value_is_remembered() -> None:
+    """The thread that has the history then is not in the child."""
+    assert "" == printed_by("-c", FORKED)
+
+
 class Forgetful(Refusing):
     """Waiting threads of the parent, which never tell a forked child."""
 
@@ -389,7 +421,7 @@ def test_a_forked_child_has_its_own_threads_wait(
     for number in range(20):
         logger.log("loss", Late(number))
     assert 1 == waiting.taken
-    monkeypatch.setattr(os, "getpid", lambda: 1)
+    metrics_logger._lock_all_anew()  # as in a child
     logger.log("loss", Late(20))
     assert 2 == waiting.taken
 
@@ -435,12 +467,37 @@ def test_a_value_that_is_gone_leaves_the_history(
     array = jnp.ones(())
     logger.log("loss", array)
     array.delete()
+    assert math.isnan(logger.get_metric("loss", "train"))
+    assert [] == logger.get_metric_history("loss", "train").tolist()
+    logger.log("loss", 7.0)
+    assert 7.0 == logger.get_metric("loss", "train")
+    assert [7.0] == logger.get_metric_history("loss", "train").tolist()
     for number in range(100):
         logger.log("loss", number)
         settled(logger)
-    assert list(range(100)) == logger.get_metric_history("loss", "train").tolist()
+    history = logger.get_metric_history("loss", "train").tolist()
+    assert [7.0, *range(100)] == history
     (message,) = caplog.messages
     assert "not kept" in message
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_means_are_not_made_in_half_precision(dtype: Any) -> None:
+    """Which would stop growing, or overflow."""
+    logger = MetricsLogger()
+    for _ in range(3000):
+        logger.log("loss", np.asarray(100.0, dtype))
+        logger.log("perplexity", np.asarray(100.0, dtype))
+    assert 100.0 == logger.get_metric("loss", "train")
+    assert abs(logger.get_metric("perplexity", "train") - 100.0) < 1e-9
+
+
+def test_a_mean_is_of_all_numbers_of_arrays() -> None:
+    """Each array has the same weight, as all have one shape."""
+    logger = MetricsLogger()
+    for value in ([1.0, 2.0], [3.0, 6.0]):
+        logger.log("loss", np.array(value))
+    assert 3.0 == logger.get_metric("loss", "train")
 
 
 def test_history_has_a_bounded_number_of_names(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -93,6 +95,7 @@ class StepBuffer:
 
     No method raises because of a value, an aggregation function or the sink: that is
     logged once, counted in `stats()`, and left out. All may be called from any thread.
+    A forked child begins anew: the steps so far are its parent's.
 
     Args:
         sink: Given each step and mode as it ends.
@@ -105,6 +108,16 @@ class StepBuffer:
         self._sink = sink
         self._in_order = in_order
         self._log = OnceLog()
+        self._begin_anew()
+        self._early = 0
+        self._dropped = 0
+        self._not_finite: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._sink_errors = 0
+        _buffers.add(self)
+
+    def _begin_anew(self) -> None:
+        """Also in a forked child: who had the lock is in the parent, and its steps."""
         self._changed = threading.Condition()
         # Held for all that follows: _changed. Let go while values are read and the sink
         # is called.
@@ -113,11 +126,6 @@ class StepBuffer:
         self._ended: deque[MetricsBuffer] = deque()
         self._deliverer: int | None = None
         """The thread that hands over. One at a time, or steps would overtake."""
-        self._early = 0
-        self._dropped = 0
-        self._not_finite: Counter[str] = Counter()
-        self._failed: Counter[str] = Counter()
-        self._sink_errors = 0
 
     def add(
         self, metrics: Mapping[str, Entry], step: int, mode: object = _TRAIN
@@ -252,6 +260,17 @@ class StepBuffer:
             f"not finite {name}",
             f"metric {name!r} is {value} at {buffer.mode} step {buffer.global_steps}",
         )
+
+
+_buffers: weakref.WeakSet[StepBuffer] = weakref.WeakSet()
+
+
+def _begin_all_anew() -> None:
+    for buffer in list(_buffers):
+        buffer._begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_all_anew)
 
 
 def _put(

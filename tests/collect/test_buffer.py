@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from perf.collect import StepBuffer, StepMetrics, split_name
 from perf.collect._buffer import _ADDITIONS, _OPEN_STEPS, _WAITING_STEPS
+from tests.programs import printed_by
 
 
 def buffered(**options: Any) -> tuple[StepBuffer, list[StepMetrics]]:
@@ -405,6 +406,40 @@ def test_close_waits_for_the_thread_that_hands_over() -> None:
     closer.join(60)
     assert [0, 1] == reached
     other.join()
+
+
+FORKED = """
+import os, signal, threading
+from perf.collect import StepBuffer
+steps = []
+buffer = StepBuffer(steps.append)
+buffer.add({"loss": (1.0, None)}, 1)
+held, forked = threading.Event(), threading.Event()
+
+def hold():
+    with buffer._changed:
+        held.set()
+        forked.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+if (child := os.fork()) == 0:
+    signal.alarm(60)
+    buffer.add({"loss": (2.0, None)}, 2)
+    buffer.close()
+    os._exit([2] == [each.step for each in steps])
+forked.set()
+thread.join()
+assert 1 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+buffer.close()
+assert [1] == [each.step for each in steps]
+"""
+
+
+def test_a_fork_amid_an_addition() -> None:
+    """The child begins anew; the thread that adds is in the parent, as is its step."""
+    assert "" == printed_by("-c", FORKED)
 
 
 def test_a_sink_may_close_the_buffer() -> None:
