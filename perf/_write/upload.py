@@ -14,6 +14,7 @@ import os
 import random
 import re
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -100,7 +101,12 @@ class Spool:
         default = Path(tempfile.gettempdir(), f"rlperf-spool-{os.getuid()}")
         readable = re.sub(r"[^\w.-]+", "-", url)[:80]
         unique = hashlib.blake2b(url.encode(), digest_size=4).hexdigest()
-        root = Path(os.environ.get(SPOOL_VARIABLE) or default)
+        given = os.environ.get(SPOOL_VARIABLE)
+        root = Path(given or default)
+        self._guarded = None if given else root
+        """Everybody knows its name and may make it, in a folder of everybody's."""
+        self.is_private = True
+        """Whether it is this user's, as far as is known."""
         self._shared = root / f"{readable}-{unique}"
         """Of all processes of this machine that write to the same remote folder."""
         # Host and number say whose it is; only chance makes it no other's: a container
@@ -119,6 +125,8 @@ class Spool:
         """
         if self._is_owned:
             return
+        if self._guarded is not None:
+            self.is_private = _made_private(self._guarded)
         for _ in range(_MAX_TRIES):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._is_owned = True
@@ -164,6 +172,17 @@ class Spool:
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
+
+
+def _made_private(folder: Path) -> bool:
+    """Makes a folder that nobody else may look into; False if it is somebody else's."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        return False
+    folder.chmod(0o700)
+    return True
 
 
 def _locked(folder: Path) -> int | None:
@@ -232,6 +251,12 @@ class Uploads:
         with self._state:
             with contextlib.suppress(OSError):  # as writing to it will tell
                 self._spool.own()
+            if not self._spool.is_private:
+                self._log.say(
+                    "spool",
+                    f"{self.folder.parent.parent} is another user's, who may read what "
+                    f"waits there: name another folder in {SPOOL_VARIABLE}",
+                )
             if self._thread is not None:
                 return
             # A daemon: an upload may hang, and the interpreter would wait for it at

@@ -45,9 +45,20 @@ STRANGE = [
 ]
 
 
+def export_with_another(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """Exports, and sees that a span beside what was strange is there."""
+    with run.tracer.span("ordinary"):
+        pass
+    run.tracer.export()
+    assert "ordinary" in {span.name for _, span in run.spans()}
+    assert "export function" not in caplog.text
+
+
 @both_versions
 @pytest.mark.parametrize("name", STRANGE)
-def test_strange_names(make: Callable[..., Run], name: Any) -> None:
+def test_strange_names(
+    make: Callable[..., Run], name: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """A name of any kind costs at most its own span."""
     run = make(["a0"])
     with run.tracer.span(name, devices=["a0"]):
@@ -56,21 +67,24 @@ def test_strange_names(make: Callable[..., Run], name: Any) -> None:
         run.tracer.record(name, 0.0, 1.0, track=name)
         run.at(1.0)
     run.tracer.synchronize()
-    run.tracer.export()
+    export_with_another(run, caplog)
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_strange_names_of_groups(name: Any) -> None:
+def test_strange_names_of_groups(name: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A group may be called anything, too."""
     run = V1Run(["a0"])
     with run.tracer.span_group(name), run.tracer.span("rollout"):
         run.at(1.0)
-    run.tracer.export()
+    export_with_another(run, caplog)
+    assert "rollout" in {span.name for _, span in run.spans()}
 
 
 @both_versions
 @pytest.mark.parametrize("value", STRANGE)
-def test_strange_tags(make: Callable[..., Run], value: Any) -> None:
+def test_strange_tags(
+    make: Callable[..., Run], value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither keys nor values of tags have to be anything in particular."""
     run = make(["a0"])
     with run.tracer.span("rollout") as span:
@@ -80,7 +94,8 @@ def test_strange_tags(make: Callable[..., Run], value: Any) -> None:
         run.tracer.instant("moment", tags=value)
         run.tracer.counter("length", value, unit=value)
         run.at(1.0)
-    run.tracer.export()
+    export_with_another(run, caplog)
+    assert "rollout" in {span.name for _, span in run.spans()}
 
 
 @pytest.mark.parametrize("value", STRANGE)

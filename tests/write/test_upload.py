@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
+import stat
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
@@ -727,3 +730,53 @@ def test_a_forked_child_uploads_what_is_its_own(tmp_path: Path, spool: Path) -> 
     )
     assert [{"span 1"}, {"span 2"}] == found
     assert [] == left(spool)
+
+
+# The spool
+
+
+def default_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the spool is if nobody says where."""
+    monkeypatch.delenv(upload.SPOOL_VARIABLE)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"rlperf-spool-{os.getuid()}"
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_nobody_else_may_look_into_the_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """From its root on: names of runs are in the names of folders."""
+    root = default_spool(tmp_path, monkeypatch)
+    if is_there:
+        root.mkdir(mode=0o755)
+    spool = upload.Spool("mem://bucket/run")
+    spool.own()
+    spool.release()
+    assert 0o700 == stat.S_IMODE(root.stat().st_mode)
+
+
+@pytest.mark.parametrize("planted", ["another user's", "a link"])
+def test_a_spool_that_somebody_planted_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    folder: Folder,
+    planted: str,
+) -> None:
+    """Its name is known to all, in a folder in which all may write."""
+    root = default_spool(tmp_path, monkeypatch)
+    if planted == "a link":
+        root.symlink_to(tmp_path)
+    else:
+        me = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: me + 1)
+        root = tmp_path / f"rlperf-spool-{me + 1}"
+        root.mkdir()
+    uploads = Uploads(URL, folder, 0.0, Disk())
+    uploads.start()
+    uploads.finish(for_ever=True)
+    assert uploads.settle()
+    (message,) = caplog.messages
+    assert f"{root} is another user's" in message
+    assert upload.SPOOL_VARIABLE in message
