@@ -1,1 +1,1 @@
-"""What a trace is: values only. No clock, lock, thread, file or jax in here."""
+"""What a trace is: values, and the little that every room needs. No jax in here."""
