@@ -44,3 +44,12 @@ MEASURED: Final[Mapping[str, Stage]] = {
 END_ERROR: Final = "end_error_ns"
 """Tag of a device span, int: nanoseconds by which its end may be too late. Of spans
 without it: less than a million."""
+
+HANG: Final = "hang"
+"""Instant: the step under way has lasted so long that it hangs, see `Watchdog`."""
+STEP: Final = "step"
+"""Tag of it, int: which step, from 0."""
+HANG_SECONDS: Final = "seconds"
+"""Tag of it, float: for how long."""
+HANG_TEXT: Final = "says"
+"""Tag of it: where the training stands. Not `text`: such tags are not written."""

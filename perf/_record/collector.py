@@ -8,6 +8,7 @@ the feeds of the sinks, under a lock that no recording thread ever waits for.
 from __future__ import annotations
 
 import contextlib
+import operator
 import threading
 import time
 import weakref
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 from perf._model.ids import QUEUE_SUFFIX
 from perf._model.log import OnceLog
 from perf._model.spans import (
+    DEVICE,
+    GROUP,
+    SPAN,
     Batch,
     RawRecord,
     Records,
@@ -271,6 +275,25 @@ class Collector:
         return self.names.checked(opened) if opened else opened
 
     @property
+    def threads(self) -> list[ThreadLog]:
+        """The lists of threads, of ended ones too. Takes no lock."""
+        return list(self._logs)
+
+    def last_ended(self) -> RawRecord | None:
+        """Of the spans that have ended in this step and the last one. Takes no lock."""
+        steps = [*list(self.store.closed)[-1:], self.store.current]
+        parts = [part for step in steps for part in list(step.parts)]
+        parts += [(log.info, log.records) for log in self._all_logs()]
+        parts += self._devices.waiting
+        ended = [
+            record
+            for _, records in parts
+            for record in list(records)
+            if record[5] in (SPAN, GROUP, DEVICE)
+        ]
+        return max(ended, key=_end_of, default=None)
+
+    @property
     def recorded(self) -> int:
         """Records so far, with those that were lost before they were collected."""
         return self.collected_count + self._dropped_on_threads()
@@ -402,6 +425,9 @@ class Collector:
         return Batch(
             taken, newly_open, tangled, clock.snapshot(), untold, is_whole, lost_ends
         )
+
+
+_end_of = operator.itemgetter(2)
 
 
 def _still(opened: Records, closed: Records) -> Records:

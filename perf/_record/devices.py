@@ -114,6 +114,11 @@ class Devices:
         finally:
             lock.release()
 
+    @property
+    def waiting(self) -> Records:
+        """What the next `take` would give, as it is now. Takes no lock."""
+        return [*self._waiting.values()]
+
     @staticmethod
     def place(work: DeviceWork, end_ns: int) -> list[Placed[int]]:
         """When work ran on each of its lines that was done at `end_ns`. Held: lock.

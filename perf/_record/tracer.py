@@ -77,6 +77,7 @@ class Tracer(HotTracer):
         self._waiting = waiting
         self._now = now
         self._on = not os.environ.get(DISABLE_VARIABLE)
+        self._closed = False
         self._local = threading.local()
         self._span_type = Span
         self._task_span: ContextVar[Span | None] = ContextVar("perf_span", default=None)
@@ -236,6 +237,7 @@ class Tracer(HotTracer):
         stuck device does not end within a minute.
         """
         self._on = False
+        self._closed = True
         if not self._waiting.settle(self, SLOW_S):
             what = f"device work: {sorted({w.name for w in self._launches.pending()})}"
             self._log.say("slow-close", f"close() waits for {what}")

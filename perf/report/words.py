@@ -18,6 +18,7 @@ from perf._read.accounting import (
 )
 from perf._read.busy import is_occupied
 from perf._read.lock import seen_late_ns
+from perf._read.recording import Recording
 from perf._read.robust import UNUSUAL, usual_stages
 from perf._read.schedule import STRUCTURE
 from perf.report.analysis import TRUSTED_UNACCOUNTED, Report, StepReport
@@ -64,7 +65,7 @@ def findings(report: Report) -> list[Finding]:
 
     What limits all numbers comes right behind the first sentence.
     """
-    found = _about_the_run(report)
+    found = [*_hangs(report.recording), *_about_the_run(report)]
     limits = [_note(text) for text in report.recording.limits]
     notes = [_note(text) for text in report.notes[len(limits) :]]
     return [*found[:1], *limits, *found[1:], *notes]
@@ -91,6 +92,33 @@ def _about_the_run(report: Report) -> list[Finding]:
     if report.is_trusted:
         found += _help(report)
     return found + later
+
+
+def _hangs(recording: Recording) -> Iterator[Finding]:
+    """What the watchdog saw: of the step that hung longest the last time of it."""
+    found: dict[int, tuple[float, str]] = {}
+    for time_ns, name, tags in recording.instants:
+        if name != names.HANG:
+            continue
+        step, seconds, text = (tags.get(key) for key in _HANG_TAGS)
+        if not (isinstance(step, int) and isinstance(seconds, (int, float))):
+            continue  # somebody else's
+        begin_ns = time_ns - seconds * 1e9
+        # Where steps go on ending nothing hangs: the training does not call `export`.
+        if sum(begin_ns < each.end_ns < time_ns for each in recording.steps) < 2:
+            where = str(text).partition(": ")[2]
+            found[step] = max(found.get(step, (0.0, "")), (seconds, where))
+    if not found:
+        return
+    step = max(found, key=lambda step: found[step])
+    seconds, where = found[step]
+    others = len(found) - 1
+    text = f"The run hung: step {step} had not ended after {duration(seconds * 1e9)}"
+    text += f" ({counted(others, 'other step')} hung, too)" if others else ""
+    yield Finding("odd", names.HANG, f"{text}: {where}.", 1.0)
+
+
+_HANG_TAGS: Final = (names.STEP, names.HANG_SECONDS, names.HANG_TEXT)
 
 
 # -- limits ----------------------------------------------------------------------------

@@ -721,3 +721,70 @@ def test_without_devices_all_of_the_time_may_be_waited():
     recording = made([(MAIN, [span("train", 0, 60, 1)])], [(0, 20), (20, 60)])
     (said,) = [f for f in found_in(beside(recording)) if f.cause == "GIL"]
     assert pytest.approx(0.95 - 0.1, abs=1e-3) == said.weight
+
+
+def hang(at: int, step: Any, seconds: Any, where: str = "loop") -> tuple[int, str, Any]:
+    """What the watchdog records; at milliseconds, of a step so many seconds old."""
+    says = f"step {step} has not ended after {seconds} s: Main is in {where}: here"
+    return at * MS, "hang", {"step": step, "seconds": seconds, "says": says}
+
+
+def said_of_hangs(*instants: tuple[int, str, Any], windows: Any = None) -> list[str]:
+    """The first sentence, if it is about these."""
+    windows = windows or [(0, 100), (100, 200), (200, 300)]
+    spans = [span("train", b, e, n + 1) for n, (b, e) in enumerate(windows)]
+    recording = dataclasses.replace(made([(MAIN, spans)], windows), instants=instants)
+    found = found_in(recording)
+    assert all(finding.cause != "hang" for finding in found[1:])
+    return [finding.text for finding in found[:1] if finding.cause == "hang"]
+
+
+def test_a_step_that_hangs_comes_first():
+    """As it was seen the last time."""
+    assert [
+        "The run hung: step 12 had not ended after 60 min: Main is in sync: here."
+    ] == said_of_hangs(hang(2_000_000, 12, 1800), hang(3_900_000, 12, 3600.0, "sync"))
+
+
+def test_of_several_that_hang_the_longest_comes_first():
+    """The others are counted."""
+    hangs = [
+        hang(5_000_000, 3, 100),
+        hang(9_000_000, 12, 900),
+        hang(9_500_000, 14, 20),
+    ]
+    assert [
+        "The run hung: step 12 had not ended after 15 min (2 other steps hung, too): "
+        "Main is in loop: here."
+    ] == said_of_hangs(*hangs)
+
+
+def test_a_hang_between_ends_of_steps_is_one():
+    """The step's span may end before the export that hangs, or after it was seen."""
+    (said,) = said_of_hangs(hang(290, 2, 0.15))
+    assert said.startswith("The run hung: step 2 had not ended after 150 ms: ")
+
+
+@pytest.mark.parametrize(
+    ("at", "seconds", "told"), [(290, 0.2, 1), (290, 0.191, 0), (310, 0.2, 0)]
+)
+def test_a_run_whose_steps_end_does_not_hang(at: int, seconds: float, told: int):
+    """It does not call `export`; two ends of steps are evidence of it."""
+    windows = [(0, 100), (100, 200), (200, 300)]
+    if told:
+        windows = [(0, 90), (90, 200), (200, 300)]
+    assert told == len(said_of_hangs(hang(at, 0, seconds), windows=windows))
+
+
+@pytest.mark.parametrize(
+    "instant",
+    [
+        (1, "hang", {}),
+        (1, "hang", {"step": "x", "seconds": 3.0, "says": "a: b"}),
+        (1, "hang", {"step": 3, "seconds": "NaN", "says": "a: b"}),
+        (1, "anything", hang(1, 1, 1.0)[2]),
+    ],
+)
+def test_instants_of_others_are_no_hangs(instant: tuple[int, str, Any]):
+    """Whatever they are called."""
+    assert [] == said_of_hangs(instant)
