@@ -195,7 +195,8 @@ def _checked_ns(after_s: Any) -> int:
         raise ValueError(
             f"after_s={shown(after_s)}: expected a number of seconds above 0"
         )
-    return max(1, round(min(seconds, threading.TIMEOUT_MAX) * NS_PER_S))
+    nanoseconds = round(min(seconds, threading.TIMEOUT_MAX) * NS_PER_S)
+    return max(1, nanoseconds)  # mutate: ok any number above 0
 
 
 class _View:

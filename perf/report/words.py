@@ -105,7 +105,8 @@ def _hangs(recording: Recording) -> Iterator[Finding]:
             continue  # somebody else's
         begin_ns = time_ns - seconds * 1e9
         # Where steps go on ending nothing hangs: the training does not call `export`.
-        if sum(begin_ns < each.end_ns < time_ns for each in recording.steps) < 2:
+        ends = [each.end_ns for each in recording.steps if each.end_ns > begin_ns]
+        if sum(end_ns < time_ns for end_ns in ends) < 2:  # mutate: ok if equal
             where = str(text).partition(": ")[2]
             found[step] = max(found.get(step, (0.0, "")), (seconds, where))
     if not found:
@@ -113,9 +114,10 @@ def _hangs(recording: Recording) -> Iterator[Finding]:
     step = max(found, key=lambda step: found[step])
     seconds, where = found[step]
     others = len(found) - 1
-    text = f"The run hung: step {step} had not ended after {duration(seconds * 1e9)}"
+    lasted = duration(seconds * 1e9)  # mutate: ok rounded
+    text = f"The run hung: step {step} had not ended after {lasted}"
     text += f" ({counted(others, 'other step')} hung, too)" if others else ""
-    yield Finding("odd", names.HANG, f"{text}: {where}.", 1.0)
+    yield Finding("odd", names.HANG, f"{text}: {where}.")
 
 
 _HANG_TAGS: Final = (names.STEP, names.HANG_SECONDS, names.HANG_TEXT)

@@ -272,12 +272,15 @@ def test_of_many_threads_those_open_longest_are_told(watched: Watched) -> None:
     assert [f"t{n}" for n in range(1, 7)] == [e.timeline for e in watched.hangs[0].open]
 
 
-def test_four_threads_are_all_told(watched: Watched) -> None:
+@pytest.mark.parametrize(("count", "more"), [(4, []), (5, ["and 1 more"])])
+def test_four_threads_are_all_told(
+    watched: Watched, count: int, more: list[str]
+) -> None:
     """Nobody is "0 more"."""
     with contextlib.ExitStack() as blocked:
-        for number in range(4):
+        for number in range(count):
             blocked.enter_context(blocked_in(watched, f"t{number}", "rollout"))
-        assert " more" not in watched.text()
+        assert more == re.findall(r"and \d more", watched.text())
 
 
 def test_tasks_of_one_thread_are_told_apart(watched: Watched) -> None:
