@@ -82,7 +82,8 @@ def rewards(
     Returns:
         The sum over functions, averaged over trajectories; likewise the mean over
         functions; the largest and the smallest of all; the mean of each column: the
-        last three are NaN where a NaN is among what they are of. Aggregated by mean, max and min.
+        last three are NaN where a NaN is among what they are of. Aggregated by mean,
+        max and min.
 
     Raises:
         ValueError: The shapes do not fit, two functions have one name, or one is called
