@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -409,7 +409,7 @@ _IS_STEP: Final = ("global_step", "step", "train_step", "training_step", "Profil
 
 
 def _steps(
-    timelines: Iterable[tuple[TimelineInfo, list[RawRecord]]],
+    timelines: Sequence[tuple[TimelineInfo, list[RawRecord]]],
 ) -> tuple[list[Step], str]:
     """The trainer's steps: spans that are some, else what tags say; and what to say."""
     main = next((some for info, some in timelines if info.is_main), [])
@@ -417,18 +417,57 @@ def _steps(
         found = [r for r in main if _is_step(r[0], wanted)]
         if found:
             return _apart([_numbered(r, n) for n, r in enumerate(_by_begin(found))]), ""
-    tagged: dict[int, list[int]] = {}
+    ends_ns: dict[int, int] = {}
     for record in main:
-        number = (record[6] or {}).get(_STEP_TAG)
-        if isinstance(number, int) and record[2] != OPEN:
-            times = tagged.setdefault(number, [record[1], record[2]])
-            times[:] = min(times[0], record[1]), max(times[1], record[2])
-    if tagged:
-        steps = [Step(n, *times) for n, times in sorted(tagged.items())]
-        return _apart(
-            steps
-        ), "steps are taken from the tag 'step' of the trainer's spans"
-    return [], ""
+        number = _step_tag(record)
+        if number is not None and record[2] != OPEN:
+            ends_ns[number] = max(ends_ns.get(number, record[2]), record[2])
+    if not ends_ns:
+        return [], ""
+    return _tagged_steps(ends_ns, timelines), (
+        "no span is a step: each lasts from its first span on any thread to the last "
+        "one of the trainer with the tag 'step'"
+    )
+
+
+def _tagged_steps(
+    ends_ns: Mapping[int, int],
+    timelines: Iterable[tuple[TimelineInfo, list[RawRecord]]],
+) -> list[Step]:
+    """Steps that end at given times, each begun by what of it comes first.
+
+    That may be on any thread, as in the metrics: a framework rolls out on one of its
+    own while the trainer waits outside of all spans. Rollouts ahead of the trainer
+    begin no step before the end of the one before.
+    """
+    begins_ns: list[int] = []
+    tagged: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for info, some in timelines:
+        if info.kind is TimelineKind.HOST:
+            begins_ns += [record[1] for record in some]
+        if info.kind in (TimelineKind.HOST, TimelineKind.DEVICE):
+            for record in some:
+                number = _step_tag(record)
+                if number is not None:
+                    tagged[number].append((record[1], record[2]))
+    begins_ns.sort()
+    found: list[Step] = []
+    for end_ns, number in sorted((end, number) for number, end in ends_ns.items()):
+        own = tagged[number]
+        if found:
+            before_ns = found[-1].end_ns
+            own = [(max(b, before_ns), e) for b, e in own if e == OPEN or e > before_ns]
+            at = bisect_left(begins_ns, before_ns)
+            own += [(b, b) for b in begins_ns[at : at + 1]]
+        begin_ns = min([begin for begin, _ in own], default=end_ns)
+        if begin_ns < end_ns:
+            found.append(Step(number, begin_ns, end_ns))
+    return found
+
+
+def _step_tag(record: RawRecord) -> int | None:
+    number = (record[6] or {}).get(_STEP_TAG)
+    return number if isinstance(number, int) else None
 
 
 def _is_step(name: str, wanted: str) -> bool:
@@ -440,9 +479,8 @@ def _by_begin(records: list[RawRecord]) -> list[RawRecord]:
 
 
 def _numbered(record: RawRecord, position: int) -> Step:
-    number = (record[6] or {}).get(_STEP_TAG, position)
-    end_ns = record[2]
-    return Step(number if isinstance(number, int) else position, record[1], end_ns)
+    number = _step_tag(record)
+    return Step(position if number is None else number, record[1], record[2])
 
 
 def _apart(steps: list[Step]) -> list[Step]:

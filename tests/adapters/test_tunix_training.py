@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from perf._model.spans import OPEN
+from perf._model.spans import OPEN, TimelineKind
 from perf._read.load import load
+from perf._read.recording import read_recording
 from tests.adapters.needs import NEEDS_TUNIX
 from tools.perfetto.trace_processor import Slice, TraceProcessor, slices
 
@@ -304,6 +305,18 @@ def test_the_tags_are_in_the_trace_of_v2(training: Training) -> None:
     assert {"rollout"} == {s.args["role"] for s in on_host if s.name == "rollout"}
     loaded = Counter(s.args["step"] for s in on_host if s.name == "data_loading")
     assert dict.fromkeys(range(STEPS), plan.micro_batches) == loaded
+
+
+def test_a_step_of_a_report_holds_all_of_its_spans(training: Training) -> None:
+    """Rollouts, too, which tunix makes on a thread of its own, before the trainer."""
+    found = read_recording(training.trace(2))
+    assert STEPS == len(found.steps)
+    windows = {step.number: step for step in found.steps}
+    for info, records in found.timelines:
+        if info.kind is TimelineKind.HOST:
+            for name, begin_ns, end_ns, _, _, _, tags, _ in records:
+                step = windows[(tags or {})["step"]]
+                assert step.begin_ns <= begin_ns <= end_ns <= step.end_ns, name
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from perf import trace
+from perf._read.recording import read_recording, the_trace
 from perf.experimental.export import PerfMetricsExport as ExportV2
 from perf.experimental.tracer import PerfTracer as TracerV2
 from perf.export import PerfMetricsExport as ExportV1
@@ -108,6 +109,37 @@ def test_a_worker_may_roll_out() -> None:
         assert pytest.approx(3.0) == metrics["perf/global_step_time"]
         assert pytest.approx(2.0) == metrics["perf/sum/rollout_time"]
         assert pytest.approx(2.0) == metrics["perf/mean/rollout_time"]
+
+
+def test_a_report_has_the_steps_of_the_metrics(tmp_path: Path) -> None:
+    """A trace without groups is cut where the metrics of its steps are, as tunix's.
+
+    A worker rolls out and the trainer waits without a span.
+    """
+    timer = Timer()
+    built_in = ExportV2(trace_dir=str(tmp_path))
+    run = V2Run(["a0"], built_in.export_metrics, timer, watch=False)
+
+    def launch_and_finish(name: str, step: int, end_s: float) -> None:
+        work = run.launch(name, ["a0"], tags={"step": step})
+        timer.at(end_s)
+        run.finish(work)
+
+    measured = []
+    with ThreadPoolExecutor(1) as worker:
+        for step in range(3):
+            begin_s = 10.0 * step + 1.0
+            timer.at(begin_s)
+            until_s = begin_s + 4.0 + step
+            worker.submit(launch_and_finish, "rollout", step, until_s).result()
+            timer.at(until_s + 1.0)
+            with run.tracer.span("peft_train", tags={"step": step}):
+                timer.at(until_s + 2.0)
+            measured.append(values(run.tracer.export())["perf/global_step_time"])
+    run.tracer.close()
+    found = read_recording(the_trace(tmp_path)).steps
+    assert pytest.approx([6.0, 7.0, 8.0]) == measured
+    assert pytest.approx(measured) == [step.length_ns / 1e9 for step in found]
 
 
 @pytest.mark.row("P3")

@@ -43,7 +43,7 @@ from perf._write.wire import blob
 from perf.report.analysis import analyse
 from tests.report.runs import TrainingRun
 from tests.write.recorded import Recorder, operations
-from tests.write.traces import MAIN, WORKER, batch, span, written
+from tests.write.traces import MAIN, SERVER, WORKER, batch, span, written
 
 RUN = {SCHEMA_KEY: SCHEMA_VERSION, "command": "x"}
 
@@ -456,6 +456,56 @@ def test_without_steps_the_tags_say_them(tmp_path):
     found = read_recording(path)
     assert [(1_000, 25_000)] == [(s.begin_ns, s.end_ns) for s in found.steps]
     assert any("the whole trace is one" in note for note in found.limits)
+
+
+def tagged_steps(tmp_path: Path, *records: Any) -> list[tuple[int, int, int]]:
+    """Number, begin and end of the steps in a file of records without groups."""
+    path = tmp_path / "perfetto_trace_v2_1.pb"
+    path.write_bytes(written(batch(*records), layout=V2Layout()))
+    return [(s.number, s.begin_ns, s.end_ns) for s in read_recording(path).steps]
+
+
+def on(step: int | None, span_id: int, begin_ns: int, end_ns: int = OPEN) -> RawRecord:
+    """A span of a step."""
+    tags = None if step is None else {"step": step}
+    return span(span_id, begin_ns, end_ns, tags=tags)
+
+
+def test_a_step_by_tag_begins_on_any_thread(tmp_path):
+    """With what comes first after the step before, tagged or not.
+
+    The first one begins with its tag: what comes before is no step.
+    """
+    worker = [on(None, 1, 10, 20), on(0, 2, 100, 150), on(None, 3, 210, 250)]
+    main = [on(0, 5, 160, 200), on(1, 6, 260, 300), on(2, 7, 330, 400)]
+    assert [(0, 100, 200), (1, 210, 300), (2, 330, 400)] == tagged_steps(
+        tmp_path, (MAIN, main), (WORKER, worker)
+    )
+
+
+def test_rollouts_ahead_begin_no_step_early(tmp_path):
+    """A step begins after the one before, at once if its rollout is under way then."""
+    worker = [on(0, 1, 100, 150), on(1, 2, 150, 250), on(2, 3, 260, 270)]
+    worker += [on(3, 4, 270, 280), on(4, 8, 290, 600), on(5, 9, 600)]
+    main = [on(0, 5, 160, 200), on(1, 6, 260, 300), on(2, 7, 330, 400)]
+    main += [on(3, 10, 410, 500), on(4, 11, 610, 700), on(5, 12, 710, 800)]
+    main += [on(6, 13, 810)]
+    server = [on(1, 14, 205, 206)]
+    assert [
+        (0, 100, 200),
+        (1, 200, 300),
+        (2, 330, 400),
+        (3, 410, 500),
+        (4, 500, 700),
+        (5, 700, 800),
+    ] == tagged_steps(tmp_path, (MAIN, main), (WORKER, worker), (SERVER, server))
+
+
+def test_a_step_by_tag_within_another_has_no_time_left(tmp_path):
+    """Numbers that end together are one step: steps do not overlap."""
+    inner = span(2, 150, 200, tags={"step": 1}, parent=1)
+    main = [on(0, 1, 100, 200), inner, on(2, 3, 210, 300)]
+    assert [(0, 100, 200), (2, 210, 300)] == tagged_steps(tmp_path, (MAIN, main))
 
 
 def test_of_a_folder_v2_counts(tmp_path):
