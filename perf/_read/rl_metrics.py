@@ -78,10 +78,13 @@ def step_metrics(step: StepSpans, roles: Roles) -> Metrics:
     if roles.rollout_apart and rollouts:
         # Without a sync (a shared model) the step's end is where one would be.
         sync_begin = syncs[-1][BEGIN] if syncs else end
-        ends = [_cut(rollout[END], step.end) for rollout in rollouts]
-        first = ends[0]
+        # What was done before the step is none of its rollouts.
+        ends = [_cut(r[END], step.end) for r in rollouts if r[END] > step.begin]
+        first = ends[0] if ends else step.begin
         ends.sort()
-        metrics["perf/rollout_idle_time"] = (sync_begin - ends[-1]) / second
+        idle = sync_begin - (ends[-1] if ends else step.begin)
+        idle = idle if idle > 0 else 0.0  # mutate: ok if equal
+        metrics["perf/rollout_idle_time"] = idle / second
         metrics["perf/first_micro_batch_rollout_time"] = (first - step.begin) / second
     _add_sum_and_mean(metrics, _ROLLOUT_TIME, rollouts, step)
     _add_sum_and_mean(metrics, _REFERENCE_TIME, references, step)

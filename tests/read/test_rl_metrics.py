@@ -327,6 +327,24 @@ def test_an_open_rollout_lasts_up_to_the_window_s_end() -> None:
     assert 20.0 == metrics["perf/first_micro_batch_rollout_time"]
 
 
+def test_rollouts_that_end_after_the_sync_have_not_waited_for_it() -> None:
+    """Nor those in flight when the step ended: no time is negative."""
+    idle = "perf/rollout_idle_time"
+    rollouts: list[Span] = [("rollout", 12, 24)]
+    assert 0.0 == measure(APART, main=[("weight_sync", 20, 21)], a0=rollouts)[idle]
+    assert 0.0 == measure(APART, a0=rollouts, global_step=(10.0, 23.0))[idle]
+
+
+def test_a_rollout_done_before_the_step_is_not_its_first() -> None:
+    """It was in flight at the export; the first one is that which the step has."""
+    idle, first = "perf/rollout_idle_time", "perf/first_micro_batch_rollout_time"
+    before: Span = ("rollout", 5, 10)
+    metrics = measure(APART, a0=[before, ("rollout", 10, 14), ("rollout", 14, 20)])
+    assert (10.0, 4.0) == (metrics[idle], metrics[first])
+    metrics = measure(APART, a0=[before])
+    assert (20.0, 0.0) == (metrics[idle], metrics[first])
+
+
 def test_the_gap_between_training_and_the_next_reference() -> None:
     """From each training to the reference inference of the batch after it."""
     spans: Any = {
