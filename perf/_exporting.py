@@ -73,13 +73,18 @@ def make_folder_path(folder: str | os.PathLike[str] | None) -> str:
     return os.fspath(folder or DEFAULT_TRACE_DIR)
 
 
-def attach_writer(tracer: Tracer, writer: Writer) -> None:
+def attach_writer(tracer: Tracer, writer: Writer, *, with_kept: bool = False) -> None:
     """Has a writer take everything that the tracer records from now on.
+
+    Args:
+        tracer: whose records.
+        writer: of a trace.
+        with_kept: it also takes what the tracer keeps for queries.
 
     Raises:
         RuntimeError: the writer was attached before.
     """
-    feed = tracer._collector.subscribe(writer)
+    feed = tracer._collector.subscribe(writer, with_kept=with_kept)
     try:
         writer.attach(feed)
     except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -46,6 +47,8 @@ class TraceWriters:
         """What that writer writes, once there is something."""
         self._has_tracer = False
         """Whether it was ever given one."""
+        self._tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
+        """Those that it was given."""
         self._attached: list[TraceWriter] = []
         """One for each tracer that is not closed, as of the last that was added."""
 
@@ -72,10 +75,15 @@ class TraceWriters:
     def _new_writer(self, layout: Layout) -> TraceWriter:
         return TraceWriter(self._folder, layout, files=self._files, tags=self._tags)
 
-    def _attach(self, tracer: Tracer, layout: Layout) -> None:
+    def is_attached_to(self, tracer: Tracer) -> bool:
+        """Whether it was given this tracer."""
+        return tracer in self._tracers
+
+    def _attach(self, tracer: Tracer, layout: Layout, *, with_kept: bool) -> None:
         """Writes everything that a tracer records from now on."""
         writer = self._new_writer(layout)
-        attach_writer(tracer, writer)
+        attach_writer(tracer, writer, with_kept=with_kept)
+        self._tracers.add(tracer)
         self._attached = [each for each in self._attached if each.attached]
         self._attached.append(writer)
         self._has_tracer = True

@@ -17,6 +17,7 @@ from perf._record.tracer import Tracer
 from perf._write.files import TraceFiles
 from perf.metrics import MetricsT, PerfMetricsOptions, PerfSpanQuery
 from perf.perfetto import PerfettoTraceWriter
+from perf.trace import StoredTimelines
 
 __all__ = ["MetricsExportFn", "PerfMetricsExport", "PerfettoTraceWriter"]
 
@@ -147,7 +148,7 @@ class PerfMetricsExport:
                 return {}
         if self._log_rollouts or self._log_trainings:
             self._log(step)
-        if self._writer is not None and not getattr(self._writer, "attached", False):
+        if self._writer is not None:
             self._write(query)
         return as_metrics(step_metrics(step, self._roles))
 
@@ -165,14 +166,24 @@ class PerfMetricsExport:
         return step if step.global_step is not None else None
 
     def _write(self, query: PerfSpanQuery) -> None:
-        """Hands the last step to a writer that was not attached to a tracer."""
-        assert self._writer is not None
+        """Has the writer write what it is not told of."""
+        writer, timelines = self._writer, query._timelines
+        assert writer is not None
+        if isinstance(writer, PerfettoTraceWriter):
+            if isinstance(timelines, StoredTimelines):
+                # Called by a function around this one: the tracer did not see it.
+                if not writer.is_attached_to(timelines.tracer):
+                    roles = self._roles.devices
+                    writer.attach(timelines.tracer, roles, with_kept=True)
+                return
+            if writer.attached:
+                return
         main_id = query.get_main_thread_id()
         threads = [main_id, *(i for i in query.get_timeline_ids() if is_thread_id(i))]
         steps = {i: self._last_step(query, i) for i in dict.fromkeys(threads)}
         on_device = {r: self._last_step(query, d) for r, d in self._firsts(query)}
         actor = on_device.get(ACTOR) or steps[main_id]
-        self._writer.log_trace(
+        writer.log_trace(
             [step for step in steps.values() if step is not None],
             spans_inside(on_device.get(ROLLOUT), names.ROLLOUT),
             spans_inside(on_device.get(REFERENCE), names.REFERENCE_INFERENCE),

@@ -60,15 +60,20 @@ class PerfettoTraceWriter(TraceWriters):
         super().__init__(export_dir, V1Layout(), files, redact_tags, keep_content)
 
     def attach(
-        self, tracer: Tracer, role_to_devices: Mapping[str, Sequence[str]] | None = None
+        self,
+        tracer: Tracer,
+        role_to_devices: Mapping[str, Sequence[str]] | None = None,
+        *,
+        with_kept: bool = False,
     ) -> None:
         """Writes everything that a tracer records from now on, to a file of its own.
 
         Args:
             tracer: whose spans.
             role_to_devices: ids of the devices by role, for the tracks of the roles.
+            with_kept: also writes what the tracer keeps for queries.
         """
-        self._attach(tracer, V1Layout(role_to_devices))
+        self._attach(tracer, V1Layout(role_to_devices), with_kept=with_kept)
 
     def log_trace(
         self,

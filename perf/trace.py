@@ -134,19 +134,19 @@ class PerfTracer(_Tracer):
                 print(span_group_tostring(root, clock.seconds(self._born_ns)))
 
     def _query(self, opened: Records, step: Step | None = None) -> PerfSpanQuery:
-        timelines = _StoredTimelines(self, opened)
+        timelines = StoredTimelines(self, opened)
         return PerfSpanQuery(timelines, self._main_log.info.id, _step=step)
 
 
 Tracer = PerfTracer | NoopTracer
 
 
-class _StoredTimelines(Mapping[str, "Timeline"]):
+class StoredTimelines(Mapping[str, "Timeline"]):
     """All timelines of a tracer at one moment; a tree is made where somebody looks."""
 
     def __init__(self, tracer: PerfTracer, opened: Records) -> None:
         # No more than this: the training waits, and metrics need none of it.
-        self._tracer = tracer
+        self.tracer = tracer
         self._open_now = opened
 
     @functools.cached_property
@@ -161,7 +161,7 @@ class _StoredTimelines(Mapping[str, "Timeline"]):
 
     @functools.cached_property
     def _ids(self) -> dict[str, None]:
-        tracer = self._tracer
+        tracer = self.tracer
         stored = [
             info.id
             for info in tracer._collector.store.timelines.values()
@@ -173,7 +173,7 @@ class _StoredTimelines(Mapping[str, "Timeline"]):
     def __getitem__(self, timeline_id: str) -> Timeline:
         if timeline_id not in self._ids:
             raise KeyError(timeline_id)
-        tracer = self._tracer
+        tracer = self.tracer
         index = tracer._index
         if not index.is_filled:
             with tracer._collector.collected():

@@ -226,11 +226,22 @@ class Collector:
             )
         return step
 
-    def subscribe(self, sink: Sink) -> Feed:
-        """A feed of what is recorded from now on."""
+    def subscribe(self, sink: Sink, *, with_kept: bool = False) -> Feed:
+        """A feed of what is recorded from now on.
+
+        Args:
+            sink: who takes it.
+            with_kept: also of what is kept for queries.
+        """
         feed = Feed(sink, self._drain, self.drop_feed)
         with self._lock:
             feed.told = self._dropped_on_threads()
+            if with_kept:
+                kept = self.store.kept()
+                # Of threads that have ended nobody knows whether their spans nest.
+                for info, _ in kept:
+                    feed.keep_tangled(info.id)
+                feed.put(kept, self.store.count)
             self.feeds = [*self.feeds, feed]
             self.sinks.append(sink)
         return feed

@@ -146,8 +146,8 @@ class PerfMetricsExport:
 
     def export_metrics(self, timelines: Mapping[str, Timeline]) -> MetricsT:
         """The metrics of the step that was exported last."""
-        if self._writer is not None and not self._writer.attached:
-            self._writer.write_timelines(timelines)
+        if self._writer is not None:
+            _write(self._writer, timelines)
         step = None
         if isinstance(timelines, StoredTimelines):
             step = timelines.spans()
@@ -183,6 +183,16 @@ class PerfMetricsExport:
 
     def __exit__(self, *exc_info: object) -> None:
         self.shutdown()
+
+
+def _write(writer: PerfettoTraceWriter, timelines: Mapping[str, Timeline]) -> None:
+    """Has a writer write what it is not told of."""
+    if isinstance(timelines, StoredTimelines):
+        # Called by an export function around this one: the tracer did not see it.
+        if not writer.is_attached_to(timelines.tracer):
+            writer.attach(timelines.tracer, with_kept=True)
+    elif not writer.attached:
+        writer.write_timelines(timelines)
 
 
 def _last_step(timelines: Mapping[str, Timeline]) -> StepSpans:

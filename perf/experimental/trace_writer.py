@@ -94,9 +94,14 @@ class PerfettoTraceWriter(TraceWriters, TraceWriter):
         make, folder = super().__reduce__()
         return functools.partial(make, **self._own), folder
 
-    def attach(self, tracer: Tracer) -> None:
-        """Writes everything that a tracer records from now on, to a file of its own."""
-        self._attach(tracer, self._layout)
+    def attach(self, tracer: Tracer, *, with_kept: bool = False) -> None:
+        """Writes everything that a tracer records from now on, to a file of its own.
+
+        Args:
+            tracer: whose spans.
+            with_kept: also writes what the tracer keeps for queries.
+        """
+        self._attach(tracer, self._layout, with_kept=with_kept)
 
     def write_timelines(self, timelines: Mapping[str, Timeline]) -> None:
         """Writes what is new in the committed steps of the timelines."""

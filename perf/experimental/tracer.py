@@ -143,24 +143,24 @@ class StoredTimelines(Mapping[str, Timeline]):
         # No more than this: the training waits, and metrics need none of the steps
         # before.
         collector = tracer._collector
-        self._tracer = tracer
+        self.tracer = tracer
         self._step = step
         self._opened = collector.open_records() if step is None else step.opened
         self._current = collector.store.current
 
     @functools.cached_property
     def _steps(self) -> list[_Step]:
-        closed = list(self._tracer._collector.store.closed)
+        closed = list(self.tracer._collector.store.closed)
         return [step for step in closed if step.index < self._current.index]
 
     @functools.cached_property
     def _ids(self) -> dict[str, None]:
         # Device work in flight has no timeline of its own until it ends: it is on
         # the queue's.
-        known = [self._tracer._main_log.info.id]
+        known = [self.tracer._main_log.info.id]
         for step in (*self._steps, self._current):
             known += step.timelines
-        for line in list(self._tracer._devices.lines.values()):
+        for line in list(self.tracer._devices.lines.values()):
             known += [line.info.id, line.queue_info.id]
         return dict.fromkeys([*known, *(info.id for info, _ in self._opened)])
 
@@ -173,7 +173,7 @@ class StoredTimelines(Mapping[str, Timeline]):
         steps = [step.of(timeline_id) for step in self._steps]
         current = [*self._current.of(timeline_id), *opened]
         forgotten = self._steps[0].index if self._steps else 0
-        born = clock.seconds(self._tracer._born_ns)
+        born = clock.seconds(self.tracer._born_ns)
         return _StoredTimeline(timeline_id, born, steps, current, forgotten)
 
     def __iter__(self) -> Iterator[str]:

@@ -57,6 +57,28 @@ def test_the_file_is_named_by_its_time(tmp_path: Path) -> None:
     assert before <= int(match[1]) <= time.time()
 
 
+def test_an_export_function_around_the_built_in_one_has_the_trace(
+    tmp_path: Path,
+) -> None:
+    """With all that the tracer recorded, from the first step on (P29)."""
+    writer = PerfettoTraceWriter(str(tmp_path))
+    built_in = PerfMetricsExport.from_role_to_devices(ROLES, writer)
+    run = V1Run(["a0"], lambda q: built_in(q) | {"mine": (1.0, None)}, watch=False)
+    tracer = run.tracer
+    for step in range(3):
+        with tracer.span_group("global_step"), tracer.span("rollout"):
+            tracer.counter("reward", step)
+            run.at(step + 1.0)
+        assert 1.0 == tracer.export()["mine"][0]
+    with tracer.span("evaluation"):
+        run.at(4.0)
+    tracer.close()
+    file = TraceFile(tmp_path)
+    assert (str(file.path),) == tracer.stats().trace_paths
+    assert 3 == len(file.named("rollout")) == len(file.counters)
+    assert 1 == len(file.named("evaluation"))
+
+
 @pytest.mark.row("P29")
 def test_the_file_is_a_perfetto_trace(tmp_path: Path) -> None:
     """It parses as `perfetto.protos.Trace` and holds packets (P29)."""

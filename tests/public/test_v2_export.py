@@ -57,6 +57,53 @@ def test_the_documented_export(tmp_path: Path) -> None:
     assert [1_000_000_000] == [row.dur for row in file.named("rollout")]
 
 
+def test_an_export_function_around_the_built_in_one_has_the_trace(
+    tmp_path: Path,
+) -> None:
+    """With all that the tracer recorded, from the first step on (P20)."""
+    built_in = PerfMetricsExport(trace_dir=str(tmp_path), role_to_devices=ROLES)
+
+    def with_more(timelines: Any) -> MetricsT:
+        return built_in.export_metrics(timelines) | {"mine": (1.0, None)}
+
+    run = V2Run(["a0"], with_more, watch=False)
+    tracer = run.tracer
+    for step in range(3):
+        with tracer.span("rollout") as rollout:
+            run.at(2.0 * step + 1.0)
+            tracer.counter("reward", step)
+        with tracer.span("peft_train", after=[rollout]):
+            run.at(2.0 * step + 2.0)
+        assert 1.0 == tracer.export()["mine"][0]
+    with tracer.span("evaluation"):
+        run.at(7.0)
+    tracer.close()
+    file = TraceFile(tmp_path)
+    assert (str(file.path),) == tracer.stats().trace_paths
+    assert 3 == len(file.named("rollout")) == len(file.counters) == len(file.flows)
+    assert 1 == len(file.named("evaluation"))
+
+
+def test_each_tracer_of_such_a_function_has_its_trace(tmp_path: Path) -> None:
+    """Once each; a tracer that is closed has no second one."""
+    built_in = PerfMetricsExport(trace_dir=str(tmp_path))
+    runs = [
+        V2Run(["a0"], lambda t: built_in.export_metrics(t), watch=False)
+        for _ in range(2)
+    ]
+    for _ in range(2):
+        for run in runs:
+            with run.tracer.span("rollout"):
+                run.at(1.0)
+            run.tracer.export()
+    paths = []
+    for run in runs:
+        run.tracer.close()
+        run.tracer.export()
+        paths += run.tracer.stats().trace_paths
+    assert 2 == len(set(paths)) == len(list(tmp_path.iterdir()))
+
+
 def test_shutting_down_twice_is_no_error(tmp_path: Path) -> None:
     """`shutdown` may be called again, and the export may be a `with` (H14)."""
     with PerfMetricsExport(trace_dir=str(tmp_path)) as built_in:

@@ -384,6 +384,23 @@ def test_a_feed_that_is_closed_is_no_more(rec: Recording) -> None:
     assert 2 == len(collector.sinks)
 
 
+def test_a_feed_may_begin_with_what_is_kept(rec: Recording) -> None:
+    """Of steps that have ended and the present one; each record once."""
+    collector = rec.tracer._collector
+    rec.tracer.instant("a")
+    rec.tracer.export()
+    rec.tracer.instant("b")
+    rec.tracer.export()
+    rec.tracer.instant("c")
+    rec.read()
+    rec.tracer.instant("d")
+    late = collector.subscribe(QuietSink(), with_kept=True)
+    batch = late.drain()
+    assert ["a", "b", "c", "d"] == [r.name for r in flat(batch.records)]
+    assert {info.id for info, _ in batch.records} == set(batch.tangled)
+    assert [] == late.drain().records
+
+
 def test_a_tracer_that_is_closed_counts_what_no_sink_took(rec: Recording) -> None:
     """Of a sink that does not let go by itself, too."""
     rec.tracer.instant("x")
