@@ -32,6 +32,7 @@ _SECTIONS = ("rl_training_config", "training_config")
 _OPTIONS = "perf_metrics_options"
 _FILES = "trace_files"
 _CONTENT = "keep_content"
+_KNOWN = {_OPTIONS, _FILES, _CONTENT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +128,10 @@ def load_config(
     Args:
         source: a YAML file; or its content: a mapping with `perf_metrics_options`,
             on its own or under `rl_training_config` (or `training_config`), or those
-            options themselves. `trace_files` beside `perf_metrics_options` holds the
-            arguments of a `perf.perfetto.TraceFiles`, and `keep_content` the names of
-            tags with prompts, completions and the like that are written.
+            options themselves. The defaults hold where there are none, which is logged
+            if there is something else. `trace_files` beside `perf_metrics_options`
+            holds the arguments of a `perf.perfetto.TraceFiles`, and `keep_content` the
+            names of tags with prompts, completions and the like that are written.
         cluster_config: gives the built-in functions the devices of each role:
             anything with `role_to_mesh`, a mapping of roles ("rollout", "actor",
             "reference") to meshes or devices. Not needed if all are custom.
@@ -191,12 +193,20 @@ def load_section(
         content = _yaml(source)
     for section in _SECTIONS:
         if section in content:
-            outside = [key for key in (_FILES, _CONTENT) if key in content]
+            outside = [k for k in (_OPTIONS, _FILES, _CONTENT) if k in content]
             if outside:
                 raise ValueError(f"{outside[0]} beside {section}: expected it in there")
             content = _mapping(section, content[section])
             break
     _refuse_misspelt(content)
+    if content and not _is_bare(content) and not _KNOWN & set(content):
+        logging.getLogger("perf").warning(
+            "no %s in the configuration: the defaults hold. They were looked for at "
+            "the top and under %s; found there: %s",
+            _OPTIONS,
+            " and ".join(_SECTIONS),
+            ", ".join(map(str, content)),
+        )
     options = content.get(_OPTIONS, content if _is_bare(content) else {})
     if not isinstance(options, PerfMetricsOptions):
         options = PerfMetricsOptions.from_mapping(_mapping(_OPTIONS, options))
@@ -213,14 +223,13 @@ def load_section(
 
 def _refuse_misspelt(content: Mapping[str, Any]) -> None:
     """A configuration may have none of these keys, but not almost."""
-    known = [_OPTIONS, _FILES, _CONTENT]
     for key, value in content.items():
         if isinstance(value, Mapping) and _OPTIONS in value:
             raise ValueError(
                 f"{_OPTIONS} under {key!r}: expected it under {_SECTIONS[0]!r}"
             )
-        near = difflib.get_close_matches(str(key), known, 1, 0.85)
-        if near and key not in known:
+        near = difflib.get_close_matches(str(key), sorted(_KNOWN), 1, 0.85)
+        if near and key not in _KNOWN:
             raise ValueError(f"unknown key {key!r}: did you mean {near[0]!r}?")
 
 

@@ -181,11 +181,33 @@ def test_a_mixture_of_built_in_and_custom(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_without_options_the_defaults_hold(source: Options) -> None:
+def test_without_options_the_defaults_hold(
+    source: Options, caplog: pytest.LogCaptureFixture
+) -> None:
     """v1 is on by default, v2 is not (P6)."""
     config = load_config(source, cluster())
     assert config.custom_export_fn is not None
     assert config.custom_export_fn_v2 is None
+    assert "" == caplog.text
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ({"trainer": {"trace_dir": "x"}, "seed": 1}, "trainer, seed"),
+        ({"rl_training_config": {"eval_every_n_steps": 10}}, "eval_every_n_steps"),
+        ({"run": {"perf": {"perf_metrics_options": {"trace_dir": "x"}}}}, "run"),
+    ],
+)
+def test_a_configuration_without_options_is_said(
+    source: Options, found: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The defaults hold, and maybe others were meant: once, with what is looked for."""
+    assert load_config(source, cluster()).custom_export_fn_v2 is None
+    (record,) = caplog.records
+    assert "no perf_metrics_options" in record.getMessage()
+    assert "under rl_training_config and training_config" in record.getMessage()
+    assert record.getMessage().endswith(f"found there: {found}")
 
 
 def test_custom_functions_need_no_cluster() -> None:
@@ -371,6 +393,10 @@ def test_wrong_trace_files_are_refused(files: Any, said: str) -> None:
         (
             {"rl_training_config": {}, "trace_files": {"compress": True}},
             "trace_files beside rl_training_config: expected it in there",
+        ),
+        (
+            {"training_config": {}, "perf_metrics_options": {"trace_dir": "x"}},
+            "perf_metrics_options beside training_config: expected it in there",
         ),
     ],
 )
