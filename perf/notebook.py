@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 
+from perf._read.recording import begun_trace
 from perf._trace_server import TraceServer, ui_folder
 
 __all__ = ["TraceView", "show_trace"]
@@ -20,7 +21,7 @@ class TraceView:
 
     def __init__(self, path: str | os.PathLike[str], height: int) -> None:
         self._has_ui = (ui := ui_folder()) is not None
-        self._server = TraceServer(path, ui)
+        self._server = TraceServer(begun_trace(path), ui)
         self._height = height
 
     @property
@@ -55,7 +56,7 @@ def show_trace(path: str | os.PathLike[str], *, height: int = 600) -> TraceView:
         notebook here, or forward the port of `url`.
 
     Raises:
-        PerfError: the path is a folder or no file.
+        PerfError: the path is a folder, no file, or no trace.
         OSError: it cannot be found, or cannot be served.
     """
     return TraceView(path, height)

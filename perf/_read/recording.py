@@ -38,7 +38,7 @@ from perf._model.tracks import (
 from perf._read import chrome
 from perf._read.damage import said
 from perf._read.events import Event, Events, Progress, Row, read_events
-from perf._read.packets import check_file
+from perf._read.packets import check_file, frames, open_trace
 from perf._read.schedule import Schedule
 from perf._read.stretches import Stretch
 
@@ -510,6 +510,23 @@ def _away_from(lost: Sequence[Stretch], steps: Sequence[Step]) -> list[Step]:
         after = bisect_right(ends, begin_ns)
         left_out |= {after - 1, after}
     return [step for at, step in enumerate(steps) if at not in left_out]
+
+
+def begun_trace(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that begins as a trace does, or is one of Chrome's.
+
+    Raises:
+        TraceFormatError: it is a folder, no file, or something else; the message says
+            what was found.
+        OSError: it cannot be read.
+    """
+    file = check_file(path)
+    if chrome.is_chrome(file):
+        chrome.read_chrome(file)
+        return file
+    with open_trace(file) as opened:
+        next(frames(opened, file))
+    return file
 
 
 def the_trace(path: Path) -> Path:

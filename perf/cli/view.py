@@ -64,9 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Serves until it is interrupted or idle; returns the exit code."""
     if arguments.device_profile and not arguments.report:
         raise ValueError("--device-profile is told on the page of --report: give both")
-    from perf._read.recording import the_trace
+    from perf._read.recording import begun_trace, the_trace
 
-    trace = the_trace(arguments.trace)
+    trace = begun_trace(the_trace(arguments.trace))
     ui = ui_folder()
     try:
         pages = {_REPORT: _report(trace, arguments)} if arguments.report else {}

@@ -19,7 +19,9 @@ import pytest
 
 from perf import _trace_server
 from perf.__main__ import main
+from perf._model.errors import TraceFormatError
 from perf.cli import view
+from perf.notebook import show_trace
 from tests.write.traces import file_of
 from tools.perfetto import chromium, ui
 
@@ -186,3 +188,23 @@ def test_what_cannot_be_shown_is_named(
         found = int(left.code or 0)
     assert code == found
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.pb", b"", "found an empty file"),
+        ("a.pb", b"hello\n", "found the byte 0x68 where a packet should begin"),
+        ("a.json", b'{"a": 1}', "found JSON without traceEvents"),
+    ],
+)
+def test_what_is_no_trace_is_not_shown(
+    name: str, content: bytes, found: str, tmp_path: Path, capsys: Captured
+) -> None:
+    """Perfetto's interface would say so, but only in the browser."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert 1 == main(["view", "--no-browser", "--idle-s", "0.01", str(path)])
+    assert found in capsys.readouterr().err
+    with pytest.raises(TraceFormatError, match=found):
+        show_trace(path)
