@@ -39,6 +39,13 @@ SLOW_S: Final = 10.0  # mutate: ok any time that people notice
 """After this `close` says what it waits for."""
 STUCK_S: Final = 60.0  # mutate: ok any time that nobody wants to wait for longer
 """After as much again as this it waits no more."""
+_DAY_NS: Final = 86_400 * clocks.NS_PER_S
+_FURTHEST_AHEAD_NS: Final = _DAY_NS  # mutate: ok any time of this size
+"""How far from now a span that somebody else timed may end: clocks of machines differ,
+but not by days."""
+_LONGEST_AGO_NS: Final = 365 * _DAY_NS  # mutate: ok any time of this size
+"""How long ago it may have ended: logs are read later, but the zeros of the clocks are
+decades apart."""
 
 _tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
 
@@ -152,7 +159,8 @@ class Tracer(HotTracer):
             end_s: its end.
             track: a track of that name; by default the calling thread's timeline.
             clock: of these times: "monotonic" (`time.perf_counter`) or "wall"
-                (`time.time`).
+                (`time.time`). An end that is more than a day ahead on it, or a year
+                ago, is of another clock.
             tags: kept with the span, copied.
 
         Returns:
@@ -162,10 +170,10 @@ class Tracer(HotTracer):
             return NO_PARENT
         try:
             begin_ns, end_ns = self._on_our_clock(clock, begin_s, end_s)
+        except _TimesError as error:
+            return self._refuse(name, error.reason, str(error))
         except Exception as error:  # whatever converting an object to a float raises
-            text = error_text(error)
-            self._log.say("record", f"record({shown(name)}) refused: {text}")
-            return NO_PARENT
+            return self._refuse(name, "number", error_text(error))
         span_id = new_id()
         parent_id = NO_PARENT if track is not None else self.current_span().id
         copied = None if tags is None else self._copied(tags)
@@ -327,10 +335,24 @@ class Tracer(HotTracer):
             offset_ns = now.monotonic_ns - now.wall_ns
             begin_ns, end_ns = begin_ns + offset_ns, end_ns + offset_ns
         elif clock_name != "monotonic":
-            raise ValueError(f"clock {clock_name!r}: expected 'monotonic' or 'wall'")
+            raise _TimesError(
+                "clock", f"clock {clock_name!r}: expected 'monotonic' or 'wall'"
+            )
         if end_ns < begin_ns:
-            raise ValueError(f"it ends at {times_s[1]} s before it begins")
+            raise _TimesError("order", f"it ends at {times_s[1]} s before it begins")
+        if not -_LONGEST_AGO_NS < end_ns - self._now() < _FURTHEST_AHEAD_NS:
+            away_days = (end_ns - self._now()) / _DAY_NS
+            raise _TimesError(
+                "far",
+                f"it ends {away_days:+,.0f} days from now on the clock {clock_name!r}: "
+                'give clock="wall" with times of time.time(), none with those of '
+                "time.perf_counter(), and both in seconds",
+            )
         return begin_ns, end_ns
+
+    def _refuse(self, name: str, reason: str, text: str) -> int:
+        self._log.say(f"record-{reason}", f"record({shown(name)}) refused: {text}")
+        return NO_PARENT
 
     def _copied(self, tags: Any) -> dict[str, Any] | None:
         """A dict of our own: the caller may change or reuse the mapping."""
@@ -372,6 +394,18 @@ class Tracer(HotTracer):
             # `_new_log`, where the hot path is left.
             self._local.forked = own
             del self._local.log
+
+
+class _TimesError(ValueError):
+    """Times of a span that are refused.
+
+    Attributes:
+        reason: one word; each reason is logged once.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class _Life:

@@ -140,6 +140,11 @@ def test_a_span_timed_by_the_wall_clock(
         (("x", "soon", 1.0), "refused"),
         (("x", None, 1.0), "refused"),
         (("x", 1.0, 2.0, "sun"), "clock 'sun': expected 'monotonic' or 'wall'"),
+        (
+            ("x", 1.8e9, 1.8e9 + 1),
+            "ends +20,833 days from now on the clock 'monotonic'",
+        ),
+        (("x", -4e7, -4e7), "ends -463 days from now on the clock 'monotonic'"),
     ],
 )
 def test_a_span_timed_wrongly_is_refused(
@@ -154,6 +159,31 @@ def test_a_span_timed_wrongly_is_refused(
     assert 1 == len(caplog.records)
     assert "record('x') refused" in caplog.text
     assert said in caplog.text
+
+
+def test_times_of_another_clock_are_refused(
+    rec: Recording, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of `perf_counter` as the wall's; a log of last week may be recorded."""
+    snapshot = ClockSnapshot(1_000_000_000, 1_800_000_000 * 10**9, 0)
+    monkeypatch.setattr(clocks, "snapshot", lambda: snapshot)
+    assert NO_PARENT == rec.tracer.record("x", 1.0, 2.0, clock="wall")
+    assert 'give clock="wall" with times of time.time()' in caplog.text
+    last_week_s = 1.8e9 - 7 * 86_400.0
+    assert rec.tracer.record("x", last_week_s, last_week_s + 1, clock="wall")
+    assert rec.tracer.record("x", 1.8e9, 1.8e9 + 3_600.0, clock="wall")
+
+
+def test_each_reason_to_refuse_a_span_is_said(
+    rec: Recording, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once: a typo of the clock's name after a time that was wrong."""
+    for _ in range(2):
+        rec.tracer.record("x", 2.0, 1.0)
+        rec.tracer.record("x", 1.0, 2.0, clock="wal")
+        rec.tracer.record("x", 1.8e9, 1.8e9)
+        rec.tracer.record("x", "soon", 1.0)  # type: ignore[arg-type]  # likewise
+    assert 4 == len(caplog.records)
 
 
 def test_the_id_of_a_recorded_span_may_be_a_predecessor(rec: Recording) -> None:
