@@ -25,10 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="rlperf", description="The tracer that an RL run leaves on."
     )
     parser.add_argument("--version", action="version", version=perf.__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command in _COMMANDS:
         command.add_to(commands)
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:  # said by the command, whose usage helps; the parser would tell its own
+        named = commands.choices[arguments.command]
+        named.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         code = int(arguments.run(arguments))
         sys.stdout.flush()

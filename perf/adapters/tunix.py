@@ -14,6 +14,7 @@ are those of `perf`.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import runpy
 import sys
@@ -24,6 +25,7 @@ from types import ModuleType
 
 __all__ = ["install"]
 
+_COMMAND = "python -m perf.adapters.tunix"
 _THEIRS = "tunix.perf"
 _OURS = "perf"
 
@@ -34,16 +36,23 @@ class _Finder(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: object = None, target: object = None
     ) -> ModuleSpec | None:
-        """Finds what is in `tunix.perf`, and nothing else."""
-        if f"{fullname}.".startswith(f"{_THEIRS}."):
+        """Finds what is in `tunix.perf`, as far as we have it, and nothing else."""
+        is_theirs = f"{fullname}.".startswith(f"{_THEIRS}.")
+        # What we do not have nobody finds: the package in which it is looked for is
+        # ours. The error then names what was asked for.
+        if is_theirs and importlib.util.find_spec(_ours(fullname)) is not None:
             return ModuleSpec(fullname, self)
         return None
 
     def exec_module(self, module: ModuleType) -> None:
         """Puts ours in the place of the module that was made for theirs."""
         # The import system takes what is there when this returns.
-        ours = _OURS + module.__name__.removeprefix(_THEIRS)
-        sys.modules[module.__name__] = importlib.import_module(ours)
+        ours = importlib.import_module(_ours(module.__name__))
+        sys.modules[module.__name__] = ours
+
+
+def _ours(theirs: str) -> str:
+    return _OURS + theirs.removeprefix(_THEIRS)
 
 
 def install() -> None:
@@ -71,15 +80,28 @@ def install() -> None:
 def _main(arguments: Sequence[str]) -> None:
     """Runs a script or a module as Python does, on this package."""
     if not arguments or arguments[0] in ("-h", "--help") or arguments == ["-m"]:
-        sys.exit("usage: python -m perf.adapters.tunix (script.py | -m module) …")
+        sys.exit(f"usage: {_COMMAND} (script.py | -m module) …")
     install()
     if arguments[0] == "-m":
+        if not _has_module(arguments[1]):
+            sys.exit(f"{_COMMAND}: no module named {arguments[1]}")
         sys.argv = list(arguments[1:])
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
     else:
+        if not os.path.exists(arguments[0]):
+            sys.exit(f"{_COMMAND}: {arguments[0]}: no such file")
         sys.argv = list(arguments)
         sys.path[0] = os.path.dirname(os.path.abspath(arguments[0]))
         runpy.run_path(arguments[0], run_name="__main__")
+
+
+def _has_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            return False
+        raise  # a package around it lacks something
 
 
 if __name__ == "__main__":

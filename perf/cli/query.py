@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from perf.cli.arguments import add_traces
 from perf.cli.traces import database
 
+_TABLE_HINT = re.compile(r"(Table with name .* does not exist!)\nDid you mean .*")
 _WIDEST = 60
 
 
@@ -21,7 +24,8 @@ def add_to(commands: Any) -> None:
         "query",
         help="answer SQL about traces",
         description="Tables: spans, steps, tracks, counters, instants; times in "
-        "nanoseconds. DESCRIBE spans lists a table's columns. Needs rlperf[query].",
+        "nanoseconds. DESCRIBE spans lists a table's columns; docs/report.md says "
+        "what they hold. Needs rlperf[query].",
     )
     add_traces(parser)
     parser.add_argument(
@@ -35,13 +39,18 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Answers; returns the exit code."""
+    if os.path.exists(arguments.sql):
+        raise ValueError(
+            f"{arguments.sql}: expected a question in SQL, found a file: traces come "
+            'first, as in rlperf query TRACE "SELECT …"'
+        )
     with database(arguments.traces) as engine:
         import duckdb
 
         try:
             answer = engine.execute(arguments.sql)
         except duckdb.Error as error:
-            raise ValueError(f"SQL: {error}") from error
+            raise ValueError(f"SQL: {_explained(str(error))}") from error
         if answer is None:
             raise ValueError("SQL: expected a question, found nothing")
         names = [column[0] for column in answer.description or ()]
@@ -56,6 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print_table(names, rows)
     return 0
+
+
+def _explained(error: str) -> str:
+    """Its hint may name a table of the engine's own: those of a trace are better."""
+    from perf.report.tables import COLUMNS
+
+    return _TABLE_HINT.sub(rf"\1\nTables: {', '.join(COLUMNS)}", error)
 
 
 def _print_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -48,8 +48,12 @@ def database(paths: Sequence[Path]) -> Any:
     """An engine that holds the tables of some traces.
 
     Raises:
+        OSError, TraceFormatError: there is no such file.
         ValueError: the engine is not installed.
     """
+    from perf._read.packets import check_file
+
+    files = [check_file(file) for file in _files_of(paths)]
     try:
         import duckdb  # noqa: F401  # Asked before long work.
     except ImportError as error:
@@ -59,7 +63,7 @@ def database(paths: Sequence[Path]) -> Any:
     from perf._read.recording import read_recording
 
     recordings = []
-    for file in _files_of(paths):
+    for file in files:
         with _long_work(file.name) as progress:
             tell = functools.partial(progress, "reading")
             recordings.append(read_recording(file, tell))

@@ -87,7 +87,7 @@ try:
 except ModuleNotFoundError as error:
     print(error)
 """
-    assert "No module named 'perf.only_theirs'" == installed(folder, code)
+    assert "No module named 'tunix.perf.only_theirs'" == installed(folder, code)
 
 
 def test_other_modules_are_left_alone(folder: Path) -> None:
@@ -142,6 +142,33 @@ def test_a_module_runs_unchanged(folder: Path) -> None:
     (folder / "train.py").write_text(PROGRAM)
     found = printed(folder, "-m", "perf.adapters.tunix", "-m", "train", "-x")
     assert "__main__ ['-x'] perf.trace" == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("no.py", "-x"), "no.py: no such file"),
+        (("-m", "nothing"), "no module named nothing"),
+        (("-m", "no.module"), "no module named no.module"),
+        (("-m", "tunix.nothing"), "no module named tunix.nothing"),
+    ],
+)
+def test_a_program_that_is_not_there_is_named(
+    folder: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    """In a line, without a traceback."""
+    done = python(folder, "-m", "perf.adapters.tunix", *arguments)
+    assert 1 == done.returncode
+    assert f"python -m perf.adapters.tunix: {said}\n" == done.stderr
+
+
+def test_a_package_around_a_module_may_lack_something(folder: Path) -> None:
+    """Then the traceback says where."""
+    (folder / "train").mkdir()
+    (folder / "train/__init__.py").write_text("import nothing")
+    done = python(folder, "-m", "perf.adapters.tunix", "-m", "train.main")
+    assert "No module named 'nothing'" in done.stderr
+    assert "train/__init__.py" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("-m",), ("--help",)])

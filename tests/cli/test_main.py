@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from perf.__main__ import main
 from tests.report.runs import TrainingRun
 
 
@@ -24,3 +27,15 @@ def test_who_reads_may_stop(tmp_path: Path) -> None:
     )
     os.close(here)
     assert (1, b"") == (done.returncode, done.stderr)
+
+
+def test_an_unknown_option_is_told_with_the_command_s_usage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Not with that of all commands."""
+    with pytest.raises(SystemExit) as left:
+        main(["report", "--bogus", "a.pb"])
+    assert 2 == left.value.code
+    said = capsys.readouterr().err
+    assert said.startswith("usage: rlperf report ")
+    assert "rlperf report: error: unrecognized arguments: --bogus" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import duckdb
@@ -83,6 +84,28 @@ def test_wrong_sql_is_told(trace, capsys):
     assert "nope" in capsys.readouterr().err
 
 
+def test_the_tables_are_named_where_one_is_unknown(trace, capsys):
+    """Not one of the engine's own, which resembles it."""
+    assert 1 == main(["query", str(trace), "SELECT * FROM sequences"])
+    said = capsys.readouterr().err
+    assert "sequences does not exist" in said
+    assert "Tables: spans, steps, tracks, counters, instants" in said
+    assert "Did you mean" not in said
+
+
+def test_a_question_before_the_trace_is_told(trace, capsys):
+    """The order is said, instead of a file that is missing."""
+    assert 1 == main(["query", "SELECT 1", str(trace)])
+    assert "expected a question in SQL, found a file" in capsys.readouterr().err
+
+
+def test_a_missing_file_is_told_first(capsys, monkeypatch):
+    """Without the engine, too."""
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    assert 1 == main(["query", "missing.pb", "SELECT 1"])
+    assert "missing.pb: No such file" in capsys.readouterr().err
+
+
 def test_several_traces_become_one_data_set(trace, tmp_path, capsys):
     """Parquet files of all tables, told apart by trace, host and process."""
     other = TrainingRun(2).write(tmp_path / "other.pb")
@@ -98,8 +121,6 @@ def test_several_traces_become_one_data_set(trace, tmp_path, capsys):
 
 def test_without_the_engine_the_extra_is_named(trace, capsys, monkeypatch):
     """The message says what to install."""
-    import sys
-
     from perf.cli.traces import database
 
     monkeypatch.setitem(sys.modules, "duckdb", None)

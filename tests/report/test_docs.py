@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import runpy
 
+from perf._model.spans import TimelineKind
 from perf._read.recording import read_recording
 from perf.report.analysis import analyse
+from perf.report.tables import COLUMNS
 from perf.report.words import findings
 from tests.layers import ROOT
 
@@ -23,3 +25,14 @@ def test_the_words_in_the_docs_are_the_reports(tmp_path):
     assert sentences
     for sentence in sentences:
         assert sentence in said
+
+
+def test_every_table_is_in_the_docs_with_its_columns():
+    """All but the three that every table has, and which are said before."""
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    for table, columns in COLUMNS.items():
+        (row,) = re.findall(rf"^\| `{table}` \|.*", text, re.MULTILINE)
+        for column in columns.split(", ")[3:]:
+            assert f"`{column.split()[0]}`" in row
+    for kind in TimelineKind:
+        assert f"`{kind.value}` (" in text
