@@ -6,6 +6,9 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
+import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -240,7 +243,18 @@ def _report(
     for path in [*paths, str(metrics_file)]:
         print(f"  {path}")
     if paths:
-        print("Open a trace: rlperf view FILE, or drag it onto https://ui.perfetto.dev")
+        print(f"Where the time went, in words: {_command()} report {paths[-1]}")
+        print(f"In pictures: {_command()} view {paths[-1]}")
+        print("  or drag the file onto https://ui.perfetto.dev")
+
+
+def _command() -> str:
+    """How the user may call this program again."""
+    if shutil.which("rlperf"):
+        return "rlperf"
+    script = sys.argv[0]  # of a virtual environment that is not active
+    is_ours = os.path.basename(script) == "rlperf"
+    return script if is_ours else f"{sys.executable} -m perf"
 
 
 def _table(steps: list[dict[str, float]]) -> None:

@@ -18,6 +18,7 @@ import pytest
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
 from perf.__main__ import main
+from perf.cli import demo
 from tools.perfetto import chromium, ui
 from tools.perfetto.trace_processor import (
     Slice,
@@ -205,6 +206,8 @@ def test_the_report_says_where_the_time_went(run: Finished) -> None:
     for words in ("global step", "rollout", "actor training", "Tracing itself"):
         assert words in run.output
     assert "ui.perfetto.dev" in run.output
+    for command in ("report", "view"):
+        assert f" {command} {run.trace('v2')}\n" in run.output
     assert str(run.trace("v1")) in run.output
     assert str(run.trace("v2")) in run.output
 
@@ -363,6 +366,23 @@ def test_wrong_arguments_are_named(
     shown = capsys.readouterr().err
     assert said.format_map(paths) in shown
     assert "Errno" not in shown
+
+
+@pytest.mark.parametrize(
+    ("found", "script", "command"),
+    [
+        ("/bin/rlperf", "/other/rlperf", "rlperf"),
+        (None, ".venv/bin/rlperf", ".venv/bin/rlperf"),
+        (None, "/x/perf/__main__.py", f"{sys.executable} -m perf"),
+    ],
+)
+def test_the_next_command_can_be_called(
+    found: str | None, script: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the environment is not active it is named with its path."""
+    monkeypatch.setattr("shutil.which", lambda name: found)
+    monkeypatch.setattr(sys, "argv", [script, "demo"])
+    assert command == demo._command()
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
