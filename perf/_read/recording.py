@@ -426,7 +426,7 @@ def _steps(
         return [], ""
     return _tagged_steps(ends_ns, timelines), (
         "no span is a step: each lasts from its first span on any thread to the last "
-        "one of the trainer with the tag 'step'"
+        "one of the trainer, or of its devices, with the tag 'step'"
     )
 
 
@@ -438,9 +438,11 @@ def _tagged_steps(
 
     That may be on any thread, as in the metrics: a framework rolls out on one of its
     own while the trainer waits outside of all spans. Rollouts ahead of the trainer
-    begin no step before the end of the one before.
+    begin no step before the end of the one before. Work of the step that its devices
+    have then is still part of it, up to the begin of the next.
     """
     begins_ns: list[int] = []
+    worked_ns: dict[int, int] = {}
     tagged: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for info, some in timelines:
         if info.kind is TimelineKind.HOST:
@@ -450,6 +452,8 @@ def _tagged_steps(
                 number = _step_tag(record)
                 if number is not None:
                     tagged[number].append((record[1], record[2]))
+                    if info.kind is TimelineKind.DEVICE and record[2] != OPEN:
+                        worked_ns[number] = max(worked_ns.get(number, 0), record[2])
     begins_ns.sort()
     found: list[Step] = []
     for end_ns, number in sorted((end, number) for number, end in ends_ns.items()):
@@ -462,6 +466,14 @@ def _tagged_steps(
         begin_ns = min([begin for begin, _ in own], default=end_ns)
         if begin_ns < end_ns:
             found.append(Step(number, begin_ns, end_ns))
+    begins = [
+        *(step.begin_ns for step in found[1:]),
+        max(worked_ns.values(), default=0),
+    ]
+    for at, (step, next_ns) in enumerate(zip(found, begins, strict=False)):
+        until_ns = min(worked_ns.get(step.number, 0), next_ns)
+        if until_ns > step.end_ns:
+            found[at] = dataclasses.replace(step, end_ns=until_ns)
     return found
 
 

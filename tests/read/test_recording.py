@@ -43,7 +43,7 @@ from perf._write.wire import blob
 from perf.report.analysis import analyse
 from tests.report.runs import TrainingRun
 from tests.write.recorded import Recorder, operations
-from tests.write.traces import MAIN, SERVER, WORKER, batch, span, written
+from tests.write.traces import MAIN, SERVER, TPU, WORKER, batch, span, written
 
 RUN = {SCHEMA_KEY: SCHEMA_VERSION, "command": "x"}
 
@@ -481,6 +481,25 @@ def test_a_step_by_tag_begins_on_any_thread(tmp_path):
     assert [(0, 100, 200), (1, 210, 300), (2, 330, 400)] == tagged_steps(
         tmp_path, (MAIN, main), (WORKER, worker)
     )
+
+
+def test_a_step_by_tag_ends_with_its_work(tmp_path):
+    """A trainer launches, closes its span and waits; it does so up to the next step."""
+    tags = [{"step": n} for n in range(3)]
+    main = [on(0, 1, 100, 120), on(1, 2, 200, 220), on(2, 3, 230, 240)]
+    work = [
+        span(n + 1, begin, end, name=f"span {n + 1}", kind=DEVICE, tags=tags[n])
+        for n, (begin, end) in enumerate([(100, 180), (200, 250), (250, 300)])
+    ]
+    assert [(0, 100, 180), (1, 200, 230), (2, 230, 300)] == tagged_steps(
+        tmp_path, (MAIN, main), (TPU, work)
+    )
+
+
+def test_steps_of_no_length_are_none(tmp_path):
+    """The whole trace is one, as without tags."""
+    steps = tagged_steps(tmp_path, (MAIN, [on(0, 1, 100, 100), on(None, 2, 150, 160)]))
+    assert [(0, 100, 160)] == steps
 
 
 def test_rollouts_ahead_begin_no_step_early(tmp_path):
