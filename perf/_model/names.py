@@ -27,6 +27,8 @@ NAME: Final = "NAME"
 """Tag of a `queue` span: the name of the span that waits."""
 ROLE: Final = "role"
 """Tag: whose work it is, see `roles.as_role`."""
+STEP: Final = "step"
+"""Tag: the number of the trainer's step that it is for."""
 
 Stage = str | frozenset[str]
 """One of the constants above: a name, or all spellings of one."""

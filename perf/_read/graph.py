@@ -24,8 +24,8 @@ from __future__ import annotations
 import dataclasses
 import operator
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from perf._model import names
 from perf._model.spans import RawRecord
@@ -135,6 +135,8 @@ class _Builder:
         self._late: list[tuple[int, int]] = []
         """Nodes of threads before which nothing was recorded for a while: work and the
         ends of steps; since when."""
+        self._steps: dict[int, Any] = {}
+        """The tag `step` of nodes of threads that have one."""
         self._marks: list[int] = []
         self._limits = limits or Limits()
         self._copies_apart = limits is not None
@@ -177,6 +179,9 @@ class _Builder:
                 if stage and begin >= waiting_until.get(record[3], begin):
                     before = [] if last is None else [last]
                     last = len(nodes)
+                    step = record[6].get(names.STEP) if record[6] else None
+                    if step is not None:
+                        self._steps[last] = step
                     nodes.append(
                         Node(begin, until, stage, role_of(record), thread, before)
                     )
@@ -255,7 +260,9 @@ class _Builder:
         That, or when it had come to a step or another part of one.
 
         Nothing is recorded where one thread hands work to another. As for devices,
-        that is inferred where only one can be meant.
+        that is inferred where only one can be meant; or where both say by a tag that
+        they work for one step: frameworks roll out on a thread of their own, and do
+        this and that before they train.
         """
         nodes = self._nodes
         known = self._schedule.launches
@@ -264,7 +271,7 @@ class _Builder:
             at for i, at in self._opened.items() if known[i].record[0] in STRUCTURE
         ]
         work = sorted([(nodes[at].finish_ns, at) for at in causes])
-        for at, _ in self._late:
+        for at, since_ns in self._late:
             node = nodes[at]
             if not node.stage:
                 continue
@@ -273,6 +280,28 @@ class _Builder:
             near = [p for _, p in work[first:last] if nodes[p].place != node.place]
             if len({nodes[p].place for p in near}) == 1:
                 self._entry(node).before.append(near[-1])
+            elif at in self._steps:
+                found = self._before_in_step(at, since_ns, work)
+                self._entry(node).before += found
+
+    def _before_in_step(
+        self, at: int, since_ns: int, work: list[tuple[int, int]]
+    ) -> Iterable[int]:
+        """What other threads did last for the step of a node, of what ended since.
+
+        Args:
+            at: the node.
+            since_ns: its own thread did nothing since.
+            work: when nodes finish, in order.
+        """
+        node, step = self._nodes[at], self._steps[at]
+        first = bisect_right(work, since_ns, key=_first)
+        last = bisect_right(work, node.start_ns, key=_first)
+        return {
+            self._nodes[p].place: p
+            for _, p in work[first:last]
+            if self._steps.get(p) == step and self._nodes[p].place != node.place
+        }.values()
 
     def _entry(self, node: Node) -> Node:
         """The moment at which the span of a thread's work opened, if that is a node."""
@@ -456,5 +485,6 @@ def _late_by(launch: Launch) -> int:
     return late_ns
 
 
+_first = operator.itemgetter(0)
 _when = operator.itemgetter(0, 1)
 _end_ns = operator.attrgetter("end_ns")

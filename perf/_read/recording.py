@@ -43,7 +43,6 @@ from perf._read.schedule import Schedule
 from perf._read.stretches import Stretch
 
 _COPIES: Final = frozenset(ROLE_LABELS.values())
-_STEP_TAG: Final = "step"
 _LOOKED_AHEAD: Final = 16
 _NAMED: Final = 3
 """Files in a message."""
@@ -478,7 +477,7 @@ def _tagged_steps(
 
 
 def _step_tag(record: RawRecord) -> int | None:
-    number = (record[6] or {}).get(_STEP_TAG)
+    number = (record[6] or {}).get(names.STEP)
     return number if isinstance(number, int) else None
 
 

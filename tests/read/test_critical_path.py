@@ -247,6 +247,30 @@ def test_a_step_hands_work_to_a_thread():
     assert 5 == saved(timelines, Change("weight_sync", float("inf")), 18)
 
 
+def test_a_thread_waits_for_work_of_its_step_on_others():
+    """Where nothing is recorded of it: a framework does this and that before it trains.
+
+    Not for work ahead of it, of another step, or done before its own last work.
+    """
+    timelines: Timelines = [
+        (MAIN, [span("sync", 0, 4, 1, step=0), span("train", 16, 20, 2, step=1)]),
+        (
+            WORKER,
+            [
+                span("reward", 1, 3, 3, step=1),
+                span("rollout", 5, 13, 4, step=1),
+                span("rollout", 13, 14, 5, step=2),
+            ],
+        ),
+    ]
+    expected = [("unaccounted", 1), ("rollout", 8), ("unaccounted", 3), ("train", 4)]
+    assert [("sync", 4), *expected] == stages(timelines, 0, 20)
+    (_, own), (info, others) = timelines
+    none = [(MAIN, own), (info, [others[0], others[2]])]
+    expected = [("sync", 4), ("unaccounted", 12), ("train", 4)]
+    assert expected == stages(none, 0, 20)
+
+
 def test_a_thread_waits_for_what_its_tag_names():
     """A span tagged `waits_for` leads to the last work of that name."""
     timelines: Timelines = [
