@@ -260,9 +260,9 @@ class _Builder:
         That, or when it had come to a step or another part of one.
 
         Nothing is recorded where one thread hands work to another. As for devices,
-        that is inferred where only one can be meant; or where both say by a tag that
-        they work for one step: frameworks roll out on a thread of their own, and do
-        this and that before they train.
+        that is inferred where only one can be meant; or of the trainer where both say
+        by a tag that they work for one step: frameworks roll out on a thread of their
+        own, and do this and that before they train.
         """
         nodes = self._nodes
         known = self._schedule.launches
@@ -280,7 +280,7 @@ class _Builder:
             near = [p for _, p in work[first:last] if nodes[p].place != node.place]
             if len({nodes[p].place for p in near}) == 1:
                 self._entry(node).before.append(near[-1])
-            elif at in self._steps:
+            elif node.place == self._schedule.main and at in self._steps:
                 found = self._before_in_step(at, since_ns, work)
                 self._entry(node).before += found
 

@@ -247,7 +247,7 @@ def test_a_step_hands_work_to_a_thread():
     assert 5 == saved(timelines, Change("weight_sync", float("inf")), 18)
 
 
-def test_a_thread_waits_for_work_of_its_step_on_others():
+def test_the_trainer_waits_for_work_of_its_step_on_others():
     """Where nothing is recorded of it: a framework does this and that before it trains.
 
     Not for work ahead of it, of another step, or done before its own last work.
@@ -269,6 +269,17 @@ def test_a_thread_waits_for_work_of_its_step_on_others():
     none = [(MAIN, own), (info, [others[0], others[2]])]
     expected = [("sync", 4), ("unaccounted", 12), ("train", 4)]
     assert expected == stages(none, 0, 20)
+
+
+def test_threads_of_one_step_need_not_wait_for_each_other():
+    """A pool takes what comes: it is the trainer who needs all of a step."""
+    pool: Timelines = [
+        (MAIN, [span("train", 16, 20, 1, step=1, after=(3,))]),
+        (WORKER, [span("reward", 0, 4, 2, step=1)]),
+        (WORKER._replace(id="host-3"), [span("reward", 6, 15, 3, step=1)]),
+    ]
+    expected = [("unaccounted", 6), ("reward", 9), ("unaccounted", 1), ("train", 4)]
+    assert expected == stages(pool, 0, 20)
 
 
 def test_a_thread_waits_for_what_its_tag_names():
