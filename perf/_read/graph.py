@@ -25,7 +25,7 @@ import dataclasses
 import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from perf._model import names
 from perf._model.spans import RawRecord
@@ -135,7 +135,7 @@ class _Builder:
         self._late: list[tuple[int, int]] = []
         """Nodes of threads before which nothing was recorded for a while: work and the
         ends of steps; since when."""
-        self._steps: dict[int, Any] = {}
+        self._steps: dict[int, object] = {}
         """The tag `step` of nodes of threads that have one."""
         self._marks: list[int] = []
         self._limits = limits or Limits()
@@ -485,6 +485,6 @@ def _late_by(launch: Launch) -> int:
     return late_ns
 
 
-_first = operator.itemgetter(0)
 _when = operator.itemgetter(0, 1)
 _end_ns = operator.attrgetter("end_ns")
+_first = operator.itemgetter(0)

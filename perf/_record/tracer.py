@@ -39,13 +39,6 @@ SLOW_S: Final = 10.0  # mutate: ok any time that people notice
 """After this `close` says what it waits for."""
 STUCK_S: Final = 60.0  # mutate: ok any time that nobody wants to wait for longer
 """After as much again as this it waits no more."""
-_DAY_NS: Final = 86_400 * clocks.NS_PER_S
-_FURTHEST_AHEAD_NS: Final = _DAY_NS  # mutate: ok any time of this size
-"""How far from now a span that somebody else timed may end: clocks of machines differ,
-but not by days."""
-_LONGEST_AGO_NS: Final = 365 * _DAY_NS  # mutate: ok any time of this size
-"""How long ago it may have ended: logs are read later, but the zeros of the clocks are
-decades apart."""
 
 _tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
 
@@ -394,6 +387,15 @@ class Tracer(HotTracer):
             # `_new_log`, where the hot path is left.
             self._local.forked = own
             del self._local.log
+
+
+_DAY_NS: Final = 86_400 * clocks.NS_PER_S
+_FURTHEST_AHEAD_NS: Final = _DAY_NS  # mutate: ok any time of this size
+"""How far from now a span that somebody else timed may end: clocks of machines differ,
+but not by days."""
+_LONGEST_AGO_NS: Final = 365 * _DAY_NS  # mutate: ok any time of this size
+"""How long ago it may have ended: logs are read later, but the zeros of the clocks are
+decades apart."""
 
 
 class _TimesError(ValueError):
