@@ -9,7 +9,8 @@ counts:
 - `occupied/<stage>`: a span holds it. Time from launch to ready, an upper bound of
   busy. Where spans of several stages hold it at once, the bucket names all of them
   (`occupied/a+b`), so that none of them gains when another is left out;
-- `host/<stage>`: the thread that launches the next span is inside that stage;
+- `host/<stage>`: the thread that launches the next span is inside that stage, and does
+  not wait there for what arrows name (`Schedule.waits`);
 - `wait/<cause>`: what the next span waited for, with the evidence kept;
 - `unaccounted`.
 
@@ -27,7 +28,15 @@ from typing import Any, Final
 from perf._model import names
 from perf._model.roles import ACTOR, ROLLOUT
 from perf._model.spans import RawRecord
-from perf._read.schedule import STRUCTURE, WAITS_FOR, Lane, Launch, Schedule, role_of
+from perf._read.schedule import (
+    INFERRED_WITHIN_NS,
+    STRUCTURE,
+    WAITS_FOR,
+    Lane,
+    Launch,
+    Schedule,
+    role_of,
+)
 from perf._read.stretches import common, united
 
 SYNC: Final = "sync"
@@ -46,9 +55,6 @@ BLOCKED: Final = "blocked"
 """Evidence: the launching thread waited for the end of work on other devices."""
 INFERRED: Final = "inferred"
 """Evidence: one other role, or thread, was at work, and the gap ended when it did."""
-
-INFERRED_WITHIN_NS: Final = 1_000_000
-"""How near a gap's end has to be to that of the span it is thought to wait for."""
 
 _SAMPLES: Final = "samples"
 _TOKENS: Final = "tokens"
@@ -271,7 +277,7 @@ class Accountant:
     ) -> tuple[list[_Piece], list[_Piece]]:
         """When the launching thread was at work in a gap, and when it was waiting."""
         lane = self._schedule.threads.get(thread or "")
-        launches = self._schedule.launches
+        launches, waits = self._schedule.launches, self._schedule.waits
         at_work: list[_Piece] = []
         waiting: list[_Piece] = []
         for from_ns, to_ns, record in lane.innermost(begin, end) if lane else ():
@@ -281,6 +287,12 @@ class Accountant:
             elif tags and WAITS_FOR in tags:
                 waiting.append((from_ns, to_ns, f"{WAIT}{tags[WAITS_FOR]}", TAGGED))
             elif name not in STRUCTURE:
+                for since, until, awaited in waits.get(record[3], ()):
+                    until = min(until, to_ns)
+                    if since <= from_ns < until:
+                        cause = f"{WAIT}{awaited.record[0]}"
+                        waiting.append((from_ns, until, cause, FLOW))
+                        from_ns = until
                 launch = launches[record[3]]
                 if launch.parts:
                     since, until = blocked(launch, device)

@@ -7,8 +7,9 @@ thread that waited goes on, at which a step ends. Edges lead from what came befo
 - on a thread, what was there before;
 - on a device, what was there before and was launched before: a copy may overtake;
 - to work on a device, the moment of its launch, and what its thread compiled for it;
-- to a thread that waited for its own work (`accounting.blocked`) that work, and to one
-  that was in a span tagged `waits_for` the latest work of that name;
+- to a thread that waited for its own work (`accounting.blocked`) that work; to one that
+  was in a span tagged `waits_for` the latest work of that name; to one that waited for
+  what arrows name (`Schedule.waits`) that, if it was done later;
 - to a thread that went on, after nothing was recorded of it, right when work that it
   had launched was done, that work: `float(loss)` waits outside of all stages;
 - to a span, its recorded predecessors. Where one of them ended after the launch, the
@@ -29,8 +30,17 @@ from typing import Final
 
 from perf._model import names
 from perf._model.spans import RawRecord
-from perf._read.accounting import INFERRED_WITHIN_NS, blocked
-from perf._read.schedule import STRUCTURE, WAITS_FOR, Launch, Leaf, Schedule, role_of
+from perf._read.accounting import blocked
+from perf._read.schedule import (
+    INFERRED_WITHIN_NS,
+    STRUCTURE,
+    WAITS_FOR,
+    Launch,
+    Leaf,
+    Schedule,
+    Wait,
+    role_of,
+)
 
 _GOES_ON: Final = 0
 _CLOSES: Final = 1
@@ -158,8 +168,8 @@ class _Builder:
     def _add_thread(self, thread: str) -> None:
         """Its pieces of work in order, joined by moments."""
         leaves = self._schedule.threads[thread].innermost(self._begin_ns, self._end_ns)
-        waiting_until: dict[int, int] = {}
-        moments = list(self._moments(thread, leaves, waiting_until))
+        waiting: dict[int, list[tuple[int, int]]] = {}
+        moments = list(self._moments(thread, leaves, waiting))
         if thread == self._schedule.main:
             moments += [(time_ns, _MARK, None, None) for time_ns in self._marks_ns]
         moments.sort(key=_when)
@@ -176,7 +186,8 @@ class _Builder:
                 if begin >= end:
                     break
                 until = end if at == count else min(end, moments[at][0])
-                if stage and begin >= waiting_until.get(record[3], begin):
+                waits = waiting.get(record[3], ())
+                if stage and not any(b <= begin < e for b, e in waits):
                     before = [] if last is None else [last]
                     last = len(nodes)
                     step = record[6].get(names.STEP) if record[6] else None
@@ -193,13 +204,13 @@ class _Builder:
             last = self._add_moment(thread, last, moment, free_ns)
 
     def _moments(
-        self, thread: str, leaves: list[Leaf], waiting_until: dict[int, int]
+        self, thread: str, leaves: list[Leaf], waiting: dict[int, list[tuple[int, int]]]
     ) -> Iterator[_Moment]:
         """When its spans open and close, and when it goes on after it waited."""
         begin_ns, end_ns, schedule = self._begin_ns, self._end_ns, self._schedule
         ends = [leaf[1] for leaf in leaves]
         for record in schedule.threads[thread].between(begin_ns, end_ns):
-            name, begin, end, span_id, _, _, tags, _ = record
+            name, begin, end, span_id = record[:4]
             launch = schedule.launches[span_id]
             is_edge = launch.parts or launch.after or name in STRUCTURE
             if begin >= begin_ns and is_edge:
@@ -207,19 +218,32 @@ class _Builder:
             is_awaited = span_id in schedule.awaited or name in schedule.waited_for
             if is_awaited and end <= end_ns and not launch.parts:
                 yield end, _CLOSES, record, None
-            if tags and WAITS_FOR in tags:
-                found = self._awaited(str(tags[WAITS_FOR]), begin, end)
-                if found is None:
+            for since, until, awaited in self._waits(record, launch):
+                if not begin_ns < until <= end_ns:
                     continue
-                until, awaited = end, found
-            else:
-                until, awaited = blocked(launch)[1], launch
-            if begin_ns < until <= end_ns:
                 # Inside an inner span the thread was at work, whatever was ready then.
                 around = bisect_left(ends, until)
                 if around < len(ends) and leaves[around][2] is record:
-                    waiting_until[span_id] = until
+                    waiting.setdefault(span_id, []).append((since, until))
                     yield until, _GOES_ON, record, awaited
+
+    def _waits(self, record: RawRecord, launch: Launch) -> Iterable[Wait]:
+        """When the thread of a span waited in it, and for what.
+
+        By arrows; by a tag, if what it names was done later than that; or for its own
+        work.
+        """
+        begin, end, tags = record[1], record[2], record[6]
+        waits = self._schedule.waits.get(record[3], ())
+        if not tags or WAITS_FOR not in tags:
+            return waits or [Wait(*blocked(launch), launch)]
+        found = [wait.awaited for wait in waits]
+        named = self._awaited(str(tags[WAITS_FOR]), begin, end)
+        if named is not None:
+            found.append(named)
+        if not found:
+            return ()
+        return [Wait(begin, end, max(found, key=_end_ns))]
 
     def _awaited(self, name: str, begin_ns: int, end_ns: int) -> Launch | None:
         """What a span waited for: the last of that name that was done meanwhile.
@@ -230,7 +254,7 @@ class _Builder:
         if found is None:
             found = self._schedule.next_ended(name, end_ns)
             if found is not None and not (
-                found.begin_ns < end_ns and found.end_ns <= end_ns + _late_by(found)
+                found.begin_ns < end_ns and found.end_ns <= end_ns + found.late_ns
             ):
                 return None
         return found
@@ -328,19 +352,26 @@ class _Builder:
             after = bisect_right(some, node.start_ns, key=_end_ns)
             # The first that was seen to end later, if that may be late; else the last.
             for launch in some[after : after + 1] + some[max(after - 1, 0) : after]:
-                if since_ns < launch.end_ns <= node.start_ns + _late_by(launch):
+                if since_ns < launch.end_ns <= node.start_ns + launch.late_ns:
                     self._entry(node).before += self._ended_by(launch, node.start_ns)
                     break
 
     def _ended_by(self, launch: Launch, time_ns: int) -> list[int]:
         """Nodes of its end, of which a thread knew then, whatever was seen."""
-        found, late_ns = self._finishes(launch), _late_by(launch)
+        found = [self._work_until(at) for at in self._finishes(launch)]
         for at in found:
             work = self._nodes[at]
-            seen_late = time_ns < work.finish_ns <= time_ns + late_ns
+            seen_late = time_ns < work.finish_ns <= time_ns + launch.late_ns
             if seen_late and work.start_ns <= time_ns:
                 work.finish_ns = time_ns
         return found
+
+    def _work_until(self, at: int) -> int:
+        """The work that ends with a moment of its thread, if there is some."""
+        nodes, end_ns, found = self._nodes, self._nodes[at].finish_ns, at
+        while not nodes[found].stage and nodes[found].before:
+            found = nodes[found].before[0]
+        return found if nodes[found].finish_ns == end_ns else at
 
     # -- devices -----------------------------------------------------------------------
 
@@ -473,16 +504,6 @@ class _Builder:
         ]
         self._nodes.append(node)
         return len(self._nodes) - 1
-
-
-def _late_by(launch: Launch) -> int:
-    """How much too late the end of work may have been seen, in nanoseconds."""
-    late_ns = INFERRED_WITHIN_NS
-    for _, record in launch.parts:
-        known_to_ns = (record[6] or {}).get(names.END_ERROR)
-        if isinstance(known_to_ns, int) and known_to_ns > late_ns:
-            late_ns = known_to_ns
-    return late_ns
 
 
 _when = operator.itemgetter(0, 1)

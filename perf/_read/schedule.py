@@ -6,9 +6,10 @@ import functools
 import heapq
 import operator
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 from perf._model import names
 from perf._model.ids import QUEUE_SUFFIX
@@ -33,6 +34,10 @@ STRUCTURE: Final = frozenset(
 """Spans that hold other work together and are no work themselves."""
 WAITS_FOR: Final = "waits_for"
 """Tag of a host span in which the thread is blocked: the name of what it waits for."""
+INFERRED_WITHIN_NS: Final = 1_000_000
+"""How near a gap's end has to be to that of the span it is thought to wait for."""
+_SHARP: Final = 10
+"""A wait ends right when what it was for does: within this part of its length."""
 _ROLE_OF_STAGE: Final = {
     **dict.fromkeys(names.ROLLOUT, ROLLOUT),
     **dict.fromkeys(names.REFERENCE_INFERENCE, REFERENCE),
@@ -178,6 +183,24 @@ class Launch:
         self.after = self.after or record[7] or ()
         self.parts.append((device, record))
 
+    @property
+    def late_ns(self) -> int:
+        """How much too late the end of its work may have been seen, in nanoseconds."""
+        late_ns = INFERRED_WITHIN_NS
+        for _, record in self.parts:
+            known_to_ns = (record[6] or {}).get(names.END_ERROR)
+            if isinstance(known_to_ns, int) and known_to_ns > late_ns:
+                late_ns = known_to_ns
+        return late_ns
+
+
+class Wait(NamedTuple):
+    """A stretch of a host span in which its thread waited for other work."""
+
+    begin_ns: int
+    until_ns: int
+    awaited: Launch
+
 
 class Schedule:
     """A run, or a part of it, ordered by place, time and id.
@@ -278,6 +301,66 @@ class Schedule:
             some.sort(key=_end_ns)
         return found
 
+    @functools.cached_property
+    def waits(self) -> Mapping[int, Sequence[Wait]]:
+        """By span of the host, when its thread waited for what arrows name.
+
+        Of the spans of a thread before one with predecessors, one may have ended right
+        when the last of these did: it waited for them. What works may end so by chance,
+        hence most spans of that name have to, of those that are long enough to tell. A
+        span whose tag says that it waits needs no others.
+        """
+        found: list[tuple[str, int, Wait]] = []
+        votes: Counter[str] = Counter()
+        for thread, lane in self.threads.items():
+            edges = [r for r in lane.records if self._is_edge(r)]
+            for before, record in zip([None, *edges], edges, strict=False):
+                awaited = self._awaited(thread, record)
+                if not awaited:
+                    continue
+                since_ns = before[1] if before else 0
+                judged: set[str] = set()
+                for leaf in reversed(lane.innermost(since_ns, record[1])):
+                    name, span_id = str(leaf[2][0]), leaf[2][3]
+                    if not self._may_wait(leaf[2]):
+                        continue
+                    wait = _waited(leaf, awaited)
+                    if wait is not None:
+                        found.append((name, span_id, wait))
+                    if leaf[1] - leaf[0] > INFERRED_WITHIN_NS and name not in judged:
+                        judged.add(name)
+                        votes[name] += 1 if _is_sharp(leaf, wait, awaited) else -1
+        waits: dict[int, list[Wait]] = {}
+        for name, span_id, wait in found:
+            tags = self.launches[span_id].record[6] or {}
+            if votes[name] > 0 or WAITS_FOR in tags:
+                waits.setdefault(span_id, []).append(wait)
+        return waits
+
+    def _awaited(self, thread: str, record: RawRecord) -> list[Launch]:
+        """What a span names that was done when it opened, but what its thread did."""
+        found = [
+            launch
+            for launch in self.predecessors(self.launches[record[3]])
+            if launch.end_ns <= record[1] + launch.late_ns
+            and (launch.parts or launch.thread != thread)
+        ]
+        return sorted(found, key=_end_ns)
+
+    def _is_edge(self, record: RawRecord) -> bool:
+        """Whether a span launches work on devices or names predecessors."""
+        launch = self.launches[record[3]]
+        return bool(launch.parts or launch.after)
+
+    def _may_wait(self, record: RawRecord) -> bool:
+        """Whether a host span is no stage for certain: nothing is known to need it."""
+        return not (
+            record[0] in STRUCTURE
+            or record[0] == names.COMPILE
+            or record[3] in self.awaited
+            or self._is_edge(record)
+        )
+
     def last_ended(self, name: str, since_ns: int, until_ns: int) -> Launch | None:
         """The last launch of that name that was done in (since, until]."""
         launches = self.by_name.get(name, ())
@@ -298,6 +381,24 @@ class Schedule:
 def _cut(record: RawRecord, end_ns: int) -> RawRecord:
     """One that is still open, as if it ended then."""
     return (*record[:2], max(record[1], end_ns), *record[3:])
+
+
+def _waited(leaf: Leaf, awaited: Sequence[Launch]) -> Wait | None:
+    """Until the last end of what was done meanwhile; it may have been seen late."""
+    begin, end, _ = leaf
+    for launch in reversed(awaited):
+        if launch.end_ns <= end + launch.late_ns:
+            until = min(end, launch.end_ns)
+            return Wait(begin, until, launch) if begin < until else None
+    return None
+
+
+def _is_sharp(leaf: Leaf, wait: Wait | None, awaited: Sequence[Launch]) -> bool:
+    """Whether a span ended right when the last of what was awaited did."""
+    begin, end, _ = leaf
+    if wait is None or wait.awaited is not awaited[-1]:
+        return False
+    return end - wait.until_ns <= min(INFERRED_WITHIN_NS, (end - begin) // _SHARP)
 
 
 _end_ns = operator.attrgetter("end_ns")

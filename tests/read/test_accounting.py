@@ -183,6 +183,26 @@ CASES: list[Any] = [
     ),
     pytest.param(
         [
+            (WORKER, [span("rollout", 1, 2, 1), span("reward", 2, 6, 2, after=(1,))]),
+            (MAIN, [span("get", 0, 6, 3), span("train", 6, 10, 4, after=(1, 2))]),
+            (device("b"), [work("train", 6, 10, 4)]),
+        ],
+        {"wait/reward": 5, "wait/rollout": 1, "occupied/train": 4},
+        {"wait/reward": {"flow"}, "wait/rollout": {"flow"}},
+        id="the thread's span ends with the last predecessor",
+    ),
+    pytest.param(
+        [
+            (WORKER, [span("rollout", 1, 2, 1), span("reward", 2, 4, 2, after=(1,))]),
+            (MAIN, [span("get", 0, 6, 3), span("train", 6, 10, 4, after=(1, 2))]),
+            (device("b"), [work("train", 6, 10, 4)]),
+        ],
+        {"host/get": 6, "occupied/train": 4},
+        {},
+        id="the thread's span goes on after the last predecessor",
+    ),
+    pytest.param(
+        [
             (WORKER, [span("load", 0, 2, 1), span("rollout", 2, 5, 2),
                       span("reward", 5, 8, 3, after=(2,))]),
             (MAIN, [span("train", 8, 10, 4, after=(3,))]),

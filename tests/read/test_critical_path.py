@@ -292,6 +292,89 @@ def test_a_thread_waits_for_what_its_tag_names():
     assert expected == stages(timelines, 0, 10)
 
 
+def queued(stage: str, *, rewarded: int = 40, **tags: Any) -> tuple[Timelines, int]:
+    """Three steps: a stage of the trainer from 5 to 40, then training on a reward.
+
+    Returns:
+        The timelines, and when the last step ends, in milliseconds.
+    """
+    main, made, on_b = [], [], []
+    for step in range(3):
+        at, first = 60 * step, 4 * step + 1
+        made.append(span("rollout", at, at + 10, first))
+        made.append(span("reward", at + 10, at + rewarded, first + 1, after=(first,)))
+        main.append(span(stage, at + 5, at + 40, first + 2, **tags))
+        after = (first, first + 1)
+        main.append(span("train", at + 45, at + 60, first + 3, after=after))
+        on_b.append(work("train", at + 45, at + 60, first + 3))
+    return [(MAIN, main), (WORKER, made), (device("b"), on_b)], 180
+
+
+@pytest.mark.parametrize("rewarded", [40, 41])
+@pytest.mark.parametrize(
+    "tags", [{}, {"waits_for": "rollout"}, {"waits_for": "nobody"}]
+)
+def test_a_span_that_ends_with_the_consumers_predecessors_waits_for_them(
+    rewarded, tags
+):
+    """Whatever it is tagged with: what ended last decides, by arrows.
+
+    The end of the reward may be seen a little after the thread had it.
+    """
+    timelines, end = queued("queue_get", rewarded=rewarded, **tags)
+    blame = critical_path(Schedule(timelines, end * MS), 0, end * MS).by_stage()
+    assert 0 == blame["queue_get"]
+    assert blame["reward"] >= 3 * 30 * MS
+    assert 3 * 15 == saved(timelines, Change("reward", 2.0), end)
+
+
+def test_a_wait_is_held_against_each_of_several_predecessors():
+    """Threads take one after the other out of a queue; the last one tells of them."""
+    main, made = [], []
+    for step in range(2):
+        at, first = 60 * step, 9 * step + 1
+        ids = range(first, first + 3)
+        made += [span("rollout", at + 15 * n, at + 15 * n + 15, first + n)
+                 for n in range(3)]  # fmt: skip
+        main += [span("queue_get", at + 15 * n + 1, at + 15 * n + 15, first + n + 3)
+                 for n in range(3)]  # fmt: skip
+        main.append(span("train", at + 45, at + 60, first + 6, after=(*ids,)))
+    timelines: Timelines = [(MAIN, main), (WORKER, made)]
+    blame = critical_path(Schedule(timelines, 120 * MS), 0, 120 * MS).by_stage()
+    assert {"rollout": 90, "train": 30} == {s: ns // MS for s, ns in blame.items()}
+
+
+@pytest.mark.parametrize("rewarded", [15, 37])
+def test_a_stage_that_only_overlaps_a_predecessor_is_work(rewarded):
+    """It ran on when that was done."""
+    timelines, end = queued("data_loading", rewarded=rewarded)
+    blame = critical_path(Schedule(timelines, end * MS), 0, end * MS).by_stage()
+    assert 3 * 35 * MS == blame["data_loading"]
+
+
+@pytest.mark.parametrize("others", [6, 37, 44])
+def test_a_stage_that_ended_once_with_a_predecessor_is_work(others):
+    """By chance: its like ended otherwise, or took long with nothing to wait for."""
+    timelines, end = queued("data_loading")
+    made = timelines[1][1]
+    made[3:] = [
+        (*r[:2], 60 * at * MS + others * MS, *r[3:]) if r[0] == "reward" else r
+        for at, r in ((r[1] // (60 * MS), r) for r in made[3:])
+    ]
+    assert {} == Schedule(timelines, end * MS).waits
+
+
+def test_what_others_need_is_work():
+    """A stage whose own end is waited for, or that has predecessors, does not wait."""
+    timelines, end = queued("advantage")
+    main = timelines[0][1]
+    fed = [(*r[:7], (r[3] - 2,)) if r[0] == "advantage" else r for r in main]
+    needed = [(*r[:7], (*r[7], r[3] - 1)) if r[0] == "train" else r for r in main]
+    for spans in (fed, needed):
+        timelines[0] = MAIN, spans
+        assert {} == Schedule(timelines, end * MS).waits
+
+
 def test_without_a_trainer_the_last_work_counts():
     """A trace of devices alone still has a path."""
     timelines: Timelines = [(device("a"), [work("x", 0, 4, 1), work("y", 5, 9, 2)])]

@@ -36,6 +36,8 @@ class Pipeline:
     """Rollouts that are trained on in a step."""
     capacity: int
     staleness: int
+    tells: bool
+    """Whether the trainer's waits are spans."""
 
     def run(self) -> tuple[Timelines, list[tuple[int, int]]]:
         """What is recorded, and begin and end of the steps in nanoseconds."""
@@ -78,6 +80,8 @@ class Pipeline:
             for _ in range(self.per_step):
                 make()
                 rollout, ready_ms = made[len(trained)]
+                if self.tells and now_ms < ready_ms:
+                    on_main.append(span("queue_get", now_ms, ready_ms, next(ids)))
                 now_ms = max(now_ms, ready_ms)
                 trained.append(now_ms)
                 number, since, now_ms = next(ids), now_ms, now_ms + self.train
@@ -114,6 +118,7 @@ def pipelines(draw: st.DrawFn) -> Pipeline:
         per_step=draw(st.integers(1, 4)),
         capacity=draw(st.integers(1, 8)),
         staleness=draw(st.integers(0, 3)),
+        tells=draw(st.booleans()),
     )
 
 
