@@ -120,11 +120,7 @@ class WhatIf:
                     f"found {len(steps)}"
                 )
             if queue_capacity is None or staleness_limit is None:
-                raise WhatIfError(
-                    "rollouts are used in a later step: how far they may run ahead "
-                    "decides. Give the queue's capacity and the limit of staleness "
-                    "(--queue-capacity, --staleness-limit)"
-                )
+                raise WhatIfError(_missing_limits(queue_capacity, staleness_limit))
             limits = _limits(schedule, steps, queue_capacity, staleness_limit)
         ends_ns = [end for _, end in steps]
         self._schedule = schedule
@@ -171,6 +167,19 @@ def is_asynchronous(schedule: Schedule, steps: Sequence[tuple[int, int]]) -> boo
         trained = consumer.record[1]
         crossed.update(range(bisect_right(ends, opened), bisect_right(ends, trained)))
     return 2 * len(crossed) > len(ends)
+
+
+def _missing_limits(queue_capacity: int | None, staleness_limit: int | None) -> str:
+    limits = (
+        ("the queue's capacity", "--queue-capacity", queue_capacity),
+        ("the limit of staleness", "--staleness-limit", staleness_limit),
+    )
+    missing = [(what, option) for what, option, given in limits if given is None]
+    return (
+        "rollouts are used in a later step: how far they may run ahead decides. Give "
+        f"{' and '.join(what for what, _ in missing)} "
+        f"({', '.join(option for _, option in missing)})"
+    )
 
 
 def _limits(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -463,8 +464,13 @@ def test_asynchronous_runs_need_steps_and_limits():
     schedule = Schedule(timelines, 999 * MS)
     with pytest.raises(WhatIfError, match="at least 20 steps are needed, found 5"):
         WhatIf(schedule, windows[:5], queue_capacity=1, staleness_limit=1)
-    with pytest.raises(WhatIfError, match="queue's capacity"):
-        WhatIf(schedule, windows)
+    for limits, missing in (
+        ({}, "queue's capacity and the limit of staleness (--queue-capacity, --stale"),
+        ({"queue_capacity": 2}, "decides. Give the limit of staleness (--staleness-"),
+        ({"staleness_limit": 0}, "Give the queue's capacity (--queue-capacity)"),
+    ):
+        with pytest.raises(WhatIfError, match=re.escape(missing)):
+            WhatIf(schedule, windows, **limits)
     run = WhatIf(schedule, windows, queue_capacity=8, staleness_limit=99)
     assert pytest.approx(0.5) == run.answer(Change("rollout", 2.0)).saving
 
