@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         output.write_text(as_page(reports), encoding="utf-8")
         if not arguments.json:
             for report in reports:
-                print(printable(findings(report)[0].text))
+                whose = f"{report.recording.path}: " if len(reports) > 1 else ""
+                print(printable(whose + findings(report)[0].text))
                 for note in report.notes:
                     print(printable(f"Note: {note}."))
             print(output)

@@ -152,6 +152,21 @@ def test_the_command_writes_a_page(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "b.html").exists()
 
 
+def test_of_several_traces_each_sentence_says_of_which(tmp_path, capsys):
+    """The path stands before it; of one trace it needs none."""
+    traces = [
+        TrainingRun(5, seed=seed).write(tmp_path / name)
+        for seed, name in ((0, "a.pb"), (50, "b.pb"))
+    ]
+    page = tmp_path / "c.html"
+    assert 0 == run_cli("report", *traces, "-o", page)
+    said = capsys.readouterr().out.splitlines()
+    assert [str(trace) for trace in traces] == [s.split(": ")[0] for s in said[:-1]]
+    assert 0 == run_cli("report", traces[0], "-o", page)
+    alone = capsys.readouterr().out.splitlines()[0]
+    assert f"{traces[0]}: {alone}" == said[0]
+
+
 @pytest.mark.parametrize(("data", "said"), [(b"", "an empty file"), (b"x", "0x78")])
 def test_what_is_no_trace_is_told(tmp_path, capsys, data, said):
     """Exit code 1 and a message, no traceback."""
