@@ -21,7 +21,12 @@ from perf._read.lock import seen_late_ns
 from perf._read.recording import Recording
 from perf._read.robust import UNUSUAL, usual_stages
 from perf._read.schedule import STRUCTURE
-from perf.report.analysis import TRUSTED_UNACCOUNTED, Report, StepReport
+from perf.report.analysis import (
+    TRUSTED_UNACCOUNTED,
+    TRUSTED_UNEXPLAINED,
+    Report,
+    StepReport,
+)
 from perf.report.figures import counted, duration, percent, role_name
 
 WORTH_SAYING: Final = 0.08
@@ -127,13 +132,19 @@ _HANG_TAGS: Final = (names.STEP, names.HANG_SECONDS, names.HANG_TEXT)
 
 
 def _limits(report: Report, outer: Finding | None) -> Iterator[Finding]:
-    share, what = report.unaccounted_frac, "the devices' time"
-    if share <= TRUSTED_UNACCOUNTED or not report.account.total_ns:
-        share, what = report.unexplained_frac, "the critical path"
+    share, most, what = report.unaccounted_frac, TRUSTED_UNACCOUNTED, "devices' time"
+    if not report.account.total_ns:
+        what = "critical path"
+    elif share <= most:
+        share, most = report.unexplained_frac, TRUSTED_UNEXPLAINED
+        what = "critical path"
     if not report.steps:
         yield Finding("limit", "", "The trace holds no whole step of the trainer.")
     elif not report.is_trusted:
-        text = f"{percent(share)} of {what} is unaccounted for: too much to give advice"
+        text = (
+            f"{percent(share)} of the {what} is unaccounted for, more than "
+            f"{percent(most)}: too much to give advice"
+        )
         if outer is not None:
             text += f" on stages. {outer.text}"
         else:
@@ -496,27 +507,33 @@ def _small_work(report: Report) -> Iterator[Finding]:
 
 
 def _unusual(report: Report) -> Iterator[Finding]:
-    slow = _slow_steps(report)
-    if not slow:
-        return
-    excess = sum(s.step.length_ns - report.median_ns for s in slow)
-    reasons: Counter[str] = Counter()
-    for each in slow:
-        reasons[each.reason] += max(0, each.reason_ns)  # mutate: ok a nanosecond
-    reason = _longest(reasons)
-    if reason == names.COMPILE:
+    of_reasons: Counter[str] = Counter()
+    for each in _slow_steps(report):
+        of_reasons[each.reason] += _of_reason(report, each)
+    reason = _longest(of_reasons)
+    if not reason or reason == names.COMPILE:
         return  # told as recompilation
+    slow = [s for s in _slow_steps(report) if s.reason == reason]
+    excess = sum(s.step.length_ns - report.median_ns for s in slow)
     worst = max(slow, key=lambda s: s.deviation)
     steps = counted(len(slow), "step")
     yield Finding(
         "odd",
         reason,
         f"{reason} makes {steps} unusually slow, {duration(excess)} more than usual in "
-        f"all: step {worst.step.number} takes {duration(worst.step.length_ns)} instead "
-        f"of {duration(report.median_ns)}, {percent(reasons[reason] / excess)} of it "
-        f"in {reason}.",
+        f"all and {percent(of_reasons[reason] / excess)} of that in {reason}: step "
+        f"{worst.step.number} takes {duration(worst.step.length_ns)} instead of "
+        f"{duration(report.median_ns)}.",
         excess / report.total_ns,
     )
+
+
+def _of_reason(report: Report, slow: StepReport) -> int:
+    """How much of what a slow step takes longer its reason does, in nanoseconds.
+
+    That may take longer by more than the step, where other stages are shorter.
+    """
+    return min(slow.reason_ns, slow.step.length_ns - report.median_ns)
 
 
 def _slow_steps(report: Report) -> list[StepReport]:

@@ -227,21 +227,21 @@ def test_what_is_about_most_time_comes_first(report):
 
 
 @pytest.mark.parametrize(
-    ("devices", "unexplained", "said"),
+    ("devices", "unexplained", "said", "most"),
     [
         pytest.param(
-            {"occupied_a": 8, UNACCOUNTED: 2}, 40, "20 % of the devices' time"
+            {"occupied_a": 8, UNACCOUNTED: 2}, 40, "20 % of the devices' time", "10 %"
         ),
         pytest.param(
-            {"occupied_a": 9, UNACCOUNTED: 1}, 40, "40 % of the critical path"
+            {"occupied_a": 9, UNACCOUNTED: 1}, 40, "40 % of the critical path", "25 %"
         ),
-        pytest.param({}, 40, "40 % of the critical path"),
-        pytest.param({}, 10, ""),
-        pytest.param({"occupied_a": 9, UNACCOUNTED: 1}, 25, ""),
+        pytest.param({}, 40, "40 % of the critical path", "10 %"),
+        pytest.param({}, 10, "", ""),
+        pytest.param({"occupied_a": 9, UNACCOUNTED: 1}, 25, "", ""),
     ],
 )
 def test_what_is_not_accounted_for_is_said_of_what_it_is_a_part(
-    report, devices, unexplained, said
+    report, devices, unexplained, said, most
 ):
     """Up to a tenth of devices' time and a quarter of the path there is advice."""
     path = Counter({"a": 100 - unexplained, UNACCOUNTED: unexplained})
@@ -250,7 +250,8 @@ def test_what_is_not_accounted_for_is_said_of_what_it_is_a_part(
     )
     found = findings(partial)
     assert bool(said) == (found[0].kind == "limit")
-    assert found[0].text.startswith(f"{said} is unaccounted" if said else "a bounds")
+    text = f"{said} is unaccounted for, more than {most}:" if said else "a bounds"
+    assert found[0].text.startswith(text)
     assert bool(said) != any(f.kind == "help" for f in found)
 
 
@@ -601,18 +602,32 @@ def test_micro_batches_are_too_small_from_thirty_a_step_on():
     assert [] == small_work(steps=1)
 
 
-def test_an_unusual_step_is_told_with_its_reason():
-    """The stage that took most of what slow steps took longer."""
-    usual = {"rollout": 60, "train": 40}
-    slow = [{"rollout": 60, "train": 70}, {"rollout": 130, "train": 50}]
-    found = report_of(*[usual] * 9, *slow, {"rollout": 70, "train": 65})
+def unusual(*steps: dict[str, int]) -> Finding:
+    """What is said of steps that are slow among nine of 100 ms."""
+    found = report_of(*[{"rollout": 60, "train": 40}] * 9, *steps)
     (said,) = [f for f in findings(found) if "unusually slow" in f.text]
+    return said
+
+
+def test_an_unusual_step_is_told_with_its_reason():
+    """The stage that took most of what slow steps took longer, and its steps."""
+    said = unusual(
+        {"rollout": 60, "train": 80},
+        {"rollout": 130, "train": 50},
+        {"rollout": 120, "train": 60},
+    )
     assert "rollout" == said.cause
     assert (
-        "rollout makes 3 steps unusually slow, 145 ms more than usual in all: step 10 "
-        "takes 180 ms instead of 100 ms, 48 % of it in rollout."
+        "rollout makes 2 steps unusually slow, 160 ms more than usual in all and 81 % "
+        "of that in rollout: step 10 takes 180 ms instead of 100 ms."
     ) == said.text
-    assert pytest.approx(145 / 1345) == said.weight
+    assert pytest.approx(160 / 1400) == said.weight
+
+
+def test_no_more_than_the_whole_of_it_is_in_the_reason():
+    """Though a stage takes longer by more than its step, where others are shorter."""
+    said = unusual({"rollout": 160, "train": 10})
+    assert "70 ms more than usual in all and 100 % of that in rollout" in said.text
 
 
 def test_notes_come_last():
@@ -682,7 +697,7 @@ def test_where_devices_are_unaccounted_for_busy_threads_are_the_reason():
     ]
     recording = beside(dataclasses.replace(recording, timelines=timelines))
     (said,) = [f.text for f in found_in(recording) if f.cause == "unaccounted"]
-    assert "unaccounted for: too much to give advice on stages. Python threads" in said
+    assert "too much to give advice on stages. Python threads" in said
     assert [] == about(recording, "GIL")
 
 
