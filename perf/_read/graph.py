@@ -186,8 +186,8 @@ class _Builder:
                 if begin >= end:
                     break
                 until = end if at == count else min(end, moments[at][0])
-                waits = waiting.get(record[3], ())
-                if stage and not any(b <= begin < e for b, e in waits):
+                waits = waiting.get(record[3])
+                if stage and not (waits and any(b <= begin < e for b, e in waits)):
                     before = [] if last is None else [last]
                     last = len(nodes)
                     step = record[6].get(names.STEP) if record[6] else None

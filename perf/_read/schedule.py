@@ -338,7 +338,10 @@ class Schedule:
         return waits
 
     def _awaited(self, thread: str, record: RawRecord) -> list[Launch]:
-        """What a span names that was done when it opened, but what its thread did."""
+        """Predecessors that were done when a span opened, by their ends.
+
+        Without what its own thread did.
+        """
         found = [
             launch
             for launch in self.predecessors(self.launches[record[3]])
@@ -353,7 +356,7 @@ class Schedule:
         return bool(launch.parts or launch.after)
 
     def _may_wait(self, record: RawRecord) -> bool:
-        """Whether a host span is no stage for certain: nothing is known to need it."""
+        """Whether a host span may be no work: nothing is known to come of it."""
         return not (
             record[0] in STRUCTURE
             or record[0] == names.COMPILE
