@@ -376,6 +376,36 @@ def test_what_others_need_is_work():
         assert {} == Schedule(timelines, end * MS).waits
 
 
+@pytest.mark.parametrize(("rewarded", "waits"), [(7, 0), (8, 1)])
+def test_how_right_an_end_has_to_be_depends_on_the_length(rewarded, waits):
+    """In a short stage something ends in its last millisecond easily."""
+    timelines: Timelines = [
+        (MAIN, [span("get", 5, 8, 1), span("train", 8, 12, 2, after=(3,))]),
+        (WORKER, [span("reward", 0, rewarded, 3)]),
+    ]
+    assert waits == len(Schedule(timelines, 12 * MS).waits)
+
+
+def test_what_the_own_thread_did_it_did_not_wait_for():
+    """Of the predecessors those of others count, though the thread's own ended last."""
+    timelines: Timelines = [
+        (
+            MAIN,
+            [
+                span("get", 0, 20, 1),
+                span("advantage", 20, 23, 2),
+                span("train", 23, 30, 3, after=(2, 4)),
+            ],
+        ),
+        (WORKER, [span("reward", 0, 20, 4)]),
+    ]
+    schedule = Schedule(timelines, 30 * MS)
+    ((wait,),) = schedule.waits.values()
+    assert (0, 20 * MS, "reward") == (*wait[:2], wait.awaited.record[0])
+    expected = [("reward", 20), ("advantage", 3), ("train", 7)]
+    assert expected == stages(timelines, 0, 30)
+
+
 def test_without_a_trainer_the_last_work_counts():
     """A trace of devices alone still has a path."""
     timelines: Timelines = [(device("a"), [work("x", 0, 4, 1), work("y", 5, 9, 2)])]
