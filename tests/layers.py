@@ -41,6 +41,9 @@ LAYERS = {
     "_write": Layer(perf=frozenset({"_model"}), lazily=frozenset({"etils"})),
     "report": Layer(perf=frozenset({"_model", "_read"}), outside=NUMPY),
     "adapters": Layer(perf=frozenset({"_model", "_record"}), lazily=ANYTHING),
+    "adapters.jax_profiles": Layer(
+        perf=frozenset({"_model", "_read", "_record"}), lazily=frozenset({"jax"})
+    ),
     "adapters.tunix": Layer(
         perf=frozenset({"_model", "_record", "doors"}), lazily=ANYTHING
     ),

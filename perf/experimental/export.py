@@ -30,6 +30,7 @@ from perf._record.span import error_text
 from perf._record.tracer import Tracer
 from perf._write.files import TraceFiles
 from perf._write.tags import RedactTags
+from perf.adapters.jax_profiles import ProfileOnAnomaly
 from perf.experimental.timeline import Timeline
 from perf.experimental.trace_writer import PerfettoTraceWriter
 from perf.experimental.tracer import StoredTimelines
@@ -39,6 +40,7 @@ from perf.metrics import MetricsT
 __all__ = [
     "DEFAULT_TRACE_DIR",
     "PerfMetricsExport",
+    "ProfileOnAnomaly",
     "StepAnomaly",
     "log_metric_export_fn",
 ]
