@@ -16,7 +16,12 @@ from typing import Final, Literal
 from perf._model.log import OnceLog
 from perf.loggers.fanout import FanOut
 from perf.loggers.filters import own_record
-from perf.loggers.handler import BackendHandler, HandlerStats, filter_failure
+from perf.loggers.handler import (
+    BackendHandler,
+    HandlerStats,
+    filter_failure,
+    keep_open,
+)
 
 __all__ = ["AsyncHandler", "BufferedHandler", "Drop", "close_together"]
 
@@ -60,6 +65,7 @@ class AsyncHandler(logging.Handler):
         if drop not in ("oldest", "newest"):
             raise ValueError(f"drop={drop!r}: expected 'oldest' or 'newest'")
         super().__init__(target.level)
+        keep_open(self)
         self.target = target
         self.name = target.name
         self._capacity = capacity
@@ -89,8 +95,9 @@ class AsyncHandler(logging.Handler):
         self._flush_asked = 0
         self._flushed = 0
         """Up to which record, by number, the target was flushed."""
-        # After the backend was made: hooks run in reverse, and those of its library
-        # would close it under our hands.
+        # After the backend was made, as its own hook, whose place this takes: the
+        # thread is to close it, when all is delivered.
+        atexit.unregister(target.close)
         atexit.register(self.close)
 
     @property
@@ -314,6 +321,7 @@ class BufferedHandler(logging.handlers.MemoryHandler):
         flush_level: int = logging.ERROR,
     ) -> None:
         super().__init__(capacity, flush_level, target)
+        keep_open(self)
         atexit.register(self.close)
 
     def close(self) -> None:

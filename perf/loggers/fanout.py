@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from perf._model.log import OnceLog
-from perf.loggers.handler import HandlerStats
+from perf.loggers.handler import HandlerStats, keep_open
 from perf.loggers.redaction import error_line
 
 __all__ = ["FanOut"]
@@ -21,6 +21,7 @@ class FanOut(logging.Handler):
 
     def __init__(self, *handlers: logging.Handler) -> None:
         super().__init__()
+        keep_open(self)
         self.stats = HandlerStats()
         self.name = "handlers"
         self._handlers: tuple[logging.Handler, ...] = handlers

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import logging
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -44,11 +46,24 @@ def filter_failure(name: str | None, error: Exception) -> str:
     )
 
 
+def keep_open(handler: logging.Handler) -> None:
+    """Takes a handler from the list of those that `logging` closes.
+
+    `dictConfig` closes all on it, wherever they are attached: metrics would end as soon
+    as a library configures its log. It holds the lock of `logging` meanwhile, which
+    threads of ours need to deliver what it would wait for. And at exit `logging` waits
+    for the lock of each, which a backend that hangs never lets go.
+    """
+    # There is no public way.
+    logging._removeHandlerRef(weakref.ref(handler))  # type: ignore[attr-defined]
+
+
 class BackendHandler(logging.Handler):
     """Hands records to a backend; what the backend raises goes no further.
 
     The first failure is logged, all are counted. After `FAILURES_IN_A_ROW` the backend
-    is left out for `LEFT_OUT_S` seconds, then tried again.
+    is left out for `LEFT_OUT_S` seconds, then tried again. It is closed when the
+    interpreter exits.
 
     Args:
         backend: anything with `log_scalar` and `close`; see `OPTIONAL_METHODS`.
@@ -71,6 +86,7 @@ class BackendHandler(logging.Handler):
                 "log_scalar(event, value, **kwargs) and close()"
             )
         super().__init__(level_number(level))
+        keep_open(self)
         self.backend = backend
         self.texts = texts
         self.name = name or type(backend).__name__
@@ -84,6 +100,9 @@ class BackendHandler(logging.Handler):
         self._failures = 0
         self._out_until: float | None = None
         self._closed = False
+        # After the backend was made: hooks run in reverse, and those of its library
+        # would close it under our hands.
+        atexit.register(self.close)
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Emits a record that passes the filters; middleware gets one of its own."""
@@ -113,6 +132,7 @@ class BackendHandler(logging.Handler):
 
     def close(self) -> None:
         """Closes the backend, once; nothing reaches it afterwards."""
+        atexit.unregister(self.close)
         if not self._closed:
             self._closed = True
             self.attempt("close", self.backend.close)

@@ -12,6 +12,7 @@ from typing import Final
 
 from perf._model.log import logger
 from perf.loggers.config import ConfigError
+from perf.loggers.handler import keep_open
 from perf.loggers.naming import substitute_placeholders
 from perf.loggers.redaction import error_line
 from perf.loggers.sharing import Shared
@@ -64,6 +65,7 @@ class RotatingFile(logging.Handler):
             raise ConfigError("max_files", "1 or more", str(max_files))
         size = parse_size(max_file_size)
         super().__init__()
+        keep_open(self)
         self.path = Path(substitute_placeholders(os.fspath(path)))
         self.formatter = formatter
         self._key = str(self.path.absolute())
@@ -77,10 +79,11 @@ class RotatingFile(logging.Handler):
         if passed and file is not None:
             line = logging.makeLogRecord({"msg": self.format(record)})
             with file.lock or contextlib.nullcontext():
+                if file.stream is None:  # `dictConfig` closes all files
+                    file.stream = file._open()
                 # `handle` would print what goes wrong instead of raising it.
                 if file.shouldRollover(line):
                     file.doRollover()
-                assert file.stream is not None  # one of the two has opened it
                 file.stream.write(file.format(line) + "\n")
                 file.stream.flush()
         return passed

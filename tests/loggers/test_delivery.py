@@ -286,6 +286,48 @@ def test_nothing_is_lost_when_the_interpreter_exits(tmp_path: Path) -> None:
     assert 100_000 == len(path.read_text().splitlines())
 
 
+CALLED_AT_EXIT = """
+from perf.loggers import Pipeline
+
+class Said:
+    log_scalar = print
+    def close(self):
+        print("closed")
+
+pipeline = Pipeline()
+pipeline.add(Said(), delivery={delivery!r})
+"""
+
+
+@pytest.mark.parametrize("delivery", ["async", "sync"])
+def test_a_backend_is_closed_once_when_the_interpreter_exits(delivery: str) -> None:
+    """However it is delivered to."""
+    done = run_python("-c", CALLED_AT_EXIT.format(delivery=delivery))
+    assert (0, "closed\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+HANGING_AT_EXIT = """
+import threading
+from perf.loggers import AsyncHandler, BackendHandler
+from perf.loggers.records import make_record
+from tests.loggers.sinks import Kept
+
+class Hanging(Kept):
+    def log_scalar(self, event, value, **kwargs):
+        threading.Event().wait()
+
+to = AsyncHandler(BackendHandler(Hanging()), stall_timeout_s=0.01)
+to.handle(make_record({"loss": 0.5}))
+"""
+
+
+def test_a_backend_that_hangs_does_not_keep_the_interpreter_from_its_end() -> None:
+    """`logging` would wait for the lock of the handler, which its thread holds."""
+    done = run_python("-c", HANGING_AT_EXIT)
+    assert 0 == done.returncode
+    assert "does not answer: left behind with 1 records undelivered" in done.stderr
+
+
 def test_nothing_is_lost_to_tensorboard_at_exit(tmp_path: Path) -> None:
     """Ours are written before TensorBoard's own exit hook closes the file."""
     pytest.importorskip("tensorboardX", reason="the tensorboard extra is missing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import logging.config
 import re
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from perf.loggers import (
     Pipeline,
     create_backend,
 )
+from perf.loggers.delivery import BufferedHandler
+from perf.loggers.fanout import FanOut
+from perf.loggers.records import make_record
+from perf.loggers.rotation import RotatingFile
 from perf.loggers.values import as_array, as_float, kept
 from tests.loggers.backends import read_tensorboard
 from tests.loggers.sinks import Kept, Rich
@@ -166,3 +171,33 @@ def test_a_line_of_the_console_in_a_format_of_ones_own_is_whole(colored: bool) -
     values = ", ".join(f"metric_{index}=0.5000" for index in range(30))
     shown = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
     assert f"INFO - step=1 {values}\n" == shown
+
+
+@pytest.mark.parametrize("delivery", ["async", "sync"])
+def test_a_configuration_of_logging_closes_no_backend(delivery: str) -> None:
+    """`dictConfig` closes the handlers that there are; ours go on without a stop."""
+    backend = Kept()
+    pipeline = Pipeline()
+    pipeline.add(backend, delivery=delivery)
+    pipeline.log_scalar("loss", 0.5, step=1)
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    assert 0 == backend.closed
+    pipeline.log_scalar("loss", 0.25, step=2)
+    pipeline.close()
+    assert [("loss", 0.5, 1), ("loss", 0.25, 2)] == backend.scalars
+    assert 1 == backend.closed
+
+
+def test_a_configuration_of_logging_closes_no_handler_around_others() -> None:
+    """Neither one that fans out, nor a buffer, nor files that take turns."""
+    backend = Kept()
+    buffer = BufferedHandler(FanOut(BackendHandler(backend)))
+    buffer.handle(make_record({"loss": 0.5}))
+    # No regular file: the next look at its size does not open it again.
+    file = RotatingFile("/dev/null")
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    assert [] == backend.scalars
+    buffer.close()
+    assert [("loss", 0.5, None)] == backend.scalars
+    assert file.handle(make_record({"loss": 0.5}))
+    file.close()

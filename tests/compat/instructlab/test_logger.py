@@ -509,6 +509,17 @@ def test_handlers_keep_to_the_contract_of_logging(tmp_path: Path) -> None:
     assert [loss] == rows(tmp_path / "out" / "some.jsonl")
 
 
+@pytest.mark.row("I16")
+def test_a_later_configuration_of_logging_ends_no_metrics(tmp_path: Path) -> None:
+    """As of a library that configures its own log when it is imported."""
+    setup_metric_logger("async", run_name="r", output_dir=tmp_path)
+    METRICS.info({"loss": 0.5})
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    METRICS.info({"loss": 0.25})
+    close(METRICS)
+    assert [{"loss": 0.5}, {"loss": 0.25}] == rows(tmp_path / "r.jsonl")
+
+
 @pytest.mark.row("I1", "I2", "I3", "I4")
 def test_the_example_of_the_document(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
