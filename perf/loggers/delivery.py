@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from perf._model.log import OnceLog
 from perf.loggers.fanout import FanOut
-from perf.loggers.filters import own_record
+from perf.loggers.filters import own_record, passed
 from perf.loggers.handler import (
     BackendHandler,
     HandlerStats,
@@ -114,16 +114,15 @@ class AsyncHandler(logging.Handler):
         """Queues a record that passes the filters."""
         # The lock of `logging` is not taken: ours is held for less.
         try:
-            record = own_record(record, self.filters)
-            passed = self.filter(record)
+            taken = passed(self, own_record(record, self.filters))
         except Exception as error:
             with self._state:
                 self._unfiltered += 1
             self._log.say("filter", filter_failure(self.name, error))
             return False
-        if passed:
-            self.emit(record)
-        return bool(passed)
+        if taken is not None:
+            self.emit(taken)
+        return taken is not None
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802 - as in `logging`
         """Sets how lines of text are formatted; the target does that."""

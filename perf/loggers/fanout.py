@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from perf._model.log import OnceLog
+from perf.loggers.filters import passed
 from perf.loggers.handler import HandlerStats, keep_open
 from perf.loggers.redaction import error_line
 
@@ -44,10 +45,10 @@ class FanOut(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Hands on a record that passes the filters."""
-        passed = self.filter(record)
-        if passed:
-            self.emit(record)
-        return bool(passed)
+        taken = passed(self, record)
+        if taken is not None:
+            self.emit(taken)
+        return taken is not None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hands a record to the handlers whose level it has. Never raises."""

@@ -180,6 +180,19 @@ def own_record(
     return record
 
 
+def passed(
+    filterer: logging.Filterer, record: logging.LogRecord
+) -> logging.LogRecord | None:
+    """The record that the filters of a handler let pass, or None.
+
+    Since Python 3.12 that may be another one than they were given.
+    """
+    result: Any = filterer.filter(record)
+    if isinstance(result, logging.LogRecord):
+        return result
+    return record if result else None
+
+
 class Middleware(logging.Filter):
     """Changes metrics on their way: renames, drops, adds.
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from perf._model.log import logger
 from perf.loggers.config import ConfigError
+from perf.loggers.filters import passed
 from perf.loggers.handler import keep_open
 from perf.loggers.naming import substitute_placeholders
 from perf.loggers.redaction import error_line
@@ -74,10 +75,9 @@ class RotatingFile(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Writes a record that passes the filters. The lock is that of the file."""
-        file = self._file
-        passed = bool(self.filter(record))
-        if passed and file is not None:
-            line = logging.makeLogRecord({"msg": self.format(record)})
+        file, taken = self._file, passed(self, record)
+        if taken is not None and file is not None:
+            line = logging.makeLogRecord({"msg": self.format(taken)})
             with file.lock or contextlib.nullcontext():
                 if file.stream is None:  # `dictConfig` closes all files
                     file.stream = file._open()
@@ -86,7 +86,7 @@ class RotatingFile(logging.Handler):
                     file.doRollover()
                 file.stream.write(file.format(line) + "\n")
                 file.stream.flush()
-        return passed
+        return taken is not None
 
     def close(self) -> None:
         """The last to close closes the file."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
 import logging.config
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +203,43 @@ def test_a_configuration_of_logging_closes_no_handler_around_others() -> None:
     assert [("loss", 0.5, None)] == backend.scalars
     assert file.handle(make_record({"loss": 0.5}))
     file.close()
+
+
+class Replacing(logging.Filter):
+    """Has a handler get another record than others."""
+
+    def filter(self, record: logging.LogRecord) -> Any:
+        """A copy, changed."""
+        record = copy.copy(record)
+        vars(record)["msg"] = {"loss": 0.25}
+        return record
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="filters only say yes or no")
+@pytest.mark.parametrize("delivery", ["async", "sync"])
+def test_a_filter_may_return_another_record(delivery: str) -> None:
+    """The backend gets that one, others the one that was logged."""
+    changed, others = Kept(), Kept()
+    pipeline = Pipeline()
+    pipeline.add(changed, delivery=delivery, filters=[Replacing()])
+    pipeline.add(others, delivery=delivery)
+    pipeline.log_scalar("loss", 0.5)
+    pipeline.close()
+    assert [("loss", 0.25, None)] == changed.scalars
+    assert [("loss", 0.5, None)] == others.scalars
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="filters only say yes or no")
+def test_a_filter_of_a_file_or_of_several_may_return_another_record(
+    tmp_path: Path,
+) -> None:
+    """It is what is written, and what is handed on."""
+    record = make_record({"loss": 0.5})
+    backend = Kept()
+    file, several = RotatingFile(tmp_path / "a.log"), FanOut(BackendHandler(backend))
+    for handler in (file, several):
+        handler.addFilter(Replacing())
+        assert handler.handle(record)
+        handler.close()
+    assert "{'loss': 0.25}\n" == (tmp_path / "a.log").read_text()
+    assert [("loss", 0.25, None)] == backend.scalars
