@@ -257,6 +257,7 @@ class Pipeline:
 
     def _emit(self, record: logging.LogRecord) -> None:
         if self._closed:
+            self._log.say("closed", "metrics are not logged: their logger is closed")
             return
         try:
             # Not `isEnabledFor`: `logging.disable` is about what programs say.

@@ -138,6 +138,18 @@ def test_a_backend_gets_what_it_has_a_method_for() -> None:
     assert ("image", "input", {"step": 1}) == (*rich.calls[0][:2], rich.calls[0][3])
 
 
+def test_what_comes_after_close_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """It reaches no backend."""
+    kept = Kept()
+    pipeline = Pipeline([kept])
+    pipeline.close()
+    for _ in range(2):
+        pipeline.log_scalar("loss", 0.5)
+    assert [] == kept.scalars
+    said = "metrics are not logged: their logger is closed (said once)"
+    assert [said] == caplog.messages
+
+
 def test_values_are_those_of_the_call() -> None:
     """An array that its owner changes afterwards is logged as it was."""
     waiting = Waiting()
