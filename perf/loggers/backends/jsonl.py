@@ -15,7 +15,7 @@ import numpy as np
 
 from perf.loggers.filters import is_main_process
 from perf.loggers.naming import substitute_placeholders
-from perf.loggers.values import as_float
+from perf.loggers.values import as_array, as_float
 
 __all__ = ["JsonlBackend"]
 
@@ -115,6 +115,8 @@ def plain(value: Any) -> Any:
     if number is None:
         has_values = hasattr(value, "__array__")
         return plain(np.asarray(value).tolist()) if has_values else str(value)
+    if (array := as_array(value)).dtype.kind in "biu":
+        return array.item()
     if math.isnan(number):
         return "NaN"
     if math.isinf(number):

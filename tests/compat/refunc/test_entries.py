@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,14 @@ def test_an_entry_serializes_numpy_values() -> None:
     assert {"loss": 0.5, "all": [1.0, "NaN"]} == plain["metrics"]
     assert {"shape": [2, 3], "where": {"path": "a"}, "one": [7]} == plain["extra"]
     assert plain == json.loads(entry.to_json())
+
+
+@pytest.mark.row("R17")
+@pytest.mark.parametrize("value", [np.int64(3), np.array([3]), 3])
+def test_whole_numbers_stay_whole(value: Any) -> None:
+    """Of whatever type they are."""
+    found = LogEntry(1.5, "METRIC", "text", "a", metrics={"n": value}).to_dict()
+    assert ("3", int) == (str(found["metrics"]["n"]), type(found["metrics"]["n"]))
 
 
 @pytest.fixture
