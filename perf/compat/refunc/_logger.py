@@ -155,7 +155,7 @@ class MLLogger:
             exc_info: an error to be shown, or True for the one that is handled.
         """
         number = level_number(level)
-        if not metrics and not self._logger.isEnabledFor(number):
+        if not metrics and not self._takes(number):
             return
         if not metrics or number >= LogLevel.WARNING or number == LogLevel.PROGRESS:
             # How far a loop has come is no metric; an error is to be told.
@@ -385,6 +385,11 @@ class MLLogger:
         context = self.get_experiment_context()
         return context if context.is_running else self._idle
 
+    def _takes(self, level: int) -> bool:
+        # Not `isEnabledFor`: outside the hierarchy of `logging` a logger keeps what it
+        # found before the level changed.
+        return level >= self._logger.level and level > self._logger.manager.disable
+
     def _send(
         self,
         level: int,
@@ -401,7 +406,7 @@ class MLLogger:
         is_numbers = kind in ("metrics", "result")
         if is_numbers:
             notes.metrics.update(values)
-        if not self._logger.isEnabledFor(level):
+        if not self._takes(level):
             return
         entry = LogEntry(0.0, logging.getLevelName(level), message, self.name, **fields)
         entry.step = counters.step if entry.step is None else entry.step

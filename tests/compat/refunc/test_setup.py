@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import logging.config
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +74,44 @@ def test_loggers_that_there_are_follow(capsys: pytest.CaptureFixture[str]) -> No
     assert (1, 0) == (first.closed, second.closed)
     assert "loss=2.0000" in Path("elsewhere/early.log").read_text()
     assert "loss=2.0000" not in Path("logs/early.log").read_text()
+
+
+@pytest.mark.row("R34")
+def test_another_level_holds_for_what_was_logged_before() -> None:
+    """A level that a logger has let pass, or has not, is asked about again."""
+    logger = get_logger("a")
+    logger.debug("1")
+    logger.info("2")
+    setup_logging(level="DEBUG")
+    logger.debug("3")
+    setup_logging(level="WARNING")
+    logger.info("4")
+    assert ["2", "3"] == [each.message for each in logger.get_log_entries()]
+
+
+def test_lines_are_switched_off_as_those_of_other_loggers() -> None:
+    """`logging.disable` holds from call to call."""
+    logger = get_logger("a")
+    logger.info("1")
+    logging.disable(logging.INFO)
+    try:
+        logger.info("2")
+    finally:
+        logging.disable(logging.NOTSET)
+    logger.info("3")
+    assert ["1", "3"] == [each.message for each in logger.get_log_entries()]
+
+
+@pytest.mark.row("R34")
+def test_a_configuration_of_logging_leaves_the_loggers_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Console and file go on."""
+    logger = get_logger("a")
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    logger.info("seen")
+    assert "seen" in capsys.readouterr().err
+    assert "seen" in Path("logs/a.log").read_text()
 
 
 @pytest.mark.parametrize(
