@@ -69,19 +69,44 @@ class LogEntry:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
 
+_FIELDS: Final[Mapping[str, Any]] = {
+    "experiment_id": str,
+    "run_id": str,
+    "epoch": int,
+    "metrics": Mapping,
+    "tags": Mapping,
+    "artifacts": list,
+}
+"""What `extra` of a call of `logging` may give an entry, if it is of this type."""
+_NOT_EXTRA: Final = {
+    *vars(logging.makeLogRecord({})),
+    *("message", "asctime", "taskName"),  # of `Formatter`; since Python 3.12
+    *("kind", "step", "hparams", "options"),  # of `perf.loggers.records`
+}
+
+
 def entry_of(record: logging.LogRecord) -> LogEntry:
     """The entry of a record; made from what it holds if another logger made it."""
     entry: LogEntry | None = getattr(record, "entry", None)
     if entry is not None:
         return entry
+    extra = {key: each for key, each in vars(record).items() if key not in _NOT_EXTRA}
+    given: dict[str, Any] = {
+        name: extra.pop(name)
+        for name, type_ in _FIELDS.items()
+        if isinstance(extra.get(name), type_)
+    }
     values = record.msg if isinstance(record.msg, Mapping) else None
+    given["metrics"] = {**(values or {}), **given.get("metrics", {})}
+    message = "Metrics" if values else record.getMessage()
     return LogEntry(
         record.created,
         record.levelname,
-        "Metrics" if values else record.getMessage(),
+        message,
         record.name,
         step=step_of(record),
-        metrics=dict(values or {}),
+        extra=extra,
+        **given,
     )
 
 

@@ -175,3 +175,35 @@ def test_records_of_others_can_be_formatted(formatter: logging.Formatter) -> Non
     error = ValueError("no such thing")
     text.exc_info = (ValueError, error, None)
     assert "ValueError: no such thing" in formatter.format(text)
+
+
+@pytest.mark.row("R20", "R21")
+def test_what_another_logger_gives_as_extra_is_shown() -> None:
+    """Fields of an entry in their places, all else under `extra`."""
+    fields = {
+        "step": 1000,
+        "epoch": 5,
+        "experiment_id": "exp_001",
+        "run_id": "run_1",
+        "metrics": {"loss": 0.25},
+        "tags": {"model": "resnet50"},
+        "artifacts": ["model.pkl"],
+    }
+    text = logging.LogRecord("lib", logging.INFO, "", 0, "done", None, None)
+    made = logging.makeLogRecord({**vars(text), **fields, "foo": 1})
+    MLFormatter().format(made)
+    logging.Formatter("%(asctime)s").format(made)  # leaves what is no extra
+    shown = json.loads(JSONFormatter().format(made))
+    own = {"level": "INFO", "logger": "lib", "message": "done", "extra": {"foo": 1}}
+    assert {**fields, **own, "timestamp": shown["timestamp"]} == shown
+    line = MLFormatter().format(made)
+    assert line.endswith("lib: [epoch 5, step 1000] done | loss=0.2500")
+    assert "extra" not in JSONFormatter(include_extra=False).format(made)
+
+
+def test_a_field_of_another_type_is_an_extra() -> None:
+    """What another program calls `tags` may be anything."""
+    made = logging.makeLogRecord({"msg": "done", "tags": "a, b", "metrics": None})
+    shown = json.loads(JSONFormatter().format(made))
+    assert {"tags": "a, b", "metrics": None} == shown["extra"]
+    assert "tags" not in shown
