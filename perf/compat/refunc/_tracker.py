@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -45,6 +46,8 @@ class ExperimentTracker:
         self._names = experiment_name, run_name
         self._folder = Path(log_dir) / file_name(experiment_name)
         self._points: JsonlBackend | None = None
+        self._copies: dict[Path, Path] = {}
+        """Of which file or folder each copy is."""
 
     @never_raises
     def start_run(self) -> None:
@@ -81,7 +84,11 @@ class ExperimentTracker:
     def log_artifact(
         self, path: str | os.PathLike[str], artifact_type: str | None = None
     ) -> None:
-        """Copies a file or folder."""
+        """Copies a file or folder.
+
+        One that is given again takes the place of its copy; another one of that name
+        has a number in its own, "model-2.pkl".
+        """
         self._running().artifacts.append(os.fspath(path))
         self._save()
         if not is_main_process():
@@ -89,10 +96,11 @@ class ExperimentTracker:
         kind = [file_name(artifact_type)] if artifact_type else []
         folder = self.run_dir.joinpath("artifacts", *kind)
         folder.mkdir(parents=True, exist_ok=True)
+        copy = self._copy_of(Path(path).absolute(), folder)
         if os.path.isdir(path):
-            shutil.copytree(path, folder / Path(path).name, dirs_exist_ok=True)
+            shutil.copytree(path, copy, dirs_exist_ok=True)
         else:
-            shutil.copy2(path, folder)
+            shutil.copy2(path, copy)
 
     @never_raises
     def end_run(self, status: str = "completed") -> None:
@@ -103,6 +111,13 @@ class ExperimentTracker:
             if points is not None:
                 points.close()
             self._save()
+
+    def _copy_of(self, path: Path, folder: Path) -> Path:
+        names = (f"{path.stem}-{number}{path.suffix}" for number in itertools.count(2))
+        for name in itertools.chain([path.name], names):
+            if self._copies.setdefault(folder / name, path) == path:
+                break
+        return folder / name
 
     def _running(self) -> ExperimentContext:
         if self.context is None or not self.context.is_running:

@@ -54,6 +54,34 @@ def test_a_run_is_a_folder(tmp_path: Path) -> None:
     assert "shard" == copied.read_text()
 
 
+@pytest.mark.row("R27")
+def test_artifacts_of_one_name_are_all_kept() -> None:
+    """Those of other folders get a number; one that is given again is replaced."""
+    tracker = ExperimentTracker("images", "a")
+    for folder in ("a", "b", "c"):
+        Path(folder, "weights").mkdir(parents=True)
+        Path(folder, "model.pkl").write_text(folder)
+        Path(folder, "weights", "0").write_text(folder)
+        tracker.log_artifact(f"{folder}/model.pkl")
+        tracker.log_artifact(f"{folder}/weights")
+    Path("b/model.pkl").write_text("b, later")
+    tracker.log_artifact("b/model.pkl")
+    tracker.end_run()
+    found = tracker.run_dir / "artifacts"
+    assert {
+        "model.pkl": "a",
+        "model-2.pkl": "b, later",
+        "model-3.pkl": "c",
+        "weights/0": "a",
+        "weights-2/0": "b",
+        "weights-3/0": "c",
+    } == {
+        str(path.relative_to(found)): path.read_text()
+        for path in found.rglob("*")
+        if path.is_file()
+    }
+
+
 def test_a_run_can_be_read_while_it_runs() -> None:
     """What was logged is on disk, whatever becomes of the process."""
     tracker = ExperimentTracker("images", "a")
