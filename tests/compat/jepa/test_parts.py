@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +104,86 @@ def test_decorators_last_as_long_as_what_they_decorate() -> None:
     assert [{"wait/calls": 1}, {"count/calls": 1}] == [m for m, _ in logger.calls]
 
 
+class Callables:
+    """Whose objects can be called."""
+
+    class Double:
+        """Doubles."""
+
+        def __call__(self, value: int) -> int:
+            return 2 * value
+
+    class Wait:
+        """Waits."""
+
+        async def __call__(self) -> int:
+            await asyncio.sleep(0)
+            return 3
+
+
+@pytest.mark.row("J17")
+def test_whatever_can_be_called_is_decorated() -> None:
+    """Also what has no name: parts of functions, and objects."""
+    logger = Kept()
+    decorate = log_execution_time(logger)
+    assert 4 == decorate(Callables.Double())(2)
+    assert 4 == decorate(functools.partial(Callables.Double(), 2))()
+    assert "x" == decorate(functools.partial(str.format, "{}"))("x")
+    waited = decorate(Callables.Wait())()
+    assert 3 == len(logger.calls)
+    assert 3 == asyncio.run(waited)
+    assert [
+        f"{name}/execution_time_s" for name in ("Double", "Double", "format", "Wait")
+    ] == [name for metrics, _ in logger.calls for name in metrics]
+
+
+@pytest.mark.row("J17")
+def test_asynchronous_generators_are_logged_when_they_end() -> None:
+    """They get what is sent and thrown into them, and are closed."""
+    logger = Kept()
+    closed = []
+
+    @log_exceptions(logger)
+    @log_function_calls(logger)
+    async def echo() -> AsyncGenerator[Any, Any]:
+        got: Any = None
+        try:
+            while got != "end":
+                try:
+                    got = yield got
+                except KeyError as error:
+                    got = error
+        finally:
+            closed.append(True)
+
+    async def use() -> None:
+        one = echo()
+        assert None is await anext(one)
+        assert 1 == await one.asend(1)
+        error = KeyError("a")
+        assert error is await one.athrow(error)
+        assert not logger.calls
+        with pytest.raises(StopAsyncIteration):
+            await one.asend("end")
+        assert [{"echo/calls": 1}] == [metrics for metrics, _ in logger.calls]
+        two = echo()
+        await anext(two)
+        await two.aclose()
+        assert 2 == len(closed)
+        three = echo()
+        await anext(three)
+        with pytest.raises(OSError, match="full"):
+            await three.athrow(OSError("full"))
+
+    asyncio.run(use())
+    assert [
+        {"echo/calls": 1},
+        {"echo/calls": 2},
+        {"echo/calls": 3},
+        {"echo/exceptions": 1.0},
+    ] == [metrics for metrics, _ in logger.calls]
+
+
 def test_a_logger_that_raises_is_no_matter_of_the_function(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -136,6 +217,26 @@ def test_records_as_the_schema_says_are_lines_of_json(tmp_path: Path) -> None:
     assert [
         {"metrics/loss": 1, "metrics/note": "a", "step": 3},
         {"metrics/loss": 0.5, "metadata/epoch": 10},
+    ] == rows
+
+
+@pytest.mark.row("J18")
+def test_an_empty_dict_of_a_record_is_written(tmp_path: Path) -> None:
+    """What is as the schema says has a line; middleware may still change it."""
+    fields: dict[str, Any] = {"metrics": {"type": "dict"}, "metadata": {"type": "dict"}}
+    path = tmp_path / "a.jsonl"
+    with StructuredLogger({"schema": fields, "path": str(path)}) as logger:
+        logger.log_structured({"metrics": {}})
+        logger.log_structured({"metrics": {"a": {"b": 1, "c": {}}}, "metadata": {}}, 3)
+        logger.add_middleware(lambda metrics, step: ({**metrics, "more": 1}, step))
+        logger.log_structured({"metadata": {}})
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        del row["timestamp"]
+    assert [
+        {"metrics": {}},
+        {"metrics/a/b": 1, "metrics/a/c": {}, "metadata": {}, "step": 3},
+        {"metadata": {}, "more": 1},
     ] == rows
 
 

@@ -52,7 +52,11 @@ def _logging(
     """A decorator that has something said of each call of a function."""
 
     def decorate(function: F) -> F:
-        name, counter = function.__name__, itertools.count(1)
+        inner = function.func if isinstance(function, functools.partial) else function
+        name = getattr(inner, "__name__", type(inner).__name__)
+        # An object that can be called is what its class has for that.
+        called = inner if hasattr(inner, "__name__") else type(inner).__call__
+        counter = itertools.count(1)
 
         @contextlib.contextmanager
         def call() -> Iterator[None]:
@@ -75,6 +79,23 @@ def _logging(
             with call():
                 return await function(*args, **kwargs)
 
+        async def run_async_generator(*args: Any, **kwargs: Any) -> Any:
+            with call():
+                generator = function(*args, **kwargs)
+                step, value = generator.asend, None
+                while True:
+                    try:
+                        item = await step(value)
+                    except StopAsyncIteration:
+                        return
+                    try:
+                        step, value = generator.asend, (yield item)
+                    except GeneratorExit:
+                        await generator.aclose()
+                        raise
+                    except BaseException as error:
+                        step, value = generator.athrow, error
+
         def run_generator(*args: Any, **kwargs: Any) -> Any:
             with call():
                 return (yield from function(*args, **kwargs))
@@ -84,9 +105,11 @@ def _logging(
                 return function(*args, **kwargs)
 
         wrapper: Callable[..., Any] = run
-        if inspect.iscoroutinefunction(function):
+        if inspect.iscoroutinefunction(called):
             wrapper = run_async
-        elif inspect.isgeneratorfunction(function):
+        elif inspect.isasyncgenfunction(called):
+            wrapper = run_async_generator
+        elif inspect.isgeneratorfunction(called):
             wrapper = run_generator
         # It has the parameters and results of the function, whatever they are.
         return functools.wraps(function)(wrapper)  # type: ignore[return-value]

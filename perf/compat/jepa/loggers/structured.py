@@ -7,6 +7,9 @@ from typing import Any, Final
 
 from perf.compat.jepa.loggers.base_logger import BaseLogger
 from perf.loggers.config import ConfigError, checked, fits, section
+from perf.loggers.guard import never_raises
+from perf.loggers.records import make_record
+from perf.loggers.values import kept
 
 __all__ = ["SchemaError", "StructuredLogger"]
 
@@ -44,7 +47,7 @@ class StructuredLogger(BaseLogger):
     def log_structured(
         self, record: Mapping[str, Any], step: int | None = None
     ) -> None:
-        """Logs a record; a field b of a dict a is named "a/b".
+        """Logs a record; a field b of a dict a is named "a/b", an empty one `{}`.
 
         Raises:
             SchemaError: it is not as the schema says: to find that is what a schema is
@@ -52,7 +55,25 @@ class StructuredLogger(BaseLogger):
         """
         for error in _errors("", record, self._schema):
             raise error
-        self.log_metrics(record, step)
+        self._write(record, step)
+
+    @never_raises
+    def _write(self, record: Mapping[str, Any], step: int | None) -> None:
+        values = {name: kept(value) for name, value in _flat(record).items()}
+        made = make_record(values, step=step)
+        if self._changes.filter(made):
+            self._emit(made)
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Metrics have no empty mappings; a record that has one is to have it."""
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def _errors(
