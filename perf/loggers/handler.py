@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import copy
 import dataclasses
 import logging
 import time
@@ -16,6 +17,7 @@ from perf.loggers.levels import level_number
 from perf.loggers.protocol import LoggingBackend
 from perf.loggers.records import kind_of, step_of
 from perf.loggers.redaction import error_line
+from perf.loggers.values import is_gone
 
 __all__ = ["BackendHandler", "HandlerStats"]
 
@@ -121,7 +123,10 @@ class BackendHandler(logging.Handler):
         if self._out_until is not None and self._clock() < self._out_until:
             self.stats.dropped += 1
             return
-        if self.attempt("log", lambda: self._deliver(record)):
+        readable = self._readable(record)
+        if readable is None:
+            self.stats.failed += 1
+        elif self.attempt("log", lambda: self._deliver(readable)):
             self.stats.delivered += 1
 
     def flush(self) -> None:
@@ -161,6 +166,33 @@ class BackendHandler(logging.Handler):
             f"{error_line(error, self._secrets)}; the others go on, and it is left "
             f"out for {LEFT_OUT_S:.0f} s after {FAILURES_IN_A_ROW} failures in a row",
         )
+
+    def _readable(self, record: logging.LogRecord) -> logging.LogRecord | None:
+        """A record without what cannot be read any more; None if nothing is left.
+
+        That is no fault of the backend, which would be left out for it.
+        """
+        try:
+            step_of(record)
+        except Exception as error:  # it is no number, or its memory was given away
+            self._log.say("step", f"metrics without a step: {error_line(error)}")
+            return None
+        if kind_of(record) == "message":
+            return record
+        values: Any = record.msg
+        gone = [name for name, value in values.items() if is_gone(value)]
+        if not gone:
+            return record
+        self._log.say(
+            "gone",
+            f"metrics are left out, {gone[0]!r} first: their memory was given away "
+            "before they were read. Log what a jitted function returns, or a copy.",
+        )
+        if len(gone) == len(values):
+            return None
+        record = copy.copy(record)
+        record.msg = {name: value for name, value in values.items() if name not in gone}
+        return record
 
     def _deliver(self, record: logging.LogRecord) -> None:
         kind, backend = kind_of(record), self.backend

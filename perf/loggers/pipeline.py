@@ -17,7 +17,7 @@ from perf.loggers.protocol import LoggingBackend
 from perf.loggers.records import NO_OPTIONS, make_message, make_record
 from perf.loggers.redaction import error_line
 from perf.loggers.registry import create_backend, known_backends
-from perf.loggers.values import flatten_metrics, kept, resolved
+from perf.loggers.values import flatten_metrics, kept, kept_step, snapshot
 
 __all__ = ["Pipeline", "create_pipeline"]
 
@@ -148,7 +148,13 @@ class Pipeline:
     def log_scalar(self, event: str, value: Any, **kwargs: Any) -> None:
         """Logs one value; `step` is its step, other arguments go to the backends."""
         step = kwargs.pop("step", None)
-        self._emit(make_record({event: kept(value)}, step=step, options=kwargs))
+        try:
+            values = {event: kept(value)}
+            record = make_record(values, step=kept_step(step), options=kwargs)
+        except Exception as error:  # of an array that its device cannot copy
+            self._failed(error)
+        else:
+            self._emit(record)
 
     def log_metrics(
         self,
@@ -246,10 +252,11 @@ class Pipeline:
     ) -> None:
         try:
             number = level_number(level)
-            flat = flatten_metrics(values)
             if kind == "metrics":
-                flat = resolved(flat)
-            flat = {name: kept(value) for name, value in flat.items()}
+                flat = snapshot(values)
+            else:
+                flat = {name: kept(v) for name, v in flatten_metrics(values).items()}
+            step = kept_step(step)
         except Exception as error:  # of an aggregation, or what was given is no mapping
             self._failed(error)
         else:

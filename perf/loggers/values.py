@@ -15,9 +15,11 @@ __all__ = [
     "finite_values",
     "flatten_metrics",
     "format_metrics",
+    "is_gone",
     "is_number",
     "joined",
     "kept",
+    "kept_step",
     "resolved",
     "snapshot",
     "step_or_zero",
@@ -60,6 +62,12 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) if shape is None else math.prod(shape) == 1
 
 
+def is_gone(value: Any) -> bool:
+    """Whether the memory of a JAX array was given away, or deleted."""
+    is_deleted = getattr(value, "is_deleted", None)
+    return callable(is_deleted) and bool(is_deleted())
+
+
 def finite_values(values: Any) -> np.ndarray:
     """The finite ones of an array of any shape, float64 [values]."""
     array = as_array(values).astype(np.float64).ravel()
@@ -77,6 +85,15 @@ def kept(value: Any) -> Any:
         # Its gradients would be kept alive as long as it waits.
         return value.detach().clone()
     return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def kept_step(step: Any) -> Any:
+    """A step that can be read later.
+
+    That of a training's state is an array, whose memory the next step is often given.
+    """
+    # Of one that is on several hosts all of them would have to make the copy.
+    return step.copy() if getattr(step, "is_fully_addressable", False) else kept(step)
 
 
 def resolved(metrics: Mapping[str, Any]) -> dict[str, Any]:

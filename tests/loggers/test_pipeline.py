@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -159,6 +160,80 @@ def test_values_are_those_of_the_call() -> None:
         values += 1
         waiting.go_on.set()
     assert [1.0] == [float(value) for _, value, _ in waiting.scalars]
+
+
+@pytest.mark.parametrize("log", ["log_scalar", "log_metrics"])
+def test_a_step_may_be_given_away(log: str) -> None:
+    """It is often an array of a state, whose memory the next step of JAX takes."""
+    kept = Kept()
+    with Pipeline() as pipeline:
+        pipeline.add(kept, name="kept")
+        for number in range(5):
+            step: Any = jnp.asarray(number)
+            if log == "log_scalar":
+                pipeline.log_scalar("loss", 1.0, step=step)
+            else:
+                pipeline.log_metrics({"loss": 1.0}, step=step)
+            step.delete()
+        pipeline.flush()
+        stats = pipeline.stats()["kept"]
+    assert [("loss", 1.0, number) for number in range(5)] == kept.scalars
+    assert (5, 0, 0) == (stats.delivered, stats.failed, stats.dropped)
+
+
+def test_a_value_that_is_given_away_costs_itself_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not its neighbours, and not the backend, which has not failed."""
+    kept, gone = Kept(), jnp.ones(())
+    gone.delete()
+    with Pipeline() as pipeline:
+        pipeline.add(kept, name="kept")
+        for step in range(5):
+            pipeline.log_metrics({"lr": gone, "loss": 1.0}, step=step)
+            pipeline.log_scalar("lr", gone, step=step)
+        pipeline.flush()
+        stats = pipeline.stats()["kept"]
+    assert [("loss", 1.0, step) for step in range(5)] == kept.scalars
+    assert (5, 5, 0) == (stats.delivered, stats.failed, stats.dropped)
+    (line,) = caplog.messages
+    assert "metrics are left out, 'lr' first: their memory was given away" in line
+
+
+def test_a_step_that_is_no_number_is_no_fault_of_the_backend(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What comes with a right one is written."""
+    kept = Kept()
+    with Pipeline() as pipeline:
+        pipeline.add(kept, name="kept")
+        for _ in range(5):
+            wrong: Any = "epoch1"
+            pipeline.log_scalar("loss", 1.0, step=wrong)
+        pipeline.log_scalar("loss", 2.0, step=6)
+        pipeline.flush()
+        stats = pipeline.stats()["kept"]
+    assert [("loss", 2.0, 6)] == kept.scalars
+    assert (1, 5, 0) == (stats.delivered, stats.failed, stats.dropped)
+    (line,) = caplog.messages
+    assert "metrics without a step: ValueError" in line
+
+
+def test_a_value_that_cannot_be_kept_does_not_reach_the_training(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A device without memory for a copy, say."""
+
+    class Full:
+        def detach(self) -> None:
+            raise RuntimeError("out of memory")
+
+    kept = Kept()
+    with Pipeline([kept]) as pipeline:
+        pipeline.log_scalar("loss", Full())
+        pipeline.log_metrics({"loss": Full()})
+    assert [] == kept.scalars
+    assert "metrics are not logged: RuntimeError: out of memory" in caplog.text
 
 
 def test_values_with_an_aggregation_are_aggregated() -> None:
