@@ -110,12 +110,17 @@ def resolved(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def flatten_metrics(metrics: Mapping[str, Any], separator: str = "/") -> dict[str, Any]:
-    """Nested metrics as flat ones: {"a": {"b": 1}} becomes {"a/b": 1}."""
+def flatten_metrics(
+    metrics: Mapping[str, Any], separator: str = "/", *, keep_empty: bool = False
+) -> dict[str, Any]:
+    """Nested metrics as flat ones: {"a": {"b": 1}} becomes {"a/b": 1}.
+
+    An empty mapping holds no metric; it is left out, or kept as it is.
+    """
     flat: dict[str, Any] = {}
     for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            inner = flatten_metrics(value, separator)
+        if isinstance(value, Mapping) and (value or not keep_empty):
+            inner = flatten_metrics(value, separator, keep_empty=keep_empty)
             flat |= {f"{name}{separator}{key}": item for key, item in inner.items()}
         else:
             flat[str(name)] = value

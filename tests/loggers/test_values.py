@@ -69,6 +69,9 @@ def test_metrics_are_formatted_flattened_and_prefixed() -> None:
         {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
     )
     assert {"train/loss": 0.5} == add_prefix({"loss": 0.5}, "train")
+    nested = {"a": {"b": {}}, "c": {}, "d": 1}
+    assert {"d": 1} == flatten_metrics(nested)
+    assert {"a/b": {}, "c": {}, "d": 1} == flatten_metrics(nested, keep_empty=True)
 
 
 def test_a_record_is_one_of_the_standard_library() -> None:

@@ -9,7 +9,7 @@ from perf.compat.jepa.loggers.base_logger import BaseLogger
 from perf.loggers.config import ConfigError, checked, fits, section
 from perf.loggers.guard import never_raises
 from perf.loggers.records import make_record
-from perf.loggers.values import kept
+from perf.loggers.values import flatten_metrics, kept
 
 __all__ = ["SchemaError", "StructuredLogger"]
 
@@ -59,21 +59,11 @@ class StructuredLogger(BaseLogger):
 
     @never_raises
     def _write(self, record: Mapping[str, Any], step: int | None) -> None:
-        values = {name: kept(value) for name, value in _flat(record).items()}
+        flat = flatten_metrics(record, keep_empty=True)
+        values = {name: kept(value) for name, value in flat.items()}
         made = make_record(values, step=step)
         if self._changes.filter(made):
             self._emit(made)
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Metrics have no empty mappings; a record that has one is to have it."""
-    flat: dict[str, Any] = {}
-    for name, value in record.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{name}/")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _errors(
